@@ -1,0 +1,3 @@
+"""kleaktrace: kernel memory leaks as they happen, and a verdict on every kmemleak suspect."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""One module per command: parse options, run edge and core, hand the result to a view."""

@@ -1,0 +1,1 @@
+"""Pure: arrays and values in, arrays and values out. No files, no kernel, no clock, no printing."""

@@ -1,0 +1,1 @@
+"""Prints core results. No view computes a verdict."""
