@@ -1,0 +1,289 @@
+"""Vectorised hash tables: from addresses to rows, and from rare values to small dense numbers.
+
+Open addressing with linear probing, done for whole arrays at once: every round moves all keys that are still
+unresolved one slot on. A slot holds only a row number (4 bytes); the keys lie densely by row. Slots are
+laid out in the order of the hash, so keys that come sorted by `spread` walk memory in one direction.
+
+Time per key is a few nanoseconds while the tables fit the cache. The hash is fixed and invertible: input made
+to collide costs time, never a wrong answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+U64 = npt.NDArray[np.uint64]
+Index = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_Same = Callable[[Index, "Index | slice"], Mask]
+"""Does row `rows[i]` hold the key number `which[i]` of those looked for?"""
+
+_EMPTY = -1
+_TOMBSTONE = -2  # something was here: probing goes on, inserting may use it
+_MAX_LOAD = 0.66  # of slots in use, tombstones included; an absent key then takes about five probes
+_GROWTH = 1.5
+_MIN_SLOTS = 64
+_ROW_GROWTH = 1.125  # rows are the bulk of the memory: little slack
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd (Knuth, TAOCP 3, 6.4: Fibonacci hashing)
+_EVERY = slice(None)
+
+
+def spread(keys: U64) -> U64:
+    """Mix u64 keys so that their high bits differ; a bijection, so different keys stay different."""
+    mixed = keys >> np.uint64(29)
+    mixed ^= keys
+    mixed *= _GOLDEN
+    return mixed
+
+
+def grown(array: npt.NDArray[_Scalar], needed: int, factor: float) -> npt.NDArray[_Scalar]:
+    """Return `array` if it has `needed` entries along its first axis, else a longer copy, the rest zero."""
+    if needed <= array.shape[0]:
+        return array
+    larger = np.zeros((max(needed, int(array.shape[0] * factor)), *array.shape[1:]), array.dtype)
+    larger[: array.shape[0]] = array
+    return larger
+
+
+class _Slots:
+    """Where each row is found: hash → row number. Knows nothing of the keys but their hashes."""
+
+    def __init__(self) -> None:
+        self._slots = np.full(_MIN_SLOTS, _EMPTY, np.int32)
+        self._used = 0  # live and tombstones
+
+    @property
+    def nbytes(self) -> int:
+        return self._slots.nbytes
+
+    def _home(self, hashes: U64) -> Index:
+        """Map hashes to slots, keeping their order (Lemire, "Fast random integer generation", 2019)."""
+        return (((hashes >> np.uint64(32)) * np.uint64(self._slots.size)) >> np.uint64(32)).astype(np.intp)
+
+    def _next(self, at: Index) -> Index:
+        after = at + 1
+        after[after == self._slots.size] = 0
+        return after
+
+    def find(self, hashes: U64, same: _Same) -> tuple[Index, Index]:
+        """Return (rows, slots) per hash; row -1 where the key is absent, its slot then means nothing."""
+        at = self._home(hashes)
+        rows = self._slots[at].astype(np.intp)
+        found = rows >= 0
+        found &= same(rows, _EVERY)
+        open_ends = np.flatnonzero(~found & (rows != _EMPTY))
+        rows[~found] = -1
+        probe = at[open_ends]
+        while open_ends.size:
+            probe = self._next(probe)
+            candidate = self._slots[probe].astype(np.intp)
+            hit = (candidate >= 0) & same(candidate, open_ends)
+            rows[open_ends[hit]] = candidate[hit]
+            at[open_ends[hit]] = probe[hit]
+            on = ~hit & (candidate != _EMPTY)
+            open_ends, probe = open_ends[on], probe[on]
+        return rows, at
+
+    def has_room(self, more: int) -> bool:
+        return self._used + more <= self._slots.size * _MAX_LOAD
+
+    def place(self, hashes: U64, rows: Index) -> None:
+        """Enter rows that are not in the table. There must be room."""
+        slots, at, rows = self._slots, self._home(hashes), rows.astype(np.int32)
+        while rows.size:
+            before = slots[at]
+            vacant = np.flatnonzero(before < 0)
+            slots[at[vacant]] = rows[vacant]
+            # Several rows may have written to one slot: whoever can read itself back has it.
+            won = slots[at[vacant]] == rows[vacant]
+            self._used += int(np.count_nonzero(before[vacant[won]] == _EMPTY))
+            lost = np.ones(rows.size, np.bool_)
+            lost[vacant[won]] = False
+            rows, at = rows[lost], self._next(at[lost])
+
+    def vacate(self, at: Index) -> None:
+        """Take out what the given slots hold."""
+        slots = self._slots
+        slots[at] = _TOMBSTONE
+        # A tombstone before an empty slot keeps no probe going: make it empty, then look one further back.
+        while at.size:
+            at = at[slots[self._next(at)] == _EMPTY]
+            at = at[slots[at] == _TOMBSTONE]
+            slots[at] = _EMPTY
+            self._used -= int(at.size)
+            at = at - 1
+            at[at < 0] = slots.size - 1
+            at = at[slots[at] == _TOMBSTONE]
+
+    def rebuild(self, hashes: U64, rows: Index, more: int) -> None:
+        """Start anew with the given rows only, and room for `more`."""
+        wanted = int((rows.size + more) / _MAX_LOAD * (1 + _GROWTH) / 2) + _MIN_SLOTS
+        size = self._slots.size
+        if rows.size + more > size * _MAX_LOAD / _GROWTH:
+            size = max(int(size * _GROWTH), wanted)
+        self._slots = np.full(size, _EMPTY, np.int32)
+        self._used = 0
+        self.place(hashes, rows)
+
+    def live(self) -> Index:
+        """Row numbers in slot order."""
+        return self._slots[self._slots >= 0].astype(np.intp)
+
+
+class AddressIndex:
+    """A set of u64 keys that gives each a row number, small and reused after removal.
+
+    Rows number the entries of the caller's own columns: `capacity` says how long those must be.
+    Memory: 8 bytes a row and 6 to 9 bytes of slots per key; it follows the largest number of keys
+    ever held and is not given back.
+    """
+
+    def __init__(self) -> None:
+        self._slots = _Slots()
+        self._keys = np.zeros(16, np.uint64)
+        self._top = 0  # rows handed out at least once
+        self._free = np.zeros(0, np.int32)  # a stack of rows to reuse, the newest last
+        self._free_count = 0
+
+    def __len__(self) -> int:
+        return self._top - self._free_count
+
+    @property
+    def capacity(self) -> int:
+        """Every row number is below this."""
+        return int(self._keys.size)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._slots.nbytes + self._keys.nbytes + self._free.nbytes
+
+    @property
+    def rows(self) -> Index:
+        """Rows of all keys held, in ascending order."""
+        held = np.zeros(self._top, np.bool_)
+        held[self._slots.live()] = True
+        return np.flatnonzero(held)
+
+    def keys(self, rows: Index) -> U64:
+        """Return the keys that the rows stand for."""
+        return self._keys[rows]
+
+    def find(self, keys: U64) -> tuple[Index, Index]:
+        """Return (rows, slots); row -1 where absent. The slots serve `remove`, until the next `insert`."""
+
+        def same(rows: Index, which: Index | slice) -> Mask:
+            equal: Mask = self._keys[rows] == keys[which]
+            return equal
+
+        return self._slots.find(spread(keys), same)
+
+    def lookup(self, keys: U64) -> Index:
+        """Return the rows of the keys, -1 where absent."""
+        return self.find(keys)[0]
+
+    def insert(self, keys: U64) -> Index:
+        """Enter keys, each once and none held already, and return their rows."""
+        if not self._slots.has_room(keys.size):
+            held = self._slots.live()
+            self._slots.rebuild(spread(self._keys[held]), held, keys.size)
+        rows = self._take_rows(keys.size)
+        self._keys[rows] = keys
+        self._slots.place(spread(keys), rows)
+        return rows
+
+    def remove(self, rows: Index, slots: Index) -> None:
+        """Take out the keys at these rows and slots, as `find` gave them."""
+        self._slots.vacate(slots)
+        end = self._free_count + rows.size
+        self._free = grown(self._free, end, _GROWTH)
+        self._free[self._free_count : end] = rows
+        self._free_count = end
+
+    def _take_rows(self, count: int) -> Index:
+        reused = min(count, self._free_count)
+        old = self._free[self._free_count - reused : self._free_count].astype(np.intp)
+        self._free_count -= reused
+        new = np.arange(self._top, self._top + count - reused)
+        self._top += count - reused
+        self._keys = grown(self._keys, self._top, _ROW_GROWTH)
+        return np.concatenate([old, new])
+
+
+class Interner:
+    """Numbers distinct values 0, 1, 2, … as they first appear; a value is `words` u64 words.
+
+    Memory: per distinct value 8 bytes a word, 6 to 9 bytes of slots, and half as much again for growth.
+    """
+
+    def __init__(self, words: int = 1) -> None:
+        self._slots = _Slots()
+        self._columns = [np.zeros(16, np.uint64) for _ in range(words)]
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._slots.nbytes + sum(column.nbytes for column in self._columns)
+
+    @property
+    def keys(self) -> U64:
+        """First word of every value, by number. Not to be written to."""
+        return self.word(0)
+
+    def word(self, number: int) -> U64:
+        """Word `number` of every value, by number. Not to be written to."""
+        return self._columns[number][: self._count]
+
+    def lookup(self, *columns: U64) -> Index:
+        """Return the numbers of the values, one column a word; -1 where a value was never seen."""
+        return self._find(self._hash(columns), columns)
+
+    def intern(self, *columns: U64) -> Index:
+        """Return the numbers of the values, one column a word, numbering those not seen before."""
+        hashes = self._hash(columns)
+        numbers = self._find(hashes, columns)
+        missing = np.flatnonzero(numbers < 0)
+        while missing.size:
+            # Values that differ may share a hash: all but the first of them wait for the next round.
+            first = missing[np.sort(np.unique(hashes[missing], return_index=True)[1])]
+            self._append(hashes[first], [column[first] for column in columns])
+            numbers[missing] = self._find(hashes[missing], [column[missing] for column in columns])
+            missing = missing[numbers[missing] < 0]
+        return numbers
+
+    def _append(self, hashes: U64, columns: list[U64]) -> None:
+        start, end = self._count, self._count + hashes.size
+        if not self._slots.has_room(hashes.size):
+            every = [self.word(number) for number in range(len(self._columns))]
+            self._slots.rebuild(self._hash(every), np.arange(start), hashes.size)
+        for number, column in enumerate(columns):
+            self._columns[number] = grown(self._columns[number], end, _GROWTH)
+            self._columns[number][start:end] = column
+        self._count = end
+        self._slots.place(hashes, np.arange(start, end))
+
+    def _find(self, hashes: U64, columns: tuple[U64, ...] | list[U64]) -> Index:
+        def same(rows: Index, which: Index | slice) -> Mask:
+            equal: Mask = self._columns[0][rows] == columns[0][which]
+            for held, sought in zip(self._columns[1:], columns[1:], strict=True):
+                equal &= held[rows] == sought[which]
+            return equal
+
+        return self._slots.find(hashes, same)[0]
+
+    @staticmethod
+    def _hash(columns: tuple[U64, ...] | list[U64]) -> U64:
+        hashes = spread(columns[0])
+        for column in columns[1:]:
+            hashes = spread(hashes ^ column)
+        return hashes
