@@ -1,6 +1,6 @@
 """What the probes report: one row per allocation, one per free.
 
-The C side of these layouts is `bpf/records.h`; `edge/ring.py` turns ring bytes into these arrays.
+The layouts are those of `bpf/records.h`, so that a batch is copied out of the ring without taking it apart.
 """
 
 from __future__ import annotations
@@ -32,42 +32,45 @@ class Context(IntEnum):
     UNKNOWN = 255  # this kernel does not show its preempt_count; the stack may still tell
 
 
+UNIT = 64
+"""Bytes of one unit of the event ring: a free takes one, an allocation two."""
+
+SECOND_UNIT = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+"""What the second unit of an allocation starts with."""
+
+# bpf/records.h. The ring's own 8-byte header comes first; once read, its place holds the sequence number.
+_FIRST_UNIT = [
+    ("sequence", "<u8"),  # place in the event stream; orders allocations and frees of one address
+    ("address", "<u8"),
+    ("time_ns", "<u8"),  # CLOCK_MONOTONIC
+    ("call_site", "<u8"),  # return address into the code that asked, or that freed; 0: see the stack
+    ("stack", "<u8"),  # key of the call stack, 0: none could be taken
+    ("cgroup", "<u8"),
+    ("tid", "<u4"),
+    ("tgid", "<u4"),
+    ("jiffies", "<u4"),  # low 32 bits, as kmemleak will print them
+    ("cpu", "<u2"),
+    ("kind", "u1"),
+    ("context", "u1"),
+]
+
+FREE = np.dtype(_FIRST_UNIT)
+"""One free. `call_site` is where, `tid` by whom; it has no stack, cgroup or context."""
+
 ALLOCATION = np.dtype(
     [
-        ("sequence", "<u8"),  # place in the event stream; orders allocations and frees of one address
-        ("address", "<u8"),
-        ("time_ns", "<u8"),  # CLOCK_MONOTONIC
-        ("call_site", "<u8"),  # return address into the code that asked
-        ("stack", "<u8"),  # key of the call stack, 0: none could be taken
-        ("cgroup", "<u8"),
+        *_FIRST_UNIT,
+        ("second_unit", "<u8"),
+        ("comm", "S16"),
         ("bytes_req", "<u8"),
         ("bytes_alloc", "<u8"),
-        ("comm", "S16"),
         ("cache", "<u8"),  # key of the slab cache, 0: a kmalloc, vmalloc or per-CPU allocation
-        ("jiffies", "<u4"),  # low 32 bits, as kmemleak will print them
         ("gfp_flags", "<u4"),
-        ("tid", "<u4"),
-        ("tgid", "<u4"),
-        ("cpu", "<u2"),
-        ("kind", "u1"),
-        ("context", "u1"),
+        ("reserved", "<u4"),
+        ("reserved_too", "<u8"),
     ]
 )
-"""One allocation. Only the newest state of an address is kept in the ledger."""
-
-FREE = np.dtype(
-    [
-        ("sequence", "<u8"),
-        ("address", "<u8"),
-        ("time_ns", "<u8"),
-        ("call_site", "<u8"),
-        ("tid", "<u4"),
-        ("cpu", "<u2"),
-        ("kind", "u1"),
-        ("context", "u1"),
-    ]
-)
-"""One free. `call_site` is where, `tid` by whom."""
+"""One allocation."""
 
 Rows = npt.NDArray[Any]
 """A structured array of one of the types above."""

@@ -1,0 +1,70 @@
+/* Everything the programs remember, and how much of it. */
+
+BPF_RINGBUF_OUTPUT(events, EVENT_RING_PAGES);
+BPF_RINGBUF_OUTPUT(names, NAME_RING_PAGES);
+
+/*
+ * What could not be handed over, per CPU. Counted here and never hidden: an event lost may be the free of an
+ * allocation that then looks leaked.
+ */
+enum counter {
+	LOST_ALLOCATIONS,
+	LOST_FREES,
+	LOST_STACKS, /* the unwinder gave nothing */
+	LOST_NAMES, /* no room in the name ring: a stack, cache or module stays nameless until seen again */
+	LOST_ENTRIES, /* a table was full */
+	TAKEN_BY_SECOND, /* not lost: see RECORD_ONCE in slab.c */
+	COUNTERS
+};
+BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
+
+/*
+ * Bumped whenever a module comes or goes. It seeds stack keys and dates cache entries: the same address may mean
+ * another function, or another cache, afterwards.
+ */
+BPF_ARRAY(epoch, u64, 1);
+
+/* Stacks whose frames user space has. Evicting one only means that it is sent again. */
+BPF_TABLE("lru_hash", u64, u64, known_stacks, KNOWN_STACKS);
+
+struct known_cache {
+	u64 key;
+	u64 name; /* pointer, to notice a struct kmem_cache that was freed and used again */
+	u64 epoch;
+	u32 object_size;
+	u32 size;
+	u8 ignored; /* kmemleak's own */
+	u8 wanted; /* passes the cache filter */
+};
+BPF_HASH(known_caches, u64, struct known_cache, KNOWN_CACHES);
+
+/*
+ * Room for one event's stack. One per program, not per CPU alone: an interrupt that lands on a running program
+ * runs another one, and the kernel never runs the same program twice at once on a CPU.
+ */
+enum program { ON_KMALLOC, ON_KMALLOC_NODE, ON_CACHE_ALLOC, ON_CACHE_ALLOC_NODE, ON_KFREE, ON_CACHE_FREE,
+	       ON_VMALLOC, ON_PERCPU, ON_VFREE, ON_VFREE_ATOMIC, ON_BULK_FREE, ON_MODULE, PROGRAMS };
+
+struct scratch {
+	u64 recorded; /* see RECORD_ONCE in slab.c */
+	u64 preempt_count; /* where this CPU's lives; 0: not looked up yet */
+	union {
+		struct stack_name stack;
+		struct cache_name cache;
+		struct module_name module;
+	};
+};
+BPF_PERCPU_ARRAY(scratch, struct scratch, 2 * PROGRAMS);
+
+#ifdef FILTERED
+/* Allocations that passed the filters and are outstanding: only their frees are worth sending. */
+BPF_TABLE("hash", u64, u8, wanted_addresses, WANTED_ADDRESSES);
+#endif
+
+#ifdef FILTER_MODULE
+struct text_range {
+	u64 start, length;
+};
+enum text_ranges { CORE_TEXT, INIT_TEXT, TEXT_RANGES };
+BPF_ARRAY(module_text, struct text_range, TEXT_RANGES);
+#endif

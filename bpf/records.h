@@ -1,0 +1,92 @@
+/*
+ * What the kernel side hands to user space. The Python side of these layouts is kleaktrace/core/events.py
+ * (allocations and frees) and kleaktrace/edge/names.py (stacks, caches, modules).
+ *
+ * The event ring is read as an array of 64-byte units: a ring header of 8 bytes and 56 of payload. A free is one
+ * unit, an allocation two. The second unit of an allocation starts with SECOND_UNIT, which no ring header can
+ * equal (a header's length has its two top bits clear once the record is committed), so that a batch can be
+ * taken apart without walking it record by record.
+ */
+#include <uapi/linux/ptrace.h>
+
+#define SECOND_UNIT 0xffffffffffffffffULL
+#define COMM_LENGTH 16
+
+enum kind { KMALLOC, CACHE, VMALLOC, PERCPU, KINDS };
+enum context { TASK, SOFTIRQ, HARDIRQ, NMI, UNKNOWN_CONTEXT = 255 };
+
+struct free_record {
+	u64 address;
+	u64 time_ns;
+	u64 call_site;
+	u64 stack;
+	u64 cgroup;
+	u32 tid;
+	u32 tgid;
+	u32 jiffies;
+	u16 cpu;
+	u8 kind;
+	u8 context;
+};
+
+struct allocation_record {
+	struct free_record first; /* the same fields, of the allocation */
+	u64 second_unit;
+	char comm[COMM_LENGTH];
+	u64 bytes_req;
+	u64 bytes_alloc;
+	u64 cache;
+	u32 gfp_flags;
+	u32 reserved;
+	u64 reserved_too;
+};
+
+_Static_assert(sizeof(struct free_record) == 56, "one unit");
+_Static_assert(sizeof(struct allocation_record) == 120, "two units");
+
+/* The name ring: things said once. Order in it is the order in which they happened. */
+enum name_type { STACK_NAME = 1, CACHE_NAME, MODULE_LOAD, MODULE_FREE, MODULE_CHUNK };
+
+#define STACK_DEPTH 127 /* kernel.perf_event_max_stack; what lies deeper is cut */
+#define CACHE_NAME_LENGTH 64
+#define MODULE_NAME_LENGTH 64
+#define CHUNK_LENGTH 8192
+
+struct stack_name {
+	u32 type;
+	u32 depth;
+	u64 key;
+	u64 time_ns;
+	u64 frames[STACK_DEPTH + 1]; /* one spare, so that a masked index stays inside */
+};
+
+struct cache_name {
+	u32 type;
+	u32 object_size;
+	u64 key;
+	u32 size;
+	u32 reserved;
+	char name[CACHE_NAME_LENGTH];
+};
+
+struct module_name {
+	u32 type;
+	u32 symbols;
+	u64 key; /* struct module */
+	u64 time_ns;
+	u64 text, text_size;
+	u64 init_text, init_text_size;
+	u64 chunks; /* number of MODULE_CHUNK records that follow */
+	char name[MODULE_NAME_LENGTH];
+};
+
+enum chunk_part { SYMBOL_TABLE, STRING_TABLE };
+
+struct module_chunk {
+	u32 type;
+	u32 part;
+	u64 key;
+	u32 offset;
+	u32 length;
+	char data[CHUNK_LENGTH];
+};

@@ -1,0 +1,3 @@
+/* bcc sizes its perf maps with it; nothing of ours depends on it. */
+#pragma once
+#define PAGE_SIZE 4096

@@ -1,0 +1,2 @@
+/* Empty: bcc carries its own bpf.h, and we look at no packets. */
+#pragma once

@@ -1,0 +1,199 @@
+/* The slab allocators: include/trace/events/kmem.h. Argument positions come from BTF, as <EVENT>_<ARGUMENT> macros. */
+
+INLINE void on_kmalloc_event(void *ctx, struct scratch *s, u64 call_site, u64 ptr, u64 bytes_req, u64 bytes_alloc,
+			     u32 gfp)
+{
+	struct allocation a = {
+		.address = ptr,
+		.call_site = call_site,
+		.bytes_req = bytes_req,
+		.bytes_alloc = bytes_alloc,
+		.gfp_flags = gfp,
+		.kind = KMALLOC,
+	};
+
+#ifdef FILTER_CACHE
+	/* The event does not name its cache; kmalloc caches are known by the size of their objects. */
+	if (bytes_alloc != FILTER_KMALLOC_SIZE)
+		return;
+#endif
+	allocated(ctx, s, &a);
+}
+
+INLINE void on_cache_event(void *ctx, struct scratch *s, u64 call_site, u64 ptr, u64 cache, u32 gfp)
+{
+	if (!ptr)
+		return;
+
+	struct known_cache *known = know_cache(cache, s);
+	struct allocation a = {
+		.address = ptr,
+		.call_site = call_site,
+		.gfp_flags = gfp,
+		.kind = CACHE,
+	};
+
+	if (known) {
+		if (known->ignored)
+			return;
+#ifdef FILTER_CACHE
+		if (!known->wanted)
+			return;
+#endif
+		a.cache = known->key;
+		a.bytes_req = known->object_size;
+		a.bytes_alloc = known->size;
+	}
+	allocated(ctx, s, &a);
+}
+
+INLINE void on_cache_free(u64 call_site, u64 ptr, u64 cache)
+{
+	struct known_cache *known = known_caches.lookup(&cache);
+
+	if (!known || !known->ignored)
+		freed(ptr, call_site, CACHE);
+}
+
+/*
+ * The kernel skips a program that is running already on the same CPU: an interrupt that allocates while a task's
+ * allocation is being recorded would go unseen. So each event has three programs, attached in this order. `before`
+ * says that nobody has recorded the event, `first` records it, and `second` does if it is still unrecorded, that is,
+ * if `first` was skipped because it is at work underneath. An interrupt between any two of them leaves the mark
+ * as its own second program does, at RECORDED, which is right for the event underneath, too: its `first` has either
+ * run or will set the mark itself. What is lost all the same (an interrupt in an interrupt) is known exactly: runs of
+ * `first` that were skipped (recursion_misses), less those that `second` took.
+ */
+enum { UNRECORDED, RECORDED };
+
+INLINE void mark(struct scratch *s, u64 state)
+{
+	*(volatile u64 *)&s->recorded = state;
+}
+
+INLINE struct scratch *scratch_of(u32 program)
+{
+	return scratch.lookup(&program);
+}
+
+INLINE struct scratch *scratch_of_second(u32 program)
+{
+	struct scratch *s = scratch_of(program);
+
+	if (!s || *(volatile u64 *)&s->recorded == RECORDED)
+		return NULL;
+	count(TAKEN_BY_SECOND);
+	return scratch_of(program + PROGRAMS);
+}
+
+#define RECORD_ONCE(event, program, record)                      \
+	int before_##event(struct bpf_raw_tracepoint_args *ctx)  \
+	{                                                        \
+		struct scratch *s = scratch_of(program);         \
+                                                                 \
+		if (s)                                           \
+			mark(s, UNRECORDED);                     \
+		return 0;                                        \
+	}                                                        \
+	int first_##event(struct bpf_raw_tracepoint_args *ctx)   \
+	{                                                        \
+		struct scratch *s = scratch_of(program);         \
+                                                                 \
+		if (s) {                                         \
+			record;                                  \
+			mark(s, RECORDED);                       \
+		}                                                \
+		return 0;                                        \
+	}                                                        \
+	int second_##event(struct bpf_raw_tracepoint_args *ctx)  \
+	{                                                        \
+		struct scratch *s = scratch_of_second(program);  \
+                                                                 \
+		if (s) {                                         \
+			record;                                  \
+			s = scratch_of(program);                 \
+			if (s)                                   \
+				mark(s, RECORDED);               \
+		}                                                \
+		return 0;                                        \
+	}
+
+#ifdef KMALLOC_PTR
+RECORD_ONCE(kmalloc, ON_KMALLOC,
+      on_kmalloc_event(ctx, s, ctx->args[KMALLOC_CALL_SITE], ctx->args[KMALLOC_PTR], ctx->args[KMALLOC_BYTES_REQ],
+		       ctx->args[KMALLOC_BYTES_ALLOC], ctx->args[KMALLOC_GFP_FLAGS]))
+#endif
+
+#ifdef KMALLOC_NODE_PTR
+RECORD_ONCE(kmalloc_node, ON_KMALLOC_NODE,
+      on_kmalloc_event(ctx, s, ctx->args[KMALLOC_NODE_CALL_SITE], ctx->args[KMALLOC_NODE_PTR],
+		       ctx->args[KMALLOC_NODE_BYTES_REQ], ctx->args[KMALLOC_NODE_BYTES_ALLOC],
+		       ctx->args[KMALLOC_NODE_GFP_FLAGS]))
+#endif
+
+#ifdef KMEM_CACHE_ALLOC_PTR
+RECORD_ONCE(kmem_cache_alloc, ON_CACHE_ALLOC,
+      on_cache_event(ctx, s, ctx->args[KMEM_CACHE_ALLOC_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_PTR],
+		     ctx->args[KMEM_CACHE_ALLOC_S], ctx->args[KMEM_CACHE_ALLOC_GFP_FLAGS]))
+#endif
+
+#ifdef KMEM_CACHE_ALLOC_NODE_PTR
+RECORD_ONCE(kmem_cache_alloc_node, ON_CACHE_ALLOC_NODE,
+      on_cache_event(ctx, s, ctx->args[KMEM_CACHE_ALLOC_NODE_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_NODE_PTR],
+		     ctx->args[KMEM_CACHE_ALLOC_NODE_S], ctx->args[KMEM_CACHE_ALLOC_NODE_GFP_FLAGS]))
+#endif
+
+#ifdef KFREE_PTR
+RECORD_ONCE(kfree, ON_KFREE, freed(ctx->args[KFREE_PTR], ctx->args[KFREE_CALL_SITE], KMALLOC))
+#endif
+
+#ifdef KMEM_CACHE_FREE_PTR
+#ifndef KMEM_CACHE_FREE_S
+#define KMEM_CACHE_FREE_S KMEM_CACHE_FREE_PTR /* not given: a pointer that is no known cache */
+#endif
+RECORD_ONCE(kmem_cache_free, ON_CACHE_FREE,
+      on_cache_free(ctx->args[KMEM_CACHE_FREE_CALL_SITE], ctx->args[KMEM_CACHE_FREE_PTR],
+		    ctx->args[KMEM_CACHE_FREE_S]))
+#endif
+
+#ifdef BULK_FREE
+/*
+ * mm/slub.c frees whole arrays without an event: kfree_bulk, and with it every kfree_rcu batch. KVFREE_BULK_MAX_ENTR
+ * (kernel/rcu/tree.c) keeps those below 512.
+ */
+#define BULK_LIMIT 512
+
+INLINE void on_bulk_free(void *ctx, u64 length, u64 objects)
+{
+	u32 program = ON_BULK_FREE;
+	struct scratch *s = scratch.lookup(&program);
+
+	if (!s)
+		return;
+
+	u64 call_site = caller_of(ctx, s, BULK_FREE, BULK_FREE_LENGTH);
+
+	for (u32 i = 0; i < BULK_LIMIT; i++) {
+		u64 address = 0;
+
+		if (i >= length)
+			return;
+		bpf_probe_read_kernel(&address, sizeof(address), (void *)objects + 8 * i);
+		freed(address, call_site, CACHE);
+	}
+	if (length > BULK_LIMIT)
+		count(LOST_FREES);
+}
+
+KFUNC_PROBE(kmem_cache_free_bulk, u64 cache, u64 length, u64 objects)
+{
+	on_bulk_free(ctx, length, objects);
+	return 0;
+}
+
+int on_kmem_cache_free_bulk(struct pt_regs *ctx)
+{
+	on_bulk_free(ctx, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
+	return 0;
+}
+#endif

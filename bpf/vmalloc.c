@@ -1,0 +1,117 @@
+/* vmalloc: by the functions where they can be hooked, else by the events of the address space they take from. */
+
+INLINE void on_vmalloc(void *ctx, u64 address, u64 size, u32 gfp)
+{
+	u32 program = ON_VMALLOC;
+	struct scratch *s = scratch.lookup(&program);
+	struct allocation a = {
+		.address = address,
+		.bytes_req = size,
+		.bytes_alloc = (size + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1ULL),
+		.gfp_flags = gfp,
+		.kind = VMALLOC,
+	};
+
+	if (s)
+		allocated(ctx, s, &a);
+}
+
+INLINE void on_vfree(void *ctx, u32 program, u64 address, u64 function, u64 length)
+{
+	struct scratch *s = scratch.lookup(&program);
+
+	if (s && address)
+		freed(address, caller_of(ctx, s, function, length), VMALLOC);
+}
+
+#ifdef VMALLOC_FUNCTION
+#define ON_RETURN(function, args...) KRETFUNC_PROBE(function, args)
+
+ON_RETURN(VMALLOC_FUNCTION, u64 size, u64 align, u64 start, u64 end, u64 gfp, u64 prot, u64 vm_flags, u64 node,
+	  u64 caller, u64 ret)
+{
+	on_vmalloc(ctx, ret, size, gfp);
+	return 0;
+}
+
+/* The same by kprobe: the arguments are gone at the return, so keep them from the entry, by task. */
+struct vmalloc_call {
+	u64 size;
+	u32 gfp;
+	u32 reserved;
+};
+BPF_TABLE("lru_hash", u64, struct vmalloc_call, vmalloc_calls, 1024);
+
+int on_vmalloc_entry(struct pt_regs *ctx)
+{
+	u64 task = bpf_get_current_task();
+	struct vmalloc_call call = {.size = PT_REGS_PARM1(ctx), .gfp = PT_REGS_PARM5(ctx)};
+
+	vmalloc_calls.update(&task, &call);
+	return 0;
+}
+
+int on_vmalloc_return(struct pt_regs *ctx)
+{
+	u64 task = bpf_get_current_task();
+	struct vmalloc_call *call = vmalloc_calls.lookup(&task);
+
+	if (!call) {
+		count(LOST_ALLOCATIONS);
+		return 0;
+	}
+	on_vmalloc(ctx, PT_REGS_RC(ctx), call->size, call->gfp);
+	vmalloc_calls.delete(&task);
+	return 0;
+}
+#endif
+
+#ifdef VFREE
+KFUNC_PROBE(vfree, u64 address)
+{
+	on_vfree(ctx, ON_VFREE, address, VFREE, VFREE_LENGTH);
+	return 0;
+}
+
+int on_vfree_entry(struct pt_regs *ctx)
+{
+	on_vfree(ctx, ON_VFREE, PT_REGS_PARM1(ctx), VFREE, VFREE_LENGTH);
+	return 0;
+}
+#endif
+
+#ifdef VFREE_ATOMIC
+KFUNC_PROBE(vfree_atomic, u64 address)
+{
+	on_vfree(ctx, ON_VFREE_ATOMIC, address, VFREE_ATOMIC, VFREE_ATOMIC_LENGTH);
+	return 0;
+}
+
+int on_vfree_atomic_entry(struct pt_regs *ctx)
+{
+	on_vfree(ctx, ON_VFREE_ATOMIC, PT_REGS_PARM1(ctx), VFREE_ATOMIC, VFREE_ATOMIC_LENGTH);
+	return 0;
+}
+#endif
+
+#ifdef ALLOC_VMAP_AREA_ADDR
+int on_alloc_vmap_area(struct bpf_raw_tracepoint_args *ctx)
+{
+	/* failed=1 may be followed by a retry, which reports for itself. */
+	if (!(int)ctx->args[ALLOC_VMAP_AREA_FAILED])
+		on_vmalloc(ctx, ctx->args[ALLOC_VMAP_AREA_ADDR], ctx->args[ALLOC_VMAP_AREA_SIZE], 0);
+	return 0;
+}
+#endif
+
+#ifdef FREE_VMAP_AREA_NOFLUSH_VA_START
+int on_free_vmap_area_noflush(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 program = ON_VFREE;
+	struct scratch *s = scratch.lookup(&program);
+
+	if (s)
+		freed(ctx->args[FREE_VMAP_AREA_NOFLUSH_VA_START], 0, VMALLOC);
+	return 0;
+}
+#endif

@@ -1,0 +1,52 @@
+"""Everything that turns keys and addresses of events into words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kleaktrace.core.events import Kind
+from kleaktrace.core.stacks import Stacks
+from kleaktrace.core.symbols import Symbols, SymbolTable
+
+
+
+@dataclass(frozen=True, slots=True)
+class CacheName:
+    """A slab cache. Sizes in bytes, as `struct kmem_cache` has them."""
+
+    key: int
+    name: str
+    object_size: int
+    size: int
+
+
+class KernelNames:
+    """Symbols, stacks and caches known so far."""
+
+    def __init__(self, base: SymbolTable) -> None:
+        self.symbols = Symbols(base)
+        self.stacks = Stacks(self.symbols)
+        self.caches: dict[int, CacheName] = {}
+
+    def cache(self, kind: int, key: int, bytes_alloc: int) -> str:
+        """What an allocation came out of: a slab cache's name, or the allocator's.
+
+        The kmalloc event names no cache; its size tells (mm/slab_common.c, kmalloc_info).
+        """
+        if kind == Kind.VMALLOC:
+            return "vmalloc"
+        if kind == Kind.PERCPU:
+            return "percpu"
+        if kind == Kind.CACHE:
+            known = self.caches.get(key)
+            return known.name if known else "unnamed cache"
+        return kmalloc_cache(bytes_alloc)
+
+
+def kmalloc_cache(bytes_alloc: int) -> str:
+    """Name of the kmalloc cache with objects of this size: kmalloc-192, kmalloc-1k, kmalloc-large."""
+    if bytes_alloc > 8192:
+        return "kmalloc-large"
+    if bytes_alloc >= 1024:
+        return f"kmalloc-{bytes_alloc // 1024}k"
+    return f"kmalloc-{bytes_alloc}"

@@ -1,0 +1,108 @@
+"""Call stacks by key: named once, at first sight, and cleared of the frames that only say "traced" or "allocator"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kleaktrace.core.events import Context
+from kleaktrace.core.symbols import Frame, Symbols
+
+# The way from the allocator into our own programs.
+_TRACING = re.compile(
+    r"^(bpf_\w*trampoline\w*|bpf_prog_\w+|bpf_get_stack\w*|bpf_trace_run\w*|__bpf_trace_\w+|__traceiter_\w+|trace_\w+"
+    r"|__bpf_prog_\w+|kprobe_\w+|kretprobe_\w+|ftrace_\w+|arch_rethook_\w+|rethook_\w+|__ftrace_\w+|trace_call_bpf"
+    r"|__kretprobe_trampoline|perf_trace_\w+|fprobe_\w+|optimized_callback|arch_ftrace_\w+)$"
+)
+
+# Functions whose only business is to allocate: whoever called them asked for the memory. mm/slub.c, mm/util.c,
+# mm/vmalloc.c, mm/percpu.c; the _noprof names since v6.10 (commit 7bd230a26648).
+_ALLOCATORS = re.compile(
+    r"^(_*(kmalloc|kzalloc|kcalloc|kmem_cache_alloc|kmem_cache_zalloc|kmalloc_array|kvmalloc|kvzalloc|kvcalloc|krealloc"
+    r"|kvrealloc|kmemdup|kmemdup_nul|kvmemdup|kstrdup|kstrndup|kstrdup_const|kasprintf|kvasprintf|kvasprintf_const"
+    r"|vmalloc|vzalloc|vcalloc|vrealloc|memdup_user|vmemdup_user|memdup_user_nul|strndup_user|pcpu_alloc|alloc_percpu"
+    r"|get_free_pages|alloc_vmap_area|get_vm_area_node|do_kmalloc_node|slab_alloc|slab_post_alloc_hook)"
+    r"(_\w+)?(\.\w+)*)$"
+)
+
+_SOFTIRQ = re.compile(r"^(handle_softirqs|__do_softirq)(\..*)?$")
+_NMI = re.compile(r"^(asm_)?(exc_nmi|default_do_nmi|do_nmi|nmi_handle)\b")
+_HARDIRQ = re.compile(r"^(__?)?(sysvec_\w+|common_interrupt|do_IRQ|handle_irq_event\w*|el1h?_irq\w*|el1_interrupt)(\..*)?$")
+_BACK_TO_TASK = re.compile(r"^(irqentry_exit\w*|exit_to_user_mode\w*|raw_irqentry_exit_cond_resched|preempt_schedule_irq)")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A named call stack, innermost frame first, beginning at the code that called the allocator."""
+
+    frames: tuple[Frame, ...]
+    context: Context
+
+    @property
+    def asker(self) -> Frame | None:
+        """The innermost frame that is not an allocator's wrapper: the code that wanted the memory."""
+        return next((f for f in self.frames if f.name is None or not _ALLOCATORS.match(f.name)), None)
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """Names of the modules it passes through."""
+        return frozenset(f.module for f in self.frames if f.module and f.module != "bpf")
+
+    def lines(self) -> list[str]:
+        """The frames as text, in the form of the kernel's own traces."""
+        return [str(frame) for frame in self.frames]
+
+
+NO_STACK = Stack((), Context.UNKNOWN)
+"""What is shown where no stack could be taken."""
+
+
+def trim(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """Drop the innermost frames that belong to the tracer and the allocator, but never all of them."""
+    start = 0
+    for frame in frames:
+        ours = frame.name is None or frame.module == "bpf" or _TRACING.match(frame.name)
+        if not ours and not (frame.name and _ALLOCATORS.match(frame.name)):
+            break
+        start += 1
+    return tuple(frames[start:]) or tuple(frames)
+
+
+def context_from(frames: Sequence[Frame]) -> Context:
+    """What the CPU was doing, told from the stack alone, for kernels that don't show us their preempt_count.
+
+    The innermost telling frame decides: an interrupt's exit may run softirqs, or give the CPU back to the task.
+    """
+    for frame in frames:
+        name = frame.name or ""
+        if _SOFTIRQ.match(name):
+            return Context.SOFTIRQ
+        if _NMI.match(name):
+            return Context.NMI
+        if _BACK_TO_TASK.match(name):
+            return Context.TASK
+        if _HARDIRQ.match(name):
+            return Context.HARDIRQ
+    return Context.TASK
+
+
+class Stacks:
+    """Every stack seen, by key. Bounded by the number of distinct stacks, some hundreds of bytes each."""
+
+    def __init__(self, symbols: Symbols) -> None:
+        self._symbols = symbols
+        self._stacks: dict[int, Stack] = {}
+
+    def add(self, key: int, addresses: Sequence[int]) -> None:
+        """Name a stack now, while its modules are still there. A known key keeps its names."""
+        if key not in self._stacks:
+            frames = [self._symbols.frame(address) for address in addresses]
+            self._stacks[key] = Stack(trim(frames), context_from(frames))
+
+    def get(self, key: int) -> Stack:
+        """The stack of this key, `NO_STACK` if it was lost."""
+        return self._stacks.get(key, NO_STACK)
+
+    def __len__(self) -> int:
+        return len(self._stacks)

@@ -1,0 +1,229 @@
+"""Names for kernel addresses, right for the time at which an address was seen.
+
+The base is one snapshot of /proc/kallsyms. Modules that come later bring their own symbol table (copied at
+module_load, so `__init` functions are in it); modules that go keep their names, until another module takes their place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+U64 = npt.NDArray[np.uint64]
+
+_ADDRESS_DIGITS = 16
+_HEX = np.full(256, 255, np.uint8)
+_HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint8)
+_TEXT_TYPES = b"tTwW"
+
+ELF_SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
+"""Elf64_Sym (include/uapi/linux/elf.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One return address, named as the kernel's %pS would (lib/vsprintf.c)."""
+
+    address: int
+    name: str | None = None
+    offset: int = 0
+    size: int = 0
+    module: str | None = None
+
+    def __str__(self) -> str:
+        if self.name is None:
+            return f"{self.address:#x}"
+        module = f" [{self.module}]" if self.module else ""
+        return f"{self.name}+{self.offset:#x}/{self.size:#x}{module}"
+
+
+@dataclass(frozen=True)
+class SymbolTable:
+    """Text symbols, by ascending address.
+
+    starts: (n,) uint64; an address belongs to the last start not above it.
+    lines: for each, where in `text` its name begins; the name ends at a blank or control character.
+    """
+
+    starts: U64
+    name_offsets: npt.NDArray[np.int64]
+    text: bytes
+
+    def find(self, address: int) -> Frame | None:
+        """Name an address, or None when it lies before the first symbol."""
+        after = int(np.searchsorted(self.starts, np.uint64(address), side="right"))
+        if after == 0:
+            return None
+        start = int(self.starts[after - 1])
+        # Aliases share a start: the kernel names the first of them.
+        first = int(np.searchsorted(self.starts, np.uint64(start), side="left"))
+        end = int(self.starts[after]) if after < self.starts.size else start
+        name, module = self._name(first)
+        return Frame(address, name, address - start, max(end - start, 0), module)
+
+    def _name(self, index: int) -> tuple[str, str | None]:
+        offset = int(self.name_offsets[index])
+        end = self.text.find(b"\n", offset)
+        name, _, module = self.text[offset : end if end >= 0 else None].partition(b"\t")
+        return name.decode(errors="replace"), module.strip(b"[] ").decode(errors="replace") or None
+
+    def address_of(self, name: str) -> int | None:
+        """Address of a symbol of the kernel itself, not of a module."""
+        found = _find_line(self.text, name)
+        return None if found is None else int(self.text[found : found + _ADDRESS_DIGITS], 16)
+
+    def module_range(self, module: str) -> tuple[int, int] | None:
+        """First and last address of a module's text symbols."""
+        tag = f"\t[{module}]".encode()
+        addresses = [
+            int(line[:_ADDRESS_DIGITS], 16)
+            for line in self.text.splitlines()
+            if line.endswith(tag) and line[_ADDRESS_DIGITS + 1 : _ADDRESS_DIGITS + 2] in (b"t", b"T")
+        ]
+        return (min(addresses), max(addresses)) if addresses else None
+
+
+def _find_line(text: bytes, name: str) -> int | None:
+    """Offset of the line that defines `name` (not one of a module's)."""
+    wanted = f" {name}\n".encode()
+    found = text.find(wanted)
+    return None if found < 0 else text.rfind(b"\n", 0, found) + 1
+
+
+def parse_kallsyms(text: bytes) -> SymbolTable:
+    """Read /proc/kallsyms: lines `ADDRESS TYPE NAME[\\t[MODULE]]`, addresses of 16 digits.
+
+    Lines of other shapes and symbols other than functions are left out.
+    """
+    if not text.endswith(b"\n"):
+        text += b"\n"
+    raw = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(raw == ord("\n"))
+    begins = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
+    name_at = _ADDRESS_DIGITS + 3
+    begins = begins[ends - begins > name_at]
+    begins = begins[np.isin(raw[begins + _ADDRESS_DIGITS + 1], np.frombuffer(_TEXT_TYPES, np.uint8))]
+    digits = _HEX[raw[begins[:, None] + np.arange(_ADDRESS_DIGITS)]]
+    good = (digits < 16).all(axis=1)
+    begins, digits = begins[good], digits[good].astype(np.uint64)
+    starts = np.zeros(begins.size, np.uint64)
+    for place in range(_ADDRESS_DIGITS):
+        starts = (starts << np.uint64(4)) | digits[:, place]
+    order = np.argsort(starts, kind="stable")
+    return SymbolTable(starts[order], begins[order].astype(np.int64) + name_at, text)
+
+
+@dataclass(frozen=True, slots=True)
+class TextRange:
+    """Addresses [start, start + length)."""
+
+    start: int
+    length: int
+
+    def __contains__(self, address: int) -> bool:
+        return self.start <= address < self.start + self.length
+
+
+@dataclass
+class ModuleImage:
+    """A module as it was when it was loaded: where its code is and what its symbols are.
+
+    key: address of its struct module. times: ns, CLOCK_MONOTONIC.
+    """
+
+    name: str
+    key: int
+    loaded_ns: int
+    text: TextRange
+    init_text: TextRange
+    symbols: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, ELF_SYMBOL))
+    strings: bytes = b""
+    freed_ns: int | None = None
+
+    def __contains__(self, address: int) -> bool:
+        return address in self.text or address in self.init_text
+
+    def set_symbols(self, symbol_table: bytes, string_table: bytes) -> None:
+        """Take the functions out of an ELF symbol table (arrays of Elf64_Sym, and of NUL-ended names)."""
+        whole = len(symbol_table) // ELF_SYMBOL.itemsize
+        symbols = np.frombuffer(symbol_table, ELF_SYMBOL, whole)
+        value = symbols["value"]
+        inside = np.zeros(whole, bool)
+        for area in (self.text, self.init_text):
+            inside |= (value >= np.uint64(area.start)) & (value < np.uint64(area.start + area.length))
+        # STT_NOTYPE and STT_FUNC; the kernel, too, ignores section and file symbols
+        inside &= ((symbols["info"] & 15) <= 2) & (symbols["name"] > 0)
+        chosen = symbols[inside]
+        self.symbols = chosen[np.argsort(chosen["value"], kind="stable")]
+        self.strings = string_table
+
+    def find(self, address: int) -> Frame:
+        """Name an address of this module."""
+        area = self.text if address in self.text else self.init_text
+        starts = self.symbols["value"]
+        after = int(np.searchsorted(starts, np.uint64(address), side="right"))
+        while after:
+            start = int(starts[after - 1])
+            if start not in area:
+                break
+            name = self._name(after - 1)
+            if name:
+                following = int(starts[after]) if after < starts.size else 0
+                end = following if following in area else area.start + area.length
+                return Frame(address, name, address - start, end - start, self.name)
+            after -= 1
+        return Frame(address, self.name, address - area.start, area.length, self.name)
+
+    def _name(self, index: int) -> str:
+        offset = int(self.symbols["name"][index])
+        end = self.strings.find(b"\0", offset)
+        name = self.strings[offset : end if end >= 0 else offset].decode(errors="replace")
+        # Mapping symbols and compiler-made labels name nothing (kernel/module/kallsyms.c, is_mapping_symbol).
+        return "" if name.startswith(("$", ".L", "__UNIQUE_ID")) else name
+
+
+class Symbols:
+    """The base table, and every module that came since."""
+
+    def __init__(self, base: SymbolTable) -> None:
+        self._base = base
+        self._images: list[ModuleImage] = []
+        self._unloads: list[tuple[str, int]] = []
+
+    def module_loaded(self, image: ModuleImage) -> None:
+        """From now on `image` names the addresses in its ranges."""
+        self._images.append(image)
+
+    def module_freed(self, name: str, key: int, time_ns: int) -> None:
+        """Remember when a module went; its names stay."""
+        self._unloads.append((name, time_ns))
+        for image in reversed(self._images):
+            if image.key == key and image.freed_ns is None:
+                image.freed_ns = time_ns
+                break
+
+    def image(self, key: int) -> ModuleImage | None:
+        """The newest module whose struct module is at `key`."""
+        return next((image for image in reversed(self._images) if image.key == key), None)
+
+    def unloaded_after(self, name: str, time_ns: int) -> int | None:
+        """When (ns) a module of this name was first unloaded after `time_ns`; None: not since."""
+        return min((when for module, when in self._unloads if module == name and when >= time_ns), default=None)
+
+    def frame(self, address: int) -> Frame:
+        """Name a return address, as of now. It points after the call, so look up the byte before it."""
+        looked_up = address - 1
+        for image in reversed(self._images):
+            if looked_up in image:
+                found = image.find(looked_up)
+                break
+        else:
+            base = self._base.find(looked_up)
+            if base is None or not base.size or base.offset >= max(base.size, 1):
+                return Frame(address)
+            found = base
+        return Frame(address, found.name, found.offset + 1, found.size, found.module)

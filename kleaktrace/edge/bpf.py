@@ -1,0 +1,189 @@
+"""The only module that talks to bcc, which has no type stubs and reports trouble on standard error.
+
+bcc (iovisor/bcc, src/python/bcc/__init__.py) attaches every function with a telling name as soon as an object is
+made; we attach one by one, because a refused probe has a fallback.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kleaktrace.errors import EnvironmentRefusal
+
+_SOURCES = ("records.h", "maps.h", "common.h", "slab.c", "vmalloc.c", "percpu.c", "modules.c")
+
+
+class AttachRefused(Exception):
+    """The kernel did not take a probe; the text is its reason, in one line."""
+
+
+def source_directory() -> Path:
+    """Where the C sources are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for candidate in (package / "bpf", package.parent / "bpf"):
+        if (candidate / "records.h").exists():
+            return candidate
+    raise EnvironmentRefusal(
+        "the BPF sources are missing from this installation", "install kleaktrace again: pip install ."
+    )
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[Callable[[], str]]:
+    """Catch what libbcc writes to file descriptor 2; the yielded function returns it."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+
+        def said() -> str:
+            sink.seek(0)
+            return sink.read().decode(errors="replace")
+
+        try:
+            yield said
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _import_bcc() -> Any:
+    try:
+        import bcc  # noqa: PLC0415  # loads LLVM: only when a program is compiled
+    except ImportError as error:
+        raise EnvironmentRefusal(
+            "the distribution's bcc is not importable",
+            "apt-get install python3-bpfcc, and make the venv with /usr/bin/python3 -m venv --system-site-packages",
+        ) from error
+    if not hasattr(bcc, "BPF"):
+        raise EnvironmentRefusal(
+            "the installed 'bcc' is another project of that name", "pip uninstall bcc; apt-get install python3-bpfcc"
+        )
+    return bcc
+
+
+class BpfObject:
+    """Our C sources, compiled with `macros`, not attached to anything yet.
+
+    Raises `EnvironmentRefusal` when they can't be compiled or the kernel refuses the maps.
+    """
+
+    def __init__(self, macros: dict[str, str | int]) -> None:
+        self._bcc: Any = _import_bcc()
+
+        class _Unattached(self._bcc.BPF):  # type: ignore[misc, name-defined]
+            def _trace_autoload(self) -> None:
+                """Attach nothing by itself."""
+
+        directory = source_directory()
+        text = "\n".join((directory / name).read_text() for name in _SOURCES)
+        os.environ["BCC_KERNEL_SOURCE"] = str(directory / "shim")
+        flags = ["-w", *(f"-D{name}={value}" for name, value in macros.items())]
+        with _quiet_stderr() as said:
+            try:
+                self._bpf: Any = _Unattached(text=text.encode(), cflags=flags)
+            except Exception as error:
+                raise EnvironmentRefusal(
+                    f"the BPF programs could not be set up: {_reason(error, said())}",
+                    "run as root (CAP_BPF and CAP_PERFMON at least); `kleaktrace doctor` shows what this kernel refuses",
+                ) from error
+        self._attached: list[int] = []
+
+    def _attach(self, attach: Callable[[], object]) -> None:
+        with _quiet_stderr() as said:
+            try:
+                attach()
+            except Exception as error:
+                raise AttachRefused(_reason(error, said())) from error
+
+    def attach_raw_tracepoint(self, event: str, *functions: str) -> None:
+        """Run the functions at a raw tracepoint, in this order."""
+        for function in functions:
+            self._attach(lambda function=function: self._attach_raw(event, function))  # type: ignore[misc]
+
+    def _attach_raw(self, event: str, function: str) -> None:
+        # bcc's own method allows one function per event
+        loaded = self._bpf.load_func(function.encode(), self._bcc.BPF.RAW_TRACEPOINT)
+        fd = self._bcc.lib.bpf_attach_raw_tracepoint(loaded.fd, event.encode())
+        if fd < 0:
+            raise OSError(f"raw tracepoint {event}: {os.strerror(ctypes.get_errno() or -fd)}")
+        self._attached.append(fd)
+
+    def attach_fentry(self, target: str) -> None:
+        """Run `kfunc__TARGET` whenever the kernel function `target` is entered."""
+        self._attach(lambda: self._bpf.attach_kfunc(fn_name=f"kfunc__{target}".encode()))
+
+    def attach_fexit(self, target: str) -> None:
+        """Run `kretfunc__TARGET` whenever the kernel function `target` returns."""
+        self._attach(lambda: self._bpf.attach_kretfunc(fn_name=f"kretfunc__{target}".encode()))
+
+    def attach_kprobe(self, target: str, function: str) -> None:
+        """Run `function` whenever the kernel function `target` is entered."""
+        self._attach(lambda: self._bpf.attach_kprobe(event=target.encode(), fn_name=function.encode()))
+
+    def attach_kretprobe(self, target: str, function: str) -> None:
+        """Run `function` whenever the kernel function `target` returns."""
+        self._attach(lambda: self._bpf.attach_kretprobe(event=target.encode(), fn_name=function.encode()))
+
+    def detach_kprobe(self, target: str) -> None:
+        """Undo `attach_kprobe`."""
+        self._bpf.detach_kprobe(target.encode())
+
+    def map_fd(self, name: str) -> int:
+        """File descriptor of a map."""
+        return int(self._bpf[name.encode()].map_fd)
+
+    def per_cpu_totals(self, name: str, length: int) -> list[int]:
+        """Sums over all CPUs of the first `length` counters of a per-CPU array of u64."""
+        table = self._bpf[name.encode()]
+        return [sum(table[table.Key(index)]) for index in range(length)]
+
+    def set_array(self, name: str, index: int, fields: dict[str, int]) -> None:
+        """Write one structure of an array map."""
+        table = self._bpf[name.encode()]
+        leaf = table.Leaf()
+        for field, value in fields.items():
+            setattr(leaf, field, value)
+        table[table.Key(index)] = leaf
+
+    def missed_runs(self) -> dict[str, int]:
+        """By function: how often the kernel skipped it because it was running already on that CPU.
+
+        `recursion_misses` in /proc/self/fdinfo (kernel/bpf/syscall.c, since v5.12).
+        """
+        return {name.decode(): _recursion_misses(function.fd) for name, function in self._bpf.funcs.items()}
+
+    def close(self) -> None:
+        """Detach everything. May be called twice."""
+        while self._attached:
+            os.close(self._attached.pop())
+        with _quiet_stderr():
+            self._bpf.cleanup()
+
+
+def _recursion_misses(fd: int) -> int:
+    try:
+        info = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in info.splitlines() if line.startswith("recursion_misses:"))
+
+
+def _reason(error: Exception, said: str) -> str:
+    """The kernel's own words if libbcc passed them on, else the exception's."""
+    for line in reversed(said.splitlines()):
+        if "error:" in line or "Permission denied" in line or "failed" in line.lower():
+            return " ".join(line.split())[:300]
+    return " ".join(str(error).split())[:300] or _last_line(said) or type(error).__name__

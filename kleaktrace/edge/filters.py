@@ -1,0 +1,70 @@
+"""What to trace, decided in the kernel: what is filtered out costs nearly nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kleaktrace.errors import UsageError
+
+_COMM_LENGTH = 15  # TASK_COMM_LEN less the NUL
+_WANTED_ADDRESSES = 1 << 20
+_NAME = re.compile(r"^[\w.:/+@#() -]+$")
+_KMALLOC = re.compile(r"^(?:dma-|rcl-|cg-)?(\d+)(k?)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """All that are set must hold. Sizes are bytes asked for, both ends included."""
+
+    module: str | None = None
+    pid: int | None = None
+    comm: str | None = None
+    cache: str | None = None
+    min_size: int | None = None
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.module is not None:
+            # the kernel's name of a module has no dashes (scripts/Makefile.lib, modname)
+            object.__setattr__(self, "module", self.module.removesuffix(".ko").replace("-", "_"))
+        for option, value in (("--module", self.module), ("--comm", self.comm), ("--cache", self.cache)):
+            if value is not None and not _NAME.match(value):
+                raise UsageError(f"{option} {value!r} is not a name the kernel could have", "use letters, digits, -_.:/")
+        if self.min_size is not None and self.max_size is not None and self.min_size > self.max_size:
+            raise UsageError("--min-size is larger than --max-size", "swap them")
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is filtered out."""
+        return any(getattr(self, name) is not None for name in self.__slots__)
+
+    def macros(self) -> dict[str, str | int]:
+        """The -D macros for bpf/common.h."""
+        if not self.any:
+            return {}
+        macros: dict[str, str | int] = {"FILTERED": 1, "WANTED_ADDRESSES": _WANTED_ADDRESSES}
+        if self.module is not None:
+            macros["FILTER_MODULE"] = _quoted(self.module)
+        if self.pid is not None:
+            macros["FILTER_PID"] = self.pid
+        if self.comm is not None:
+            macros["FILTER_COMM"] = _quoted(self.comm[:_COMM_LENGTH])
+        if self.cache is not None:
+            macros["FILTER_CACHE"] = _quoted(self.cache)
+            macros["FILTER_KMALLOC_SIZE"] = _kmalloc_size(self.cache)
+        if self.min_size is not None:
+            macros["FILTER_MIN_SIZE"] = f"{self.min_size}ULL"
+        if self.max_size is not None:
+            macros["FILTER_MAX_SIZE"] = f"{self.max_size}ULL"
+        return macros
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _kmalloc_size(cache: str) -> int:
+    """Object size of a kmalloc cache by its name, 0 for another cache (mm/slab_common.c, kmalloc_info)."""
+    found = _KMALLOC.match(cache.removeprefix("kmalloc-")) if cache.startswith("kmalloc-") else None
+    return int(found[1]) * (1024 if found[2] else 1) if found else 0

@@ -1,0 +1,280 @@
+"""Which source to use for each kind of event on this kernel: what it offers, best first.
+
+Nothing here asks for the kernel's version. A tracepoint is there if BTF knows it, an argument has the position that
+BTF gives it, and whether a probe is allowed shows when it is attached.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kleaktrace.core.symbols import SymbolTable
+from kleaktrace.edge.bpf import BpfObject
+from kleaktrace.edge.btf import Btf
+from kleaktrace.errors import EnvironmentRefusal
+
+Macros = dict[str, str | int]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One program at one place: `how` is the kernel's way of hooking, `target` an event or a function."""
+
+    how: str
+    target: str
+    attach: Callable[[BpfObject], None] = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.how}:{self.target}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Probes that together report one kind of event; all must attach."""
+
+    probes: tuple[Probe, ...]
+    note: str = ""
+
+    def __str__(self) -> str:
+        return "+".join(str(probe) for probe in self.probes)
+
+
+@dataclass(frozen=True)
+class Need:
+    """A kind of event, with the sources this kernel may have for it, best first.
+
+    `without` says what is missed when none works. A `required` kind without a source makes tracing pointless.
+    """
+
+    kind: str
+    sources: tuple[Source, ...]
+    without: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to attach, and the macros that the C sources need for it."""
+
+    needs: tuple[Need, ...]
+    macros: Macros
+    context_source: str
+
+
+def _recorded_once(event: str) -> tuple[str, ...]:
+    """The three programs of RECORD_ONCE in bpf/slab.c, in their order."""
+    return f"before_{event}", f"first_{event}", f"second_{event}"
+
+
+# Raw tracepoints: the event, the arguments we use, and the C functions to run.
+_EVENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "kmalloc": (("call_site", "ptr", "bytes_req", "bytes_alloc", "gfp_flags"), _recorded_once("kmalloc")),
+    "kmalloc_node": (("call_site", "ptr", "bytes_req", "bytes_alloc", "gfp_flags"), _recorded_once("kmalloc_node")),
+    "kmem_cache_alloc": (("call_site", "ptr", "s", "gfp_flags"), _recorded_once("kmem_cache_alloc")),
+    "kmem_cache_alloc_node": (("call_site", "ptr", "s", "gfp_flags"), _recorded_once("kmem_cache_alloc_node")),
+    "kfree": (("call_site", "ptr"), _recorded_once("kfree")),
+    "kmem_cache_free": (("call_site", "ptr"), _recorded_once("kmem_cache_free")),
+    "alloc_vmap_area": (("addr", "size", "failed"), ("on_alloc_vmap_area",)),
+    "free_vmap_area_noflush": (("va_start",), ("on_free_vmap_area_noflush",)),
+    "percpu_alloc_percpu": (("size", "ptr"), ("on_percpu_alloc",)),
+    "percpu_free_percpu": (("ptr",), ("on_percpu_free",)),
+    "module_load": (("mod",), ("on_module_load",)),
+    "module_free": (("mod",), ("on_module_free",)),
+}
+
+_VMALLOC_FUNCTIONS = ("__vmalloc_node_range_noprof", "__vmalloc_node_range")
+
+
+class _Planner:
+    """Collects needs and macros from what BTF and kallsyms say."""
+
+    def __init__(self, btf: Btf, symbols: SymbolTable) -> None:
+        self._btf = btf
+        self._symbols = symbols
+        self.macros: Macros = {"PAGE_BYTES": os.sysconf("SC_PAGE_SIZE")}
+
+    def event(self, name: str) -> Probe | None:
+        """A raw tracepoint of ours, if this kernel has it with the arguments we need."""
+        wanted, functions = _EVENTS[name]
+        arguments = self._btf.tracepoint_arguments(name)
+        if arguments is None or not set(wanted) <= set(arguments):
+            return None
+        for position, argument in enumerate(arguments):
+            self.macros[f"{name}_{argument}".upper()] = position
+        return Probe("raw_tracepoint", name, lambda bpf: bpf.attach_raw_tracepoint(name, *functions))
+
+    def events(self, *names: str) -> tuple[Source, ...]:
+        """One source out of several tracepoints, or none if one of them is missing."""
+        probes = tuple(self.event(name) for name in names)
+        found = tuple(probe for probe in probes if probe is not None)
+        return (Source(found),) if len(found) == len(probes) else ()
+
+    def function(self, name: str, macro: str) -> bool:
+        """Whether the kernel has this function; tells the C side where it lies."""
+        address = self._symbols.address_of(name)
+        if address is None or not self._btf.has_function(name):
+            return False
+        frame = self._symbols.find(address)
+        self.macros[macro] = f"{address:#x}ULL"
+        self.macros[f"{macro}_LENGTH"] = frame.size if frame else 0
+        return True
+
+    def slab(self) -> list[Need]:
+        """Slab allocations and frees; on kernels before v6.1 the _node twins are events of their own."""
+        for field_name, macro in (
+            ("name", "CACHE_NAME_OFFSET"),
+            ("size", "CACHE_SIZE_OFFSET"),
+            ("object_size", "CACHE_OBJECT_SIZE_OFFSET"),
+        ):
+            offset = self._btf.offset("kmem_cache", field_name)
+            if offset is None:
+                raise EnvironmentRefusal(
+                    f"BTF does not show kmem_cache.{field_name}", "report this kernel's configuration to kleaktrace"
+                )
+            self.macros[macro] = offset
+        needs = []
+        for kind, name, twin in (
+            ("kmalloc", "kmalloc", "kmalloc_node"),
+            ("slab-cache-alloc", "kmem_cache_alloc", "kmem_cache_alloc_node"),
+        ):
+            names = [name]
+            if self._btf.tracepoint_arguments(twin) is not None:
+                names.append(twin)
+            needs.append(Need(kind, self.events(*names), "these allocations are not seen", required=True))
+        needs.append(Need("kfree", self.events("kfree"), "these frees are not seen", required=True))
+        needs.append(
+            Need("slab-cache-free", self.events("kmem_cache_free"), "these frees are not seen", required=True)
+        )
+        return needs
+
+    def bulk_free(self) -> Need:
+        """Arrays freed without an event, kfree_rcu batches among them."""
+        name = "kmem_cache_free_bulk"
+        sources: tuple[Source, ...] = ()
+        if self.function(name, "BULK_FREE"):
+            sources = (
+                Source((Probe("fentry", name, lambda bpf: bpf.attach_fentry(name)),)),
+                Source((Probe("kprobe", name, lambda bpf: bpf.attach_kprobe(name, f"on_{name}")),)),
+            )
+        return Need(
+            "slab-bulk-free", sources, "kfree_bulk and kfree_rcu batches stay outstanding until the memory is reused"
+        )
+
+    def vmalloc(self) -> list[Need]:
+        """The functions where they can be hooked, else the events of the address space."""
+        alloc: list[Source] = []
+        free: list[Source] = []
+        for name in _VMALLOC_FUNCTIONS:
+            if self._btf.has_function(name) and self._symbols.address_of(name) is not None:
+                self.macros["VMALLOC_FUNCTION"] = name
+                alloc.append(Source((_fexit(name),)))
+                alloc.append(
+                    Source((_kprobe(name, "on_vmalloc_entry"), _kretprobe(name, "on_vmalloc_return"))),
+                )
+                break
+        if self.function("vfree", "VFREE"):
+            names = ["vfree", *(["vfree_atomic"] if self.function("vfree_atomic", "VFREE_ATOMIC") else [])]
+            free.append(Source(tuple(_fentry(name) for name in names)))
+            free.append(Source(tuple(_kprobe(name, f"on_{name}_entry") for name in names)))
+        note = "also sees vmap, ioremap and module areas; sizes include the guard page"
+        alloc += [Source(source.probes, note) for source in self.events("alloc_vmap_area")]
+        free += [Source(source.probes, note) for source in self.events("free_vmap_area_noflush")]
+        return [
+            Need("vmalloc", tuple(alloc), "vmalloc allocations are not seen"),
+            Need("vfree", tuple(free), "vmalloc frees are not seen"),
+        ]
+
+    def percpu(self) -> Need:
+        """Per-CPU memory, both directions or none."""
+        return Need(
+            "percpu", self.events("percpu_alloc_percpu", "percpu_free_percpu"), "per-CPU allocations are not seen"
+        )
+
+    def modules(self) -> Need:
+        """Modules coming and going, for names and for the unload rule."""
+        without = "modules that come or go meanwhile are not noticed"
+        if not Path("/proc/modules").exists():
+            return Need("modules", (), "this kernel has no loadable modules")
+        places = self._module_places()
+        if places is None:
+            return Need("modules", (), without)
+        self.macros.update(places)
+        return Need("modules", self.events("module_load", "module_free"), without)
+
+    def _module_places(self) -> Macros | None:
+        """Where struct module keeps its text and symbols: `mem[]` since v6.4 (commit ac3b43283923), else two layouts."""
+        btf = self._btf
+        init_text = btf.enumerator("mod_mem_type", "MOD_INIT_TEXT")
+        init_data = btf.enumerator("mod_mem_type", "MOD_INIT_DATA")
+        paths: dict[str, tuple[str | int, ...]]
+        if init_text is not None and init_data is not None:
+            paths = {
+                "MODULE_TEXT_BASE": ("mem", 0, "base"),
+                "MODULE_TEXT_SIZE": ("mem", 0, "size"),
+                "MODULE_INIT_TEXT_BASE": ("mem", init_text, "base"),
+                "MODULE_INIT_TEXT_SIZE": ("mem", init_text, "size"),
+                "MODULE_INIT_DATA_BASE": ("mem", init_data, "base"),
+                "MODULE_INIT_DATA_SIZE": ("mem", init_data, "size"),
+            }
+        else:
+            paths = {
+                "MODULE_TEXT_BASE": ("core_layout", "base"),
+                "MODULE_TEXT_SIZE": ("core_layout", "text_size"),
+                "MODULE_INIT_TEXT_BASE": ("init_layout", "base"),
+                "MODULE_INIT_TEXT_SIZE": ("init_layout", "text_size"),
+                "MODULE_INIT_DATA_BASE": ("init_layout", "base"),
+                "MODULE_INIT_DATA_SIZE": ("init_layout", "size"),
+            }
+        paths |= {"MODULE_NAME_OFFSET": ("name",), "MODULE_KALLSYMS": ("kallsyms",)}
+        offsets = {macro: btf.offset("module", *path) for macro, path in paths.items()}
+        for member in ("symtab", "strtab", "num_symtab"):
+            offsets[f"KALLSYMS_{member}".upper()] = btf.offset("mod_kallsyms", member)
+        found = {macro: offset for macro, offset in offsets.items() if offset is not None}
+        return dict(found) if len(found) == len(offsets) else None
+
+    def context(self) -> str:
+        """How to learn whether an interrupt allocates: preempt_count, per CPU (x86) or in the task (arm64 and others)."""
+        in_task = self._btf.offset("task_struct", "thread_info", "preempt_count")
+        if in_task is not None:
+            self.macros["PREEMPT_COUNT_IN_TASK"] = in_task
+            return "task_struct.thread_info.preempt_count"
+        offsets = self._symbols.address_of("__per_cpu_offset")
+        for symbol, inside in (
+            ("pcpu_hot", self._btf.offset("pcpu_hot", "preempt_count")),
+            ("__preempt_count", 0),
+        ):
+            address = self._symbols.address_of(symbol)
+            if offsets is not None and address is not None and inside is not None:
+                self.macros["PER_CPU_OFFSET"] = f"{offsets:#x}ULL"
+                self.macros["PREEMPT_COUNT_PER_CPU"] = f"{address + inside:#x}ULL"
+                return f"per-CPU {symbol}"
+        return "frames of the stack"
+
+
+def _fentry(name: str) -> Probe:
+    return Probe("fentry", name, lambda bpf: bpf.attach_fentry(name))
+
+
+def _fexit(name: str) -> Probe:
+    return Probe("fexit", name, lambda bpf: bpf.attach_fexit(name))
+
+
+def _kprobe(name: str, function: str) -> Probe:
+    return Probe("kprobe", name, lambda bpf: bpf.attach_kprobe(name, function))
+
+
+def _kretprobe(name: str, function: str) -> Probe:
+    return Probe("kretprobe", name, lambda bpf: bpf.attach_kretprobe(name, function))
+
+
+def make_plan(btf: Btf, symbols: SymbolTable) -> Plan:
+    """The plan for this kernel. Raises `EnvironmentRefusal` when slab events can't be read at all."""
+    planner = _Planner(btf, symbols)
+    needs = [*planner.slab(), planner.bulk_free(), *planner.vmalloc(), planner.percpu(), planner.modules()]
+    # No tracepoint and no probe of ours yet (mm/slub.c): said in every report, and weighed in verdicts.
+    needs.append(Need("slab-bulk-alloc", (), "objects that kmem_cache_alloc_bulk hands out are not seen"))
+    context_source = planner.context()
+    return Plan(tuple(needs), planner.macros, context_source)

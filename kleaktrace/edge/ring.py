@@ -1,0 +1,104 @@
+"""The BPF ring buffers, mapped and read as numpy arrays.
+
+Layout (kernel/bpf/ringbuf.c, Documentation/bpf/ringbuf.rst): the consumer's page, writable; the producer's page; the
+data, mapped twice in a row so that no record wraps. A record is a header (u32 length with two flag bits, u32 page
+offset) and the payload, rounded up to 8 bytes.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.events import ALLOCATION, FREE, SECOND_UNIT, UNIT, Batch
+
+_BUSY = 1 << 31
+_DISCARDED = 1 << 30
+_HEADER = 8
+_WORDS = UNIT // 8
+_BATCH_UNITS = 1 << 18
+"""Units taken at once at most: 16 MiB."""
+
+
+class _Ring:
+    """A mapped ring buffer of `size` bytes (a power of two of pages)."""
+
+    def __init__(self, map_fd: int, size: int) -> None:
+        page = mmap.PAGESIZE
+        self.size = size
+        self._consumer = mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
+        self._producer = mmap.mmap(map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._consumed: npt.NDArray[np.uint64] = np.frombuffer(self._consumer, np.uint64, 1)
+        self._produced: npt.NDArray[np.uint64] = np.frombuffer(self._producer, np.uint64, 1)
+        self._data: npt.NDArray[np.uint8] = np.frombuffer(self._producer, np.uint8, 2 * size, offset=page)
+        self._position = int(self._consumed[0])
+
+    @property
+    def pending(self) -> int:
+        """Bytes written and not taken yet."""
+        return int(self._produced[0]) - self._position
+
+    def _advance(self, length: int) -> None:
+        self._position += length
+        self._consumed[0] = self._position
+
+    def close(self) -> None:
+        """Unmap."""
+        del self._consumed, self._produced, self._data
+        self._producer.close()
+        self._consumer.close()
+
+
+class EventRing(_Ring):
+    """The ring of allocations and frees."""
+
+    def take(self) -> Batch:
+        """Copy out what is complete, up to a bound, in the order in which it was reserved."""
+        count = min(self.pending // UNIT, _BATCH_UNITS)
+        if not count:
+            return Batch(np.zeros(0, ALLOCATION), np.zeros(0, FREE))
+        offset = self._position & (self.size - 1)
+        units = self._data[offset : offset + count * UNIT].view(np.uint64).reshape(count, _WORDS)
+        # The copy comes first: what is committed now stays so, and a column of a hot ring is slow to go over twice.
+        headers = units[:, 0].copy()
+        starts = headers != SECOND_UNIT
+        busy = starts & ((headers & np.uint64(_BUSY)) != 0)
+        if busy.any():
+            count = int(busy.argmax())
+            headers, starts = headers[:count], starts[:count]
+        lengths = headers & np.uint64(_DISCARDED - 1)
+        first_units = np.flatnonzero(starts & (lengths == ALLOCATION.itemsize - _HEADER))
+        if first_units.size and first_units[-1] + 1 == count:
+            # cut by the batch bound between its two units
+            count -= 1
+            first_units, lengths, starts = first_units[:-1], lengths[:count], starts[:count]
+        frees_at = np.flatnonzero(starts & (lengths == FREE.itemsize - _HEADER))
+        sequence = np.uint64(self._position // UNIT)
+        allocated = np.empty((first_units.size, 2 * _WORDS), np.uint64)
+        allocated[:, :_WORDS] = units[first_units]
+        allocated[:, _WORDS:] = units[first_units + 1]
+        allocated[:, 0] = first_units.astype(np.uint64) + sequence
+        freed = units[frees_at]
+        freed[:, 0] = frees_at.astype(np.uint64) + sequence
+        self._advance(count * UNIT)
+        return Batch(allocated.view(ALLOCATION).reshape(-1), freed.view(FREE).reshape(-1))
+
+
+class NameRing(_Ring):
+    """The ring of things said once; records of any length."""
+
+    def take(self) -> Iterator[bytes]:
+        """Payloads of the complete records, oldest first."""
+        while self.pending >= _HEADER:
+            offset = self._position & (self.size - 1)
+            header = int(self._data[offset : offset + 4].view(np.uint32)[0])
+            if header & _BUSY:
+                return
+            length = header & (_DISCARDED - 1)
+            payload = self._data[offset + _HEADER : offset + _HEADER + length].tobytes()
+            self._advance((length + _HEADER + 7) // 8 * 8)
+            if not header & _DISCARDED:
+                yield payload

@@ -1,0 +1,201 @@
+"""Tracing the running kernel: attaches the plan's probes, and turns what they report into batches and names."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kleaktrace.core.coverage import Coverage, Loss
+from kleaktrace.core.events import Batch, LossWindow
+from kleaktrace.core.kernel_names import CacheName, KernelNames
+from kleaktrace.core.symbols import ModuleImage, SymbolTable, parse_kallsyms
+from kleaktrace.edge import names as name_records
+from kleaktrace.edge.bpf import AttachRefused, BpfObject
+from kleaktrace.edge.btf import kernel_btf
+from kleaktrace.edge.filters import Filters
+from kleaktrace.edge.plan import Macros, Need, Plan, Source, make_plan
+from kleaktrace.edge.ring import EventRing, NameRing
+from kleaktrace.errors import EnvironmentRefusal
+
+KALLSYMS = Path("/proc/kallsyms")
+
+EVENT_RING = 64 << 20
+NAME_RING = 8 << 20
+_KNOWN_STACKS = 65536
+_KNOWN_CACHES = 4096
+
+# bpf/maps.h, enum counter
+_LOST_ALLOCATIONS, _LOST_FREES, _LOST_STACKS, _LOST_NAMES, _LOST_ENTRIES, _TAKEN_BY_SECOND, _COUNTERS = range(7)
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """The kernel's loss counters at one moment."""
+
+    events: int = 0
+    stacks: int = 0
+    names: int = 0
+
+
+def read_kallsyms() -> SymbolTable:
+    """A snapshot of /proc/kallsyms. Raises `EnvironmentRefusal` when the kernel hides the addresses."""
+    table = parse_kallsyms(KALLSYMS.read_bytes())
+    if not table.starts.size or not table.starts[-1]:
+        raise EnvironmentRefusal(
+            "the kernel hides its symbols' addresses", "run as root, and if need be: sysctl kernel.kptr_restrict=1"
+        )
+    return table
+
+
+class Tracer:
+    """Attached probes. A context manager: leaving it detaches them.
+
+    `names` grows while tracing; whatever `poll` returns refers only to stacks and caches that are in it by then.
+    """
+
+    def __init__(
+        self,
+        filters: Filters | None = None,
+        event_ring: int = EVENT_RING,
+        without: frozenset[str] = frozenset(),
+    ) -> None:
+        """Attach. `without` leaves out ways of hooking ("fentry", "kprobe"), for kernels that should not use them."""
+        if os.geteuid() != 0:
+            raise EnvironmentRefusal("tracing the kernel needs root", "run it with sudo")
+        filters = filters or Filters()
+        base = read_kallsyms()
+        self.plan: Plan = make_plan(kernel_btf(), base)
+        self.filters = filters
+        self.coverage: tuple[Coverage, ...] = ()
+        self.refusals: dict[str, str] = {}
+        self._lost = _Lost()
+        self._windows: list[LossWindow] = []
+        self._chunks: dict[int, dict[int, bytearray]] = {}
+        self._bpf = BpfObject({**self._macros(event_ring), **self.plan.macros, **filters.macros()})
+        try:
+            self._events = EventRing(self._bpf.map_fd("events"), event_ring)
+            self._names = NameRing(self._bpf.map_fd("names"), NAME_RING)
+            self._watch_module(base)
+            self._attach(self.plan.needs, without)
+            # Once more: the BPF programs and trampolines have names too, now that they exist.
+            self.names = KernelNames(read_kallsyms())
+        except BaseException:
+            self._bpf.close()
+            raise
+        self.started_ns = time.monotonic_ns()
+        self._checked_ns = self.started_ns
+
+    @staticmethod
+    def _macros(event_ring: int) -> Macros:
+        return {
+            "EVENT_RING_PAGES": event_ring // mmap.PAGESIZE,
+            "NAME_RING_PAGES": NAME_RING // mmap.PAGESIZE,
+            "KNOWN_STACKS": _KNOWN_STACKS,
+            "KNOWN_CACHES": _KNOWN_CACHES,
+            "SELF": os.getpid(),
+        }
+
+    def _watch_module(self, base: SymbolTable) -> None:
+        """Tell the module filter where a module that is loaded already has its code."""
+        loaded = base.module_range(self.filters.module) if self.filters.module else None
+        if loaded is not None:
+            first, last = loaded
+            length = (last - first) // mmap.PAGESIZE * mmap.PAGESIZE + mmap.PAGESIZE
+            self._bpf.set_array("module_text", 0, {"start": first, "length": length})
+
+    def _attach(self, needs: Iterable[Need], without: frozenset[str]) -> None:
+        covered = [self._attach_need(need, without) for need in needs]
+        self.coverage = tuple(covered)
+
+    def _attach_need(self, need: Need, without: frozenset[str]) -> Coverage:
+        refused: list[str] = []
+        for source in need.sources:
+            if any(probe.how.removesuffix("ret") in without or probe.how in without for probe in source.probes):
+                continue
+            reason = self._try(source)
+            if reason is None:
+                return Coverage(need.kind, str(source), source.note)
+            refused.append(f"{source}: {reason}")
+            self.refusals[str(source)] = reason
+        if need.required:
+            raise EnvironmentRefusal(
+                f"no source for {need.kind}: {'; '.join(refused) or 'this kernel has no such tracepoint'}",
+                "run as root; `kleaktrace doctor` shows what this kernel offers",
+            )
+        return Coverage(need.kind, None, need.without)
+
+    def _try(self, source: Source) -> str | None:
+        """Attach all probes of a source; the kernel's reason if it refuses one."""
+        for probe in source.probes:
+            try:
+                probe.attach(self._bpf)
+            except AttachRefused as refusal:
+                return str(refusal)
+        return None
+
+    def poll(self) -> Batch:
+        """Everything reported since the last call, up to a bound; names first come into `names`."""
+        batch = self._events.take()
+        for record in self._names.take():
+            self._learn(name_records.decode(record))
+        return batch
+
+    @property
+    def backlog(self) -> float:
+        """How full the event ring is, 0 to 1."""
+        return self._events.pending / self._events.size
+
+    def _learn(self, name: name_records.Name) -> None:
+        match name:
+            case name_records.StackName(key, addresses):
+                self.names.stacks.add(key, addresses)
+            case CacheName():
+                self.names.caches[name.key] = name
+            case ModuleImage():
+                self.names.symbols.module_loaded(name)
+                self._chunks[name.key] = {0: bytearray(), 1: bytearray()}
+            case name_records.ModuleFreed(module, key, time_ns):
+                self.names.symbols.module_freed(module, key, time_ns)
+                self._chunks.pop(key, None)
+            case name_records.ModuleChunk():
+                self._learn_chunk(name)
+
+    def _learn_chunk(self, chunk: name_records.ModuleChunk) -> None:
+        parts = self._chunks.get(chunk.key)
+        image = self.names.symbols.image(chunk.key)
+        if parts is None or image is None:
+            return
+        table = parts[chunk.part]
+        if chunk.offset == len(table):
+            table += chunk.data
+        image.set_symbols(bytes(parts[0]), bytes(parts[1]))
+
+    def check_loss(self) -> Loss:
+        """Read the kernel's loss counters; new losses make a window from the last reading to now."""
+        now = time.monotonic_ns()
+        missed = sum(n for name, n in self._bpf.missed_runs().items() if not name.startswith(("before_", "second_")))
+        counters = self._bpf.per_cpu_totals("counters", _COUNTERS)
+        skipped = max(missed - counters[_TAKEN_BY_SECOND], 0)
+        lost = _Lost(
+            events=counters[_LOST_ALLOCATIONS] + counters[_LOST_FREES] + skipped,
+            stacks=counters[_LOST_STACKS],
+            names=counters[_LOST_NAMES] + counters[_LOST_ENTRIES],
+        )
+        if lost.events > self._lost.events:
+            self._windows.append(LossWindow(self._checked_ns, now, lost.events - self._lost.events))
+        self._lost, self._checked_ns = lost, now
+        return Loss(lost.events, lost.stacks, lost.names, tuple(self._windows))
+
+    def close(self) -> None:
+        """Detach everything. May be called twice."""
+        self._bpf.close()
+
+    def __enter__(self) -> Tracer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
