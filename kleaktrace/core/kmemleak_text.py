@@ -186,6 +186,10 @@ class _Parser:
         text, search = self.text, 0
         while (at := text.find(_TOKEN, search)) >= 0:
             start = text.rfind("\n", self.pos, at) + 1 or self.pos
+            if at - start > MAX_LINE:  # no report; and passing over the line keeps the time linear
+                end = text.find("\n", at)
+                search = len(text) if end < 0 else end
+                continue
             if start > self.pos:
                 self._gap(start)
             read = (at == start and self._fast(at)) or self._slow(at)
@@ -203,9 +207,9 @@ class _Parser:
         """The current line without its newline; None at the end of the text. Overlong lines come cut."""
         if self.pos >= len(self.text):
             return None
-        end = self.text.find("\n", self.pos)
-        end = len(self.text) if end < 0 else end
-        return self.text[self.pos : min(end, self.pos + MAX_LINE + 1)]
+        limit = self.pos + MAX_LINE + 1
+        end = self.text.find("\n", self.pos, limit)
+        return self.text[self.pos : limit if end < 0 else end]
 
     def _next(self) -> None:
         end = self.text.find("\n", self.pos)
