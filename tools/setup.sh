@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Sets up this checkout, for tools/quickstart, tools/test and tools/guest:
+#
+#   tools/setup.sh run    what `kleaktrace` needs to run
+#   tools/setup.sh dev    that, and what its tests need
+#
+# Distribution packages, then .venv made from the distribution's python3 (bcc lives there) with system site
+# packages. Can be repeated: what is there already is left alone.
+set -euo pipefail
+
+project=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+kind=${1:-}
+python=/usr/bin/python3
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+# die WHAT TO-DO
+die() {
+    say "$1"
+    say "to do: $2"
+    exit 3
+}
+
+case $kind in
+run) extra='' packages=(kmod python3-bpfcc python3-venv) ;;
+dev) extra='[dev]' packages=(gcc kmod libc6-dev make python3-bpfcc python3-venv) ;;
+*)
+    echo "usage: tools/setup.sh run|dev" >&2
+    exit 2
+    ;;
+esac
+
+missing_packages() {
+    local name
+    for name in "${packages[@]}"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$name" 2> /dev/null | grep -qx installed || echo "$name"
+    done
+}
+
+check_machine() {
+    [[ $(uname -s) == Linux ]] || die "this is not Linux" "run it on the Linux machine to be traced"
+    [[ $EUID -eq 0 ]] || die "not root: packages cannot be installed, nor the kernel traced" "sudo $0 $kind"
+    command -v dpkg-query apt-get > /dev/null ||
+        die "this is not Debian or one of its kin: set-up knows apt only" \
+            "install python3, its venv and bcc (often python3-bcc), then: python3 -m venv --system-site-packages \
+.venv && .venv/bin/pip install -e .$extra"
+}
+
+# run_quietly WHAT TO-DO COMMAND…: shows the end of the output only if the command fails
+run_quietly() {
+    local what=$1 fix=$2 log
+    shift 2
+    log=$(mktemp)
+    if ! "$@" > "$log" 2>&1 < /dev/null; then
+        tail -n 15 "$log" >&2
+        rm -f "$log"
+        die "$what" "$fix"
+    fi
+    rm -f "$log"
+}
+
+install_packages() {
+    local missing
+    mapfile -t missing < <(missing_packages)
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    say "installing ${missing[*]}"
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+    local network="check the network, and that /etc/apt/sources.list has Debian's main archive; then run this again"
+    run_quietly "the package lists cannot be fetched" "$network" "${apt[@]}" update
+    run_quietly "packages cannot be installed: ${missing[*]}" "$network" \
+        "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+}
+
+check_python() {
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null ||
+        die "$python is older than 3.11 or missing" "use Debian 12 or later"
+    "$python" -c 'import bcc' 2> /dev/null ||
+        die "$python cannot import bcc, though python3-bpfcc is installed" \
+            "apt-get install --reinstall python3-bpfcc"
+}
+
+# What the environment was made from. A change of it, or of the kind asked for, means a new installation.
+stamp() {
+    "$python" -VV
+    printf '%s %s\n' "$project" "$1"
+    sha256sum < "$project/pyproject.toml"
+}
+
+install_project() {
+    local venv=$project/.venv done_file
+    # dev holds all of run, so either serves for run.
+    for done_file in "$venv/.setup-$kind" "$venv/.setup-dev"; do
+        [[ -x $venv/bin/kleaktrace && -f $done_file && $(< "$done_file") == "$(stamp "${done_file##*-}")" ]] && return 0
+    done
+    say "installing kleaktrace$extra into $venv (a minute or so)"
+    if ! grep -qs '^include-system-site-packages = true' "$venv/pyvenv.cfg" || [[ ! -x $venv/bin/python ]] ||
+        ! "$venv/bin/python" -c 'import bcc' 2> /dev/null; then
+        run_quietly "$venv cannot be made" "apt-get install python3-venv, and see that the disk has room" \
+            "$python" -m venv --clear --system-site-packages "$venv"
+    fi
+    run_quietly "the Python packages cannot be installed" \
+        "check the network and pip's settings (pip config list); then run this again" \
+        "$venv/bin/python" -m pip install --disable-pip-version-check --root-user-action=ignore -e "$project$extra"
+    stamp "$kind" > "$venv/.setup-$kind"
+}
+
+check_machine
+# One at a time: two callers in one checkout would install over each other.
+exec 9< "${BASH_SOURCE[0]}"
+flock 9
+install_packages
+check_python
+install_project
