@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from colliding_keys import unspread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kleaktrace.core import address_index
 from kleaktrace.core.address_index import AddressIndex, Interner, spread
 
 
 def u64(values) -> np.ndarray:
     return np.array(list(values), dtype=np.uint64)
-
-
-def unspread(hashes: np.ndarray) -> np.ndarray:
-    """Keys with the given hashes: the inverse of `spread`."""
-    mixed = hashes * np.uint64(pow(int(address_index._GOLDEN), -1, 2**64))
-    return mixed ^ (mixed >> np.uint64(29)) ^ (mixed >> np.uint64(58))
 
 
 def test_spread_is_invertible():

@@ -1,0 +1,337 @@
+"""Which allocations are outstanding, what became of the others, and how far that can be trusted.
+
+A batch is worked off as a whole. Its events are grouped by address; within a group the state before an event
+follows from the event before it, and only before the first event of a group the table is asked. So what lives
+and dies inside one batch costs a look-up and its statistics, and never enters the table. However a stream is
+cut into batches, the outcome is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.address_index import U64, AddressIndex, Index, Mask
+from kleaktrace.core.closed_history import CLOSED, Closed, ClosedHistory, Ending
+from kleaktrace.core.event_matching import (
+    Matches,
+    Reallocations,
+    is_double_event,
+    match_events,
+    second_of_two,
+)
+from kleaktrace.core.events import Batch, Kind, LossWindow, Rows
+from kleaktrace.core.outstanding_rows import OUTSTANDING, OutstandingRows, keys_of, object_keys, pick
+from kleaktrace.core.stack_statistics import StackSnapshot, StackStatistics, StackTable
+
+HISTORY_CAPACITY = 1 << 18
+HISTORY_MIN_LIFETIME_NS = 1_000_000_000
+"""Endings of what lived shorter are not kept one by one: kmemleak only lists objects that are older than 5 s
+when a scan starts (MSECS_MIN_AGE, mm/kmemleak.c), and there are a thousand times as many."""
+
+_MAX_LOSS_WINDOWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts since the ledger began. Always allocations == frees + implied_frees + outstanding."""
+
+    allocations: int
+    frees: int
+    """Frees that were seen, of allocations that were seen."""
+    outstanding: int
+    outstanding_bytes: int
+    """As allocated (`bytes_alloc`)."""
+    implied_frees: int
+    """Allocations at addresses that were still outstanding: their frees were missed."""
+    unknown_frees: int
+    """Frees of what was not outstanding: allocated before tracing, or untraced, or lost."""
+    double_events: int
+    """Second events of one allocation, see `is_double_event`."""
+
+
+class Ledger:
+    """Matches frees with allocations by address, and keeps the books per call stack.
+
+    Memory: 50 to 59 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
+    distinct stack (see `stack_statistics`), and 66 bytes for each of the last `history_capacity` endings.
+    Single-threaded; the caller owns the batches, nothing of them is kept.
+    """
+
+    def __init__(
+        self,
+        history_capacity: int = HISTORY_CAPACITY,
+        history_min_lifetime_ns: int = HISTORY_MIN_LIFETIME_NS,
+    ) -> None:
+        self._rows = OutstandingRows()
+        self._stacks = StackTable()
+        self._history = ClosedHistory(history_capacity)
+        self._history_min_lifetime = np.uint64(history_min_lifetime_ns)
+        self._watched = AddressIndex()
+        self._watched_endings: list[Closed] = []
+        self._implied_by_cache: dict[int, int] = {}
+        self._unknown_frees = 0
+        self._double_events = 0
+        self._losses: list[LossWindow] = []
+
+    # Events in
+
+    def apply(self, batch: Batch) -> None:
+        """Enter a batch. Batches come in stream order; within one, `sequence` decides."""
+        if batch.size:
+            self._apply(np.ascontiguousarray(batch.allocations), np.ascontiguousarray(batch.frees))
+
+    def note_loss(self, window: LossWindow) -> None:
+        """Remember that events were lost. Of very many windows, the oldest are merged."""
+        self._losses.append(window)
+        if len(self._losses) > _MAX_LOSS_WINDOWS:
+            first, second, *rest = self._losses
+            merged = LossWindow(
+                min(first.from_ns, second.from_ns),
+                max(first.to_ns, second.to_ns),
+                first.events + second.events,
+            )
+            self._losses = [merged, *rest]
+
+    # What is outstanding
+
+    def totals(self) -> Totals:
+        """Return the counts so far."""
+        counters = self._stacks.snapshot()
+        return Totals(
+            allocations=int(counters.allocations.sum()),
+            frees=int(counters.frees.sum()),
+            outstanding=len(self._rows),
+            outstanding_bytes=int(counters.outstanding_bytes.sum()),
+            implied_frees=int(counters.implied_frees.sum()),
+            unknown_frees=self._unknown_frees,
+            double_events=self._double_events,
+        )
+
+    def outstanding(self) -> npt.NDArray[Any]:
+        """Return a copy of all outstanding allocations, OUTSTANDING rows in no particular order."""
+        return self._rows.decode(self._rows.index.rows, self._stacks.keys)
+
+    def lookup(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> tuple[Mask, npt.NDArray[Any]]:
+        """Return (found, allocations): what is outstanding at the addresses, OUTSTANDING rows, zero if nothing.
+
+        `percpu` says which addresses are per-CPU offsets (one bool, or one per address).
+        """
+        rows = self._rows.index.lookup(object_keys(*_asked(addresses, percpu)))
+        found = rows >= 0
+        allocations = np.zeros(rows.size, OUTSTANDING)
+        allocations[found] = self._rows.decode(rows[found], self._stacks.keys)
+        return found, allocations
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in tables."""
+        return (
+            self._rows.nbytes
+            + self._stacks.nbytes
+            + self._history.nbytes
+            + self._watched.nbytes
+            + sum(ending.nbytes for ending in self._watched_endings)
+        )
+
+    # What ended
+
+    def history(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> Closed:
+        """Return the remembered endings at the addresses, CLOSED rows, oldest first.
+
+        Remembered are the last endings of allocations that lived `history_min_lifetime_ns` or longer. That
+        there is none proves "not freed" only for what would have ended after `history_complete_since_ns`.
+        """
+        asked, of_percpu = _asked(addresses, percpu)
+        return self._history.of(asked, of_percpu, Kind.PERCPU)
+
+    @property
+    def history_complete_since_ns(self) -> int:
+        """Every ending after this time is in the history (of those long-lived enough); 0: none was forgotten."""
+        return self._history.complete_since_ns
+
+    def watch(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> None:
+        """From now on, remember the first ending or unmatched free at each of the addresses.
+
+        An address is watched once per call; one that has had its ending is watched again.
+        """
+        keys = np.unique(object_keys(*_asked(addresses, percpu)))
+        self._watched.insert(keys[self._watched.lookup(keys) < 0])
+
+    def unwatch(self) -> None:
+        """Stop watching, and forget what was seen."""
+        self._watched = AddressIndex()
+        self._watched_endings = []
+
+    def watched_frees(self) -> Closed:
+        """Return what was seen at watched addresses since they were watched, CLOSED rows, oldest first."""
+        return np.concatenate([np.zeros(0, CLOSED), *self._watched_endings])
+
+    # The books
+
+    def stack_statistics(self, stacks: Iterable[int]) -> list[StackStatistics]:
+        """Return the statistics of stacks by key, in the order asked; all zero for one never seen."""
+        return self._stacks.statistics(stacks)
+
+    def snapshot(self) -> StackSnapshot:
+        """Copy the counters of all stacks; the difference of two is what happened between them."""
+        return self._stacks.snapshot()
+
+    @property
+    def implied_frees_by_cache(self) -> dict[int, int]:
+        """Implied frees by cache key; 0: not from a named cache."""
+        return dict(self._implied_by_cache)
+
+    @property
+    def losses(self) -> tuple[LossWindow, ...]:
+        """The loss windows noted."""
+        return tuple(self._losses)
+
+    def loss_during(self, from_ns: int, to_ns: int) -> int:
+        """Return how many events were lost in windows that overlap this time, its ends included."""
+        return sum(loss.events for loss in self._losses if loss.from_ns <= to_ns and loss.to_ns >= from_ns)
+
+    # One batch
+
+    def _apply(self, allocations: Rows, frees: Rows) -> None:
+        sequence = np.concatenate([allocations["sequence"], frees["sequence"]])
+        matches = match_events(keys_of(allocations), keys_of(frees), sequence, self._rows.index)
+        stacks = self._stacks.index(np.ascontiguousarray(allocations["stack"]))
+        sizes = np.ascontiguousarray(allocations["bytes_alloc"])
+        self._stacks.allocated(stacks, sizes, allocations["context"])
+
+        endings = [
+            self._end_paired(allocations, frees, stacks, sizes, matches),
+            self._end_rows(frees, matches),
+        ]
+        doubled = np.zeros(allocations.size, np.bool_)
+        if matches.reallocations.newer.size:
+            endings.append(self._end_reallocated(allocations, matches.reallocations, doubled))
+        if len(self._watched):
+            endings.append(_unmatched(frees[matches.unknown_frees]))
+        self._unknown_frees += matches.unknown_frees.size
+        self._remember(endings)
+
+        self._rows.index.remove(matches.removed_rows, matches.removed_slots)
+        new_rows = self._rows.insert(matches.new_keys)
+        rows = np.concatenate([matches.kept_rows, new_rows])
+        which = np.concatenate([matches.kept_allocations, matches.new_allocations])
+        self._rows.write(rows, pick(allocations, which), stacks[which], doubled[which])
+
+    def _end_paired(self, allocations: Rows, frees: Rows, stacks: Index, sizes: U64, matches: Matches) -> _Endings:
+        """Book what lived and died within the batch."""
+        born, died = matches.paired_allocations, matches.paired_frees
+        times, free_times = np.ascontiguousarray(allocations["time_ns"]), np.ascontiguousarray(frees["time_ns"])
+        lifetimes = _lifetimes(times[born], free_times[died])
+        sites = self._stacks.index_sites(np.ascontiguousarray(frees["call_site"])[died])
+        self._stacks.freed(stacks[born], sizes[born], lifetimes, sites)
+        kept = self._worth_keeping(lifetimes, lambda: keys_of(frees)[died])
+        return _endings(pick(allocations, born[kept]), pick(frees, died[kept]), lifetimes[kept], Ending.FREE)
+
+    def _end_rows(self, frees: Rows, matches: Matches) -> _Endings:
+        """Book the frees of what was in the table."""
+        records, died = self._rows.read(matches.freed_rows), pick(frees, matches.row_frees)
+        lifetimes = _lifetimes(records["time_ns"], died["time_ns"])
+        sites = self._stacks.index_sites(died["call_site"])
+        sizes = self._rows.sizes(records["bytes_alloc"])
+        self._stacks.freed(records["stack"].astype(np.intp), sizes, lifetimes, sites)
+        kept = self._worth_keeping(lifetimes, lambda: keys_of(died))
+        older = self._rows.decode(matches.freed_rows[kept], self._stacks.keys)
+        return _endings(older, died[kept], lifetimes[kept], Ending.FREE)
+
+    def _end_reallocated(self, allocations: Rows, met: Reallocations, doubled: Mask) -> _Endings:
+        """Book allocations at outstanding addresses: second events, marked in `doubled`, or missed frees."""
+        in_table = met.rows >= 0
+        older = np.zeros(met.newer.size, OUTSTANDING)
+        older[in_table] = self._rows.decode(met.rows[in_table], self._stacks.keys)
+        before = pick(allocations, met.older[~in_table])
+        for name in OUTSTANDING.names or ():
+            older[name][~in_table] = before[name]
+        newer = pick(allocations, met.newer)
+        was_second = np.zeros(met.newer.size, np.bool_)
+        was_second[in_table] = self._rows.read(met.rows[in_table])["doubled"] != 0
+
+        second = second_of_two(is_double_event(older, newer), met.follows, was_second)
+        doubled[met.newer[second]] = True
+        self._double_events += int(np.count_nonzero(second))
+        stacks = self._stacks.index(np.ascontiguousarray(older["stack"]))
+        self._stacks.retract(stacks[second], older["bytes_alloc"][second], older["context"][second])
+
+        missed = ~second
+        older, newer = older[missed], newer[missed]
+        self._stacks.implied_freed(stacks[missed], older["bytes_alloc"])
+        for cache, count in zip(*np.unique(older["cache"], return_counts=True), strict=True):
+            self._implied_by_cache[int(cache)] = self._implied_by_cache.get(int(cache), 0) + int(count)
+        return _endings(older, newer, _lifetimes(older["time_ns"], newer["time_ns"]), Ending.IMPLIED)
+
+    def _worth_keeping(self, lifetimes: U64, keys: Callable[[], U64]) -> Index:
+        """Return which endings the history or a watch may want."""
+        worth = lifetimes >= self._history_min_lifetime
+        if len(self._watched):
+            worth |= self._watched.lookup(keys()) >= 0
+        return np.flatnonzero(worth)
+
+    def _remember(self, endings: list[_Endings]) -> None:
+        """Put endings into the history, and into the list of watched ones."""
+        sequence = np.concatenate([ending.sequence for ending in endings])
+        if not sequence.size:
+            return
+        order = np.argsort(sequence)
+        closed = np.concatenate([ending.closed for ending in endings])[order]
+        lived = np.concatenate([ending.lifetimes for ending in endings])[order]
+        matched = closed["ending"] != Ending.UNMATCHED
+        self._history.add(closed[matched & (lived >= self._history_min_lifetime)])
+        if len(self._watched):
+            keys, first = np.unique(keys_of(closed), return_index=True)
+            rows, slots = self._watched.find(keys)
+            seen = rows >= 0
+            self._watched_endings.append(closed[np.sort(first[seen])])
+            self._watched.remove(rows[seen], slots[seen])
+
+
+@dataclass(frozen=True, slots=True)
+class _Endings:
+    """Endings of allocations, in parallel arrays."""
+
+    closed: Closed
+    sequence: U64
+    """Place in the stream of the event that ended each."""
+    lifetimes: U64
+
+
+def _endings(older: Rows, closers: Rows, lifetimes: U64, ending: Ending) -> _Endings:
+    closed = np.zeros(older.size, CLOSED)
+    for name in ("address", "time_ns", "stack", "bytes_req", "bytes_alloc", "jiffies", "kind"):
+        closed[name] = older[name]
+    closed["closed_ns"] = closers["time_ns"]
+    closed["closed_tid"] = closers["tid"]
+    if ending is not Ending.IMPLIED:
+        closed["free_site"] = closers["call_site"]
+    closed["ending"] = ending
+    return _Endings(closed, closers["sequence"], lifetimes)
+
+
+def _unmatched(frees: Rows) -> _Endings:
+    closed = np.zeros(frees.size, CLOSED)
+    for name in ("address", "kind"):
+        closed[name] = frees[name]
+    closed["closed_ns"] = frees["time_ns"]
+    closed["closed_tid"] = frees["tid"]
+    closed["free_site"] = frees["call_site"]
+    closed["ending"] = Ending.UNMATCHED
+    return _Endings(closed, frees["sequence"], np.zeros(frees.size, np.uint64))
+
+
+def _lifetimes(born_ns: U64, died_ns: U64) -> U64:
+    """Return ages at death; 0 where two CPUs' clocks put the death first."""
+    lifetimes: U64 = np.maximum(died_ns, born_ns) - born_ns
+    return lifetimes
+
+
+def _asked(addresses: npt.ArrayLike, percpu: npt.ArrayLike) -> tuple[U64, Mask]:
+    asked = np.atleast_1d(np.asarray(addresses, np.uint64))
+    return asked, np.broadcast_to(np.asarray(percpu, np.bool_), asked.shape)

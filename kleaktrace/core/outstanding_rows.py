@@ -1,0 +1,193 @@
+"""Outstanding allocations, 44 bytes each: what repeats is kept once and numbered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.address_index import U64, AddressIndex, Index, Interner, grown
+from kleaktrace.core.events import ALLOCATION, Kind, Rows
+
+_FIELDS = (
+    *("address", "time_ns", "call_site", "stack", "cgroup", "bytes_req", "bytes_alloc", "cache", "comm"),
+    *("jiffies", "gfp_flags", "tid", "tgid", "cpu", "kind", "context"),
+)
+OUTSTANDING = np.dtype([(name, ALLOCATION[name]) for name in _FIELDS])
+"""An allocation as the ledger gives it back: all of ALLOCATION that outlives the ring."""
+
+_RECORD = np.dtype(
+    [
+        ("time_ns", "<u8"),
+        ("stack", "<u4"),  # number of the stack
+        ("origin", "<u4"),  # number of (call_site, cache, gfp_flags, kind, context)
+        ("task", "<u4"),  # number of (comm, cgroup, tgid, tid)
+        ("bytes_req", "<u4"),  # as in _Sizes
+        ("bytes_alloc", "<u4"),
+        ("jiffies", "<u4"),
+        ("cpu", "<u2"),
+        ("doubled", "u1"),  # has been replaced by its second event, see event_matching.is_double_event
+        ("unused", "u1"),
+    ]
+)
+_BYTES = np.dtype((np.void, _RECORD.itemsize))  # numpy copies plain bytes twice as fast as fields
+_ROW_GROWTH = 1.125
+_TASKS_WORTH_SWEEPING = 1 << 16
+
+_PERCPU_BIT = np.uint64(1 << 62)
+
+
+def object_keys(addresses: U64, percpu: npt.NDArray[np.bool_] | bool) -> U64:
+    """Return keys that tell per-CPU offsets from ordinary addresses.
+
+    Bits 63 and 62 of a kernel address are equal on every 64-bit machine with 62 bits of address or fewer, and
+    so they are for per-CPU offsets (`__addr_to_pcpu_ptr`, mm/percpu.c: small, or in the kernel image's range).
+    A key of a per-CPU offset has them unequal.
+    """
+    keys: U64 = addresses ^ (np.asarray(percpu).astype(np.uint64) * _PERCPU_BIT)
+    return keys
+
+
+def keys_of(events: Rows) -> U64:
+    """Return the object keys of ALLOCATION or FREE rows."""
+    return object_keys(np.ascontiguousarray(events["address"]), events["kind"] == Kind.PERCPU)
+
+
+def pick(events: Rows, which: Index) -> Rows:
+    """Return `events[which]`; numpy copies plain bytes faster than structured rows."""
+    return events.view(np.dtype((np.void, events.dtype.itemsize)))[which].view(events.dtype)
+
+
+class Sizes:
+    """Packs u64 sizes into u32: below 2 GiB as they are, the few larger ones by number."""
+
+    _LARGE = np.uint64(1 << 31)
+
+    def __init__(self) -> None:
+        self._large = Interner()
+
+    def pack(self, sizes: U64) -> U64:
+        """Return packed sizes, each below 2**32."""
+        large = sizes >= self._LARGE
+        if not large.any():
+            return sizes
+        packed = sizes.copy()
+        packed[large] = self._large.intern(sizes[large]).astype(np.uint64) | self._LARGE
+        return packed
+
+    def unpack(self, packed: npt.NDArray[np.uint32]) -> U64:
+        """Return what `pack` was given."""
+        sizes = packed.astype(np.uint64)
+        large = np.flatnonzero(sizes >= self._LARGE)
+        if large.size:
+            sizes[large] = self._large.keys[(sizes[large] ^ self._LARGE).astype(np.intp)]
+        return sizes
+
+
+class OutstandingRows:
+    """The columns of the outstanding allocations, by object key.
+
+    Memory: 44 bytes a row, up to an eighth of it spare, and 6 to 9 bytes of hash slots: 50 to 59 bytes an
+    object, plus what is kept once per origin (36 bytes) and per task (44 bytes). Tasks that no outstanding
+    allocation names are swept out. Follows the largest number ever outstanding.
+    """
+
+    def __init__(self) -> None:
+        self.index = AddressIndex()
+        self._records = np.zeros(self.index.capacity, _RECORD)
+        self._origins = Interner(words=3)
+        self._tasks = Interner(words=4)
+        self._sizes = Sizes()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.index.nbytes + self._records.nbytes + self._origins.nbytes + self._tasks.nbytes
+
+    def read(self, rows: Index) -> npt.NDArray[Any]:
+        """Return raw records (time_ns, stack number, …) of the rows; sizes are packed, see `sizes`."""
+        return self._records.view(_BYTES)[rows].view(_RECORD)
+
+    def sizes(self, packed: npt.NDArray[np.uint32]) -> U64:
+        """Return sizes in bytes from `bytes_req` or `bytes_alloc` of raw records."""
+        return self._sizes.unpack(packed)
+
+    def insert(self, keys: U64) -> Index:
+        """Make room for new objects and return their rows, to be written."""
+        rows = self.index.insert(keys)
+        self._records = grown(self._records, self.index.capacity, _ROW_GROWTH)
+        return rows
+
+    def write(self, rows: Index, allocations: Rows, stacks: Index, doubled: npt.NDArray[np.bool_]) -> None:
+        """Store allocations, their stacks numbered, at the rows."""
+        records = np.zeros(rows.size, _RECORD)
+        for name in ("time_ns", "jiffies", "cpu"):
+            records[name] = allocations[name]
+        records["bytes_req"] = self._sizes.pack(allocations["bytes_req"])
+        records["bytes_alloc"] = self._sizes.pack(allocations["bytes_alloc"])
+        records["stack"] = stacks
+        records["doubled"] = doubled
+        records["origin"] = self._origins.intern(*_origin_words(allocations))
+        records["task"] = self._tasks.intern(*_task_words(allocations))
+        self._records.view(_BYTES)[rows] = records.view(_BYTES)
+        if len(self._tasks) > max(2 * len(self), _TASKS_WORTH_SWEEPING):
+            self._sweep_tasks()
+
+    def decode(self, rows: Index, stack_keys: U64) -> npt.NDArray[Any]:
+        """Return OUTSTANDING rows; `stack_keys` are the keys of all stacks, by number."""
+        records = self.read(rows)
+        keys = self.index.keys(rows)
+        decoded = np.zeros(rows.size, OUTSTANDING)
+        for name in ("time_ns", "jiffies", "cpu"):
+            decoded[name] = records[name]
+        decoded["bytes_req"] = self._sizes.unpack(records["bytes_req"])
+        decoded["bytes_alloc"] = self._sizes.unpack(records["bytes_alloc"])
+        decoded["stack"] = stack_keys[records["stack"]]
+        origin, task = records["origin"], records["task"]
+        decoded["call_site"] = self._origins.word(0)[origin]
+        decoded["cache"] = self._origins.word(1)[origin]
+        flags = self._origins.word(2)[origin]
+        decoded["gfp_flags"] = flags >> np.uint64(32)
+        decoded["kind"] = (flags >> np.uint64(8)) & np.uint64(0xFF)
+        decoded["context"] = flags & np.uint64(0xFF)
+        decoded["comm"] = _comm_of(self._tasks.word(0)[task], self._tasks.word(1)[task])
+        decoded["cgroup"] = self._tasks.word(2)[task]
+        ids = self._tasks.word(3)[task]
+        decoded["tgid"] = ids >> np.uint64(32)
+        decoded["tid"] = ids & np.uint64(0xFFFFFFFF)
+        decoded["address"] = object_keys(keys, decoded["kind"] == Kind.PERCPU)
+        return decoded
+
+    def contexts(self, origins: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+        """Return the contexts from `origin` of raw records."""
+        return (self._origins.word(2)[origins] & np.uint64(0xFF)).astype(np.uint8)
+
+    def _sweep_tasks(self) -> None:
+        """Forget the tasks no outstanding allocation names: processes come and go without end."""
+        rows, old = self.index.rows, self._tasks
+        named, numbers = np.unique(self._records["task"][rows], return_inverse=True)
+        self._tasks = Interner(words=4)
+        renumbered = self._tasks.intern(*(old.word(word)[named] for word in range(4)))
+        self._records["task"][rows] = renumbered[numbers]
+
+
+def _origin_words(allocations: Rows) -> tuple[U64, U64, U64]:
+    flags = allocations["gfp_flags"].astype(np.uint64) << np.uint64(32)
+    flags |= allocations["kind"].astype(np.uint64) << np.uint64(8)
+    flags |= allocations["context"].astype(np.uint64)
+    return allocations["call_site"], allocations["cache"], flags
+
+
+def _task_words(allocations: Rows) -> tuple[U64, U64, U64, U64]:
+    comm = np.ascontiguousarray(allocations["comm"]).view(np.uint64).reshape(-1, 2)
+    ids = allocations["tgid"].astype(np.uint64) << np.uint64(32)
+    ids |= allocations["tid"].astype(np.uint64)
+    return comm[:, 0], comm[:, 1], allocations["cgroup"], ids
+
+
+def _comm_of(first: U64, second: U64) -> npt.NDArray[np.bytes_]:
+    return np.stack([first, second], axis=1).view("S16")[:, 0]

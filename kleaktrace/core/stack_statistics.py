@@ -1,0 +1,261 @@
+"""What each call stack allocated, what came back, how soon, and where it was freed.
+
+Memory: about 100 bytes a distinct stack, and 30 to 45 bytes for each distinct (stack, free site, quarter
+octave of lifetime) that was seen; nothing grows with the number of events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.address_index import U64, Index, Interner, grown
+from kleaktrace.core.events import Context
+
+F64 = npt.NDArray[np.float64]
+
+_CONTEXTS = (Context.TASK, Context.SOFTIRQ, Context.HARDIRQ, Context.NMI, Context.UNKNOWN)
+_UNKNOWN_COLUMN = len(_CONTEXTS) - 1
+_GROWTH = 1.5
+
+# A cell counts frees of one (stack, free site, lifetime bin), packed into one u64.
+_BIN_BITS = 8
+_SITE_BITS = 28
+_STACK_SHIFT = np.uint64(_BIN_BITS + _SITE_BITS)
+
+
+def lifetime_bins(lifetimes_ns: U64) -> U64:
+    """Return the bin of each lifetime: four to an octave, bin 0 holds 0 and 1 ns, bin 255 is the last.
+
+    The bins are the exponent and the two highest fraction bits of the lifetime as a double.
+    """
+    bits = np.maximum(lifetimes_ns, np.uint64(1)).astype(np.float64).view(np.uint64)
+    bins: U64 = (bits >> np.uint64(50)) - np.uint64(1023 << 2)
+    return np.minimum(bins, np.uint64(255))
+
+
+def bin_range(number: int) -> tuple[float, float]:
+    """Return the lifetimes (ns) a bin covers, from (included) and to (excluded)."""
+    octave, quarter = divmod(number, 4)
+    return 2.0**octave * (1 + quarter / 4), 2.0**octave * (1 + (quarter + 1) / 4)
+
+
+@dataclass(frozen=True, slots=True)
+class StackStatistics:
+    """All that was seen of one stack. Bytes are as allocated (`bytes_alloc`), times in ns."""
+
+    stack: int
+    allocations: int
+    bytes_allocated: int
+    frees: int
+    """Frees that were seen; allocations closed by one."""
+    implied_frees: int
+    """Allocations whose address came back without a free having been seen."""
+    outstanding: int
+    outstanding_bytes: int
+    contexts: Mapping[Context, int]
+    """Allocations by context; contexts that never occurred are left out."""
+    free_sites: tuple[tuple[int, int], ...]
+    """(free call site, frees), the most frequent first."""
+    lifetimes: tuple[tuple[int, int], ...]
+    """(bin as in `bin_range`, frees), ascending; implied frees have no lifetime."""
+    lifetime_sum_ns: float
+    lifetime_max_ns: int
+
+    @property
+    def lifetime_mean_ns(self) -> float | None:
+        """Mean lifetime of what was freed; None if nothing was."""
+        return self.lifetime_sum_ns / self.frees if self.frees else None
+
+    def lifetime_quantile(self, q: float) -> float | None:
+        """Return the lifetime (ns) that a share `q` of the freed did not exceed, within 12 %.
+
+        None if nothing was freed. Says nothing of what is outstanding: those lifetimes are still running.
+        """
+        seen = 0
+        for number, count in self.lifetimes:
+            seen += count
+            if seen >= q * self.frees:
+                low, high = bin_range(number)
+                return min(float(np.sqrt(low * high)), float(self.lifetime_max_ns))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class StackSnapshot:
+    """Counters of all stacks at one moment, column by column; of use for rates.
+
+    Stacks keep their place: a later snapshot begins with the stacks of an earlier one.
+    """
+
+    stacks: U64
+    allocations: U64
+    frees: U64
+    implied_frees: U64
+    bytes_allocated: U64
+    bytes_closed: U64
+    """Bytes of what was freed, seen or implied."""
+
+    @property
+    def outstanding(self) -> U64:
+        """Allocations outstanding."""
+        return self.allocations - self.frees - self.implied_frees
+
+    @property
+    def outstanding_bytes(self) -> U64:
+        """Bytes outstanding."""
+        return self.bytes_allocated - self.bytes_closed
+
+
+class StackTable:
+    """Counters per stack. `index` numbers stacks; the other methods take those numbers, one per event."""
+
+    def __init__(self) -> None:
+        self._stacks = Interner()
+        self._sites = Interner()
+        self._cells = Interner()
+        self._cell_counts = np.zeros(16, np.uint64)
+        self._by_context = np.zeros((16, len(_CONTEXTS)), np.uint64)
+        self._bytes_allocated = np.zeros(16, np.uint64)
+        self._frees = np.zeros(16, np.uint64)
+        self._implied_frees = np.zeros(16, np.uint64)
+        self._bytes_closed = np.zeros(16, np.uint64)
+        self._lifetime_max = np.zeros(16, np.uint64)
+        # As floats: nanoseconds of millions of old objects overflow 64 bits.
+        self._lifetime_sum = np.zeros(16, np.float64)
+
+    def __len__(self) -> int:
+        return len(self._stacks)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        tables = (self._stacks, self._sites, self._cells)
+        columns = (self._cell_counts, self._by_context, *self._counters(), self._lifetime_sum)
+        return sum(table.nbytes for table in tables) + sum(column.nbytes for column in columns)
+
+    @property
+    def keys(self) -> U64:
+        """Stack keys by number."""
+        return self._stacks.keys
+
+    @property
+    def sites(self) -> U64:
+        """Free call sites by number."""
+        return self._sites.keys
+
+    def index(self, stacks: U64) -> Index:
+        """Number the stacks, those not seen before too."""
+        numbers = self._stacks.intern(stacks)
+        count = len(self._stacks)
+        if count > self._frees.size:
+            self._by_context = grown(self._by_context, count, _GROWTH)
+            self._bytes_allocated = grown(self._bytes_allocated, count, _GROWTH)
+            self._frees = grown(self._frees, count, _GROWTH)
+            self._implied_frees = grown(self._implied_frees, count, _GROWTH)
+            self._bytes_closed = grown(self._bytes_closed, count, _GROWTH)
+            self._lifetime_max = grown(self._lifetime_max, count, _GROWTH)
+            self._lifetime_sum = grown(self._lifetime_sum, count, _GROWTH)
+        return numbers
+
+    def index_sites(self, call_sites: U64) -> Index:
+        """Number the free call sites, those not seen before too."""
+        return self._sites.intern(call_sites)
+
+    def allocated(self, stacks: Index, sizes: U64, contexts: npt.NDArray[np.uint8]) -> None:
+        """Count allocations."""
+        np.add.at(self._by_context.reshape(-1), self._context_cell(stacks, contexts), np.uint64(1))
+        np.add.at(self._bytes_allocated, stacks, sizes)
+
+    def retract(self, stacks: Index, sizes: U64, contexts: npt.NDArray[np.uint8]) -> None:
+        """Take back allocations that were counted but were not ones."""
+        np.subtract.at(self._by_context.reshape(-1), self._context_cell(stacks, contexts), np.uint64(1))
+        np.subtract.at(self._bytes_allocated, stacks, sizes)
+
+    def freed(self, stacks: Index, sizes: U64, lifetimes_ns: U64, sites: Index) -> None:
+        """Count frees that were seen; `sites` as numbered by `index_sites`."""
+        np.add.at(self._frees, stacks, np.uint64(1))
+        np.add.at(self._bytes_closed, stacks, sizes)
+        np.add.at(self._lifetime_sum, stacks, lifetimes_ns.astype(np.float64))
+        np.maximum.at(self._lifetime_max, stacks, lifetimes_ns)
+        packed = stacks.astype(np.uint64) << _STACK_SHIFT
+        packed |= sites.astype(np.uint64) << np.uint64(_BIN_BITS)
+        packed |= lifetime_bins(lifetimes_ns)
+        cells = self._cells.intern(packed)
+        self._cell_counts = grown(self._cell_counts, len(self._cells), _GROWTH)
+        np.add.at(self._cell_counts, cells, np.uint64(1))
+
+    def implied_freed(self, stacks: Index, sizes: U64) -> None:
+        """Count allocations that ended unseen."""
+        np.add.at(self._implied_frees, stacks, np.uint64(1))
+        np.add.at(self._bytes_closed, stacks, sizes)
+
+    def snapshot(self) -> StackSnapshot:
+        """Copy the counters."""
+        count = len(self._stacks)
+        return StackSnapshot(
+            stacks=self._stacks.keys.copy(),
+            allocations=self._by_context[:count].sum(axis=1),
+            frees=self._frees[:count].copy(),
+            implied_frees=self._implied_frees[:count].copy(),
+            bytes_allocated=self._bytes_allocated[:count].copy(),
+            bytes_closed=self._bytes_closed[:count].copy(),
+        )
+
+    def statistics(self, stacks: Iterable[int]) -> list[StackStatistics]:
+        """Return the statistics of the stacks asked for, in that order; all zero for one never seen."""
+        keys = np.array(list(stacks), np.uint64)
+        numbers = self._stacks.lookup(keys)
+        stack_of_cell = (self._cells.keys >> _STACK_SHIFT).astype(np.intp)
+        cells = np.flatnonzero(np.isin(stack_of_cell, numbers))
+        cells = cells[np.argsort(stack_of_cell[cells], kind="stable")]
+        starts = np.searchsorted(stack_of_cell[cells], numbers, side="left")
+        ends = np.searchsorted(stack_of_cell[cells], numbers, side="right")
+        return [
+            self._one(key, number, cells[start:end])
+            for key, number, start, end in zip(
+                keys.tolist(), numbers.tolist(), starts.tolist(), ends.tolist(), strict=True
+            )
+        ]
+
+    def _one(self, key: int, number: int, cells: Index) -> StackStatistics:
+        if number < 0:
+            return StackStatistics(key, 0, 0, 0, 0, 0, 0, {}, (), (), 0.0, 0)
+        contexts = self._by_context[number].tolist()
+        allocations, frees = sum(contexts), int(self._frees[number])
+        implied, size = int(self._implied_frees[number]), int(self._bytes_allocated[number])
+        packed, counts = self._cells.keys[cells], self._cell_counts[cells]
+        site_numbers = (packed >> np.uint64(_BIN_BITS)) & np.uint64((1 << _SITE_BITS) - 1)
+        by_site = _sums(self._sites.keys[site_numbers.astype(np.intp)], counts)
+        return StackStatistics(
+            stack=key,
+            allocations=allocations,
+            bytes_allocated=size,
+            frees=frees,
+            implied_frees=implied,
+            outstanding=allocations - frees - implied,
+            outstanding_bytes=size - int(self._bytes_closed[number]),
+            contexts={context: n for context, n in zip(_CONTEXTS, contexts, strict=True) if n},
+            free_sites=tuple(sorted(by_site, key=lambda item: (-item[1], item[0]))),
+            lifetimes=tuple(_sums(packed & np.uint64((1 << _BIN_BITS) - 1), counts)),
+            lifetime_sum_ns=float(self._lifetime_sum[number]),
+            lifetime_max_ns=int(self._lifetime_max[number]),
+        )
+
+    def _counters(self) -> tuple[U64, ...]:
+        return self._bytes_allocated, self._frees, self._implied_frees, self._bytes_closed, self._lifetime_max
+
+    @staticmethod
+    def _context_cell(stacks: Index, contexts: npt.NDArray[np.uint8]) -> Index:
+        return stacks * len(_CONTEXTS) + np.minimum(contexts, np.uint8(_UNKNOWN_COLUMN))
+
+
+def _sums(labels: U64, counts: U64) -> list[tuple[int, int]]:
+    """Return (label, sum of its counts), labels ascending."""
+    distinct, place = np.unique(labels, return_inverse=True)
+    totals = np.zeros(distinct.size, np.uint64)
+    np.add.at(totals, place, counts)
+    return list(zip(distinct.tolist(), totals.tolist(), strict=True))

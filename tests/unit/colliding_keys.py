@@ -1,0 +1,13 @@
+"""Keys made to collide in the hash tables."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kleaktrace.core import address_index
+
+
+def unspread(hashes: np.ndarray) -> np.ndarray:
+    """Keys with the given hashes: the inverse of `spread`."""
+    mixed = hashes * np.uint64(pow(int(address_index._GOLDEN), -1, 2**64))
+    return mixed ^ (mixed >> np.uint64(29)) ^ (mixed >> np.uint64(58))
