@@ -1,0 +1,60 @@
+"""`kleaktrace explain`: says what a kmemleak text, from anywhere, tells. Needs no privilege and no kmemleak."""
+
+from __future__ import annotations
+
+import json
+from typing import IO
+
+import click
+
+from kleaktrace.core.kmemleak_text import KmemleakText, parse
+from kleaktrace.errors import ExitCode, UsageError
+
+MAX_BYTES = 1 << 29
+"""Half a million suspects are about this much; a longer text is no report."""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
+@click.argument("file", metavar="FILE|-")
+@click.pass_context
+def explain(ctx: click.Context, file: str, as_json: bool) -> None:
+    """Explain a kmemleak report: from the file itself, a kernel log, a console capture or a mail."""
+    from rich.console import Console  # noqa: PLC0415 - rich costs as much as the rest of the start
+
+    from kleaktrace.views import kmemleak as view  # noqa: PLC0415
+
+    text = parse(_read(file))
+    problems = view.explained_problems(text)
+    if as_json:
+        click.echo(json.dumps(view.document(text, problems), indent=1))
+    else:
+        view.show(Console(), text, problems)
+    if not _readable(text):
+        ctx.exit(ExitCode.USAGE)
+
+
+def _readable(text: KmemleakText) -> bool:
+    """Whether anything of kmemleak could be read, not only recognised."""
+    return bool(text.objects or text.dumps or text.messages)
+
+
+def _read(file: str) -> str:
+    try:
+        with click.open_file(file, "rb") as stream:
+            return _decode(_bounded(stream, file))
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}", "give a text file, or - for standard input") from error
+
+
+def _bounded(stream: IO[bytes], file: str) -> bytes:
+    data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"{file} is longer than {MAX_BYTES >> 20} MiB", "cut the part with the report out of it")
+    return data
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # what PowerShell's > writes
+        return data.decode("utf-16", errors="backslashreplace")
+    return data.decode("utf-8-sig", errors="backslashreplace")
