@@ -120,11 +120,12 @@ def parse(text: str) -> KmemleakText:
 
 
 _TOKEN = "unreferenced object"
+_TAG = "kmemleak:"
 _KIND = r"(?:\((?P<kind>\w{1,16})\) )?"
 _HEADER = re.compile(
     r"unreferenced object\s+" + _KIND + r"0x(?P<address>[0-9a-f]{1,16})\s+\(size (?P<size>\d{1,20})\):"
 )
-_CLAIMS_HEADER = re.compile(r"unreferenced object\s*(?:\(\w{1,16}\)\s*)?(?:0x|$|\(size)")
+_CLAIMS_HEADER = re.compile(r"unreferenced object\s*(?:0|\((?:percpu|phys|size)|\(?\w{0,16}(?P<cut>$))")
 _PID_JIFFIES = re.compile(
     r'", pid (?P<pid>-?\d{1,10}), jiffies (?P<jiffies>\d{1,20})(?: \(age (?P<age>-?\d{1,12}\.\d{3})s\))?\s*$'
 )
@@ -284,8 +285,8 @@ class _Parser:
         first = self.number
         header = _HEADER.match(self.text, at)
         if header is None:
-            line = self._line() or ""
-            if _CLAIMS_HEADER.match(strip(line)[0]):
+            claim = _CLAIMS_HEADER.match(strip(self._line() or "")[0])
+            if claim and (claim["cut"] is None or self._unfinished):
                 self._problem(first, "a report begins here, but its first line cannot be read")
                 self._next()
                 return True
@@ -427,6 +428,7 @@ class _Parser:
         comm: tuple[str, re.Match[str]] | None = None
         frames: list[Frame] = []
         in_trace = False
+        margin = Margin(_TAG)
         self._next()
         while self.pos < end and (line := self._line()) is not None:
             body, tagged = strip(line)
@@ -439,8 +441,11 @@ class _Parser:
                     frames.append(frame)
             elif field:
                 values[field[1]] = int(field[2], 16 if field[2].startswith("0x") else 10)
-            elif tagged and _COMM.match(body) and (tail := _PID_JIFFIES.search(body)):
-                comm = body[len('comm "') : tail.start()], tail
+            elif tagged and _COMM.match(body):
+                comm = self._comm(margin)
+                if comm is None:
+                    break
+                continue
             elif tagged and _BACKTRACE.match(body):
                 in_trace = True
             elif tagged:

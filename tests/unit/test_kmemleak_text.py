@@ -444,6 +444,11 @@ def test_object_dumps_are_read_and_are_no_reports() -> None:
     assert [m.line for m in read.messages] == [10]
 
 
+def test_a_dump_of_an_object_whose_comm_holds_a_newline() -> None:
+    text = DUMP.replace('"modprobe"', '"a", pid\n[   12.734800] "b"')
+    assert parse(text).dumps[0].comm == 'a", pid\n"b'
+
+
 @pytest.mark.parametrize(
     ("min_count", "count", "said"),
     [(-1, 0, "ignores"), (0, 0, "never reports"), (1, 1, "referenced"), (1, -1, "not scanned")],
