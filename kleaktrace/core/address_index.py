@@ -26,8 +26,11 @@ _Same = Callable[[Index, "Index | slice"], Mask]
 
 _EMPTY = -1
 _TOMBSTONE = -2  # something was here: probing goes on, inserting may use it
-_MAX_LOAD = 0.66  # of slots in use, tombstones included; an absent key then takes about five probes
+_MAX_LOAD = 0.6  # of slots in use, tombstones included; an absent key then takes about four probes
+_INTERNER_MAX_LOAD = 0.3  # of few values, asked for with every event: nearly all found at the first probe
 _GROWTH = 1.5
+_STRAGGLERS = 256  # so few keys are better probed by many slots a round than by one
+_WINDOW = np.arange(32)
 _MIN_SLOTS = 64
 _ROW_GROWTH = 1.125  # rows are the bulk of the memory: little slack
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd (Knuth, TAOCP 3, 6.4: Fibonacci hashing)
@@ -51,10 +54,20 @@ def grown(array: npt.NDArray[_Scalar], needed: int, factor: float) -> npt.NDArra
     return larger
 
 
+def stretch(array: npt.NDArray[_Scalar], needed: int) -> None:
+    """Give `array` room for at least `needed` entries where it is: with zeros, and little to spare.
+
+    The kernel moves pages instead of copying bytes (mremap). No view of the array may be alive.
+    """
+    if needed > array.size:
+        array.resize(max(needed, int(array.size * _ROW_GROWTH)), refcheck=False)
+
+
 class _Slots:
     """Where each row is found: hash → row number. Knows nothing of the keys but their hashes."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_load: float) -> None:
+        self._max_load = max_load
         self._slots = np.full(_MIN_SLOTS, _EMPTY, np.int32)
         self._used = 0  # live and tombstones
 
@@ -64,48 +77,85 @@ class _Slots:
 
     def _home(self, hashes: U64) -> Index:
         """Map hashes to slots, keeping their order (Lemire, "Fast random integer generation", 2019)."""
-        return (((hashes >> np.uint64(32)) * np.uint64(self._slots.size)) >> np.uint64(32)).astype(np.intp)
+        home = hashes >> np.uint64(32)
+        home *= np.uint64(self._slots.size)
+        home >>= np.uint64(32)
+        return home.view(np.intp)
 
     def _next(self, at: Index) -> Index:
         after = at + 1
-        after[after == self._slots.size] = 0
+        after[after >= self._slots.size] = 0
         return after
+
+    def _windows(self, at: Index) -> Index:
+        """Return the slots each probe visits from `at` on, one row a probe."""
+        slots = at[:, None] + _WINDOW
+        slots[slots >= self._slots.size] -= self._slots.size
+        return slots
 
     def find(self, hashes: U64, same: _Same) -> tuple[Index, Index]:
         """Return (rows, slots) per hash; row -1 where the key is absent, its slot then means nothing."""
         at = self._home(hashes)
         rows = self._slots[at].astype(np.intp)
-        found = rows >= 0
-        found &= same(rows, _EVERY)
-        open_ends = np.flatnonzero(~found & (rows != _EMPTY))
+        found = same(rows, _EVERY)
+        found &= rows >= 0
+        unresolved = np.flatnonzero(~(found | (rows == _EMPTY)))
         rows[~found] = -1
-        probe = at[open_ends]
-        while open_ends.size:
-            probe = self._next(probe)
-            candidate = self._slots[probe].astype(np.intp)
-            hit = (candidate >= 0) & same(candidate, open_ends)
-            rows[open_ends[hit]] = candidate[hit]
-            at[open_ends[hit]] = probe[hit]
-            on = ~hit & (candidate != _EMPTY)
-            open_ends, probe = open_ends[on], probe[on]
+        probe = self._next(at[unresolved])
+        while unresolved.size > _STRAGGLERS:
+            seen = self._slots[probe].astype(np.intp)
+            hit = same(seen, unresolved)
+            hit &= seen >= 0
+            which = np.flatnonzero(hit)
+            rows[unresolved[which]] = seen[which]
+            at[unresolved[which]] = probe[which]
+            on = np.flatnonzero(~(hit | (seen == _EMPTY)))
+            unresolved, probe = unresolved[on], self._next(probe[on])
+        self._find_stragglers(rows, at, unresolved, probe, same)
         return rows, at
 
+    def _find_stragglers(self, rows: Index, at: Index, unresolved: Index, probe: Index, same: _Same) -> None:
+        """Finish a `find` for the last few keys, many slots at a time."""
+        while unresolved.size:
+            slots = self._windows(probe)
+            seen = self._slots[slots].astype(np.intp)
+            ends = seen == _EMPTY
+            hit = same(seen.ravel(), np.repeat(unresolved, _WINDOW.size)).reshape(seen.shape) & (seen >= 0)
+            # What comes after the first empty slot is not of this probe.
+            which, column = np.nonzero(hit & ~np.logical_or.accumulate(ends, axis=1))
+            rows[unresolved[which]] = seen[which, column]
+            at[unresolved[which]] = slots[which, column]
+            on = ~ends.any(axis=1)
+            on[which] = False
+            unresolved, probe = unresolved[on], self._next(slots[on, -1])
+
     def has_room(self, more: int) -> bool:
-        return self._used + more <= self._slots.size * _MAX_LOAD
+        return self._used + more <= self._slots.size * self._max_load
 
     def place(self, hashes: U64, rows: Index) -> None:
         """Enter rows that are not in the table. There must be room."""
-        slots, at, rows = self._slots, self._home(hashes), rows.astype(np.int32)
-        while rows.size:
-            before = slots[at]
-            vacant = np.flatnonzero(before < 0)
-            slots[at[vacant]] = rows[vacant]
-            # Several rows may have written to one slot: whoever can read itself back has it.
-            won = slots[at[vacant]] == rows[vacant]
-            self._used += int(np.count_nonzero(before[vacant[won]] == _EMPTY))
-            lost = np.ones(rows.size, np.bool_)
-            lost[vacant[won]] = False
-            rows, at = rows[lost], self._next(at[lost])
+        at, pending = self._home(hashes), rows.astype(np.int32)
+        while pending.size > _STRAGGLERS:
+            lost = np.flatnonzero(~self._claim(at, pending))
+            pending, at = pending[lost], self._next(at[lost])
+        while pending.size:
+            slots = self._windows(at)
+            vacant = self._slots[slots] < 0
+            each = np.arange(pending.size)
+            # The first vacant slot; if there is none the last, which cannot be claimed.
+            target = slots[each, np.where(vacant.any(axis=1), vacant.argmax(axis=1), -1)]
+            lost = np.flatnonzero(~self._claim(target, pending))
+            pending, at = pending[lost], self._next(target[lost])
+
+    def _claim(self, at: Index, rows: npt.NDArray[np.int32]) -> Mask:
+        """Try to put each row into its slot; tell which are there now."""
+        before = self._slots[at]
+        vacant = before < 0
+        self._slots[at[vacant]] = rows[vacant]
+        # Several rows may have written to one slot: whoever can read itself back has it.
+        won: Mask = vacant & (self._slots[at] == rows)
+        self._used += int(np.count_nonzero(won & (before == _EMPTY)))
+        return won
 
     def vacate(self, at: Index) -> None:
         """Take out what the given slots hold."""
@@ -123,10 +173,9 @@ class _Slots:
 
     def rebuild(self, hashes: U64, rows: Index, more: int) -> None:
         """Start anew with the given rows only, and room for `more`."""
-        wanted = int((rows.size + more) / _MAX_LOAD * (1 + _GROWTH) / 2) + _MIN_SLOTS
-        size = self._slots.size
-        if rows.size + more > size * _MAX_LOAD / _GROWTH:
-            size = max(int(size * _GROWTH), wanted)
+        size, needed = self._slots.size, (rows.size + more) / self._max_load
+        if needed * _GROWTH > size:
+            size = int(max(needed * (1 + _GROWTH) / 2, size * _GROWTH)) + _WINDOW.size
         self._slots = np.full(size, _EMPTY, np.int32)
         self._used = 0
         self.place(hashes, rows)
@@ -140,12 +189,12 @@ class AddressIndex:
     """A set of u64 keys that gives each a row number, small and reused after removal.
 
     Rows number the entries of the caller's own columns: `capacity` says how long those must be.
-    Memory: 8 bytes a row and 6 to 9 bytes of slots per key; it follows the largest number of keys
+    Memory: 8 bytes a row and 7 to 10 bytes of slots per key; it follows the largest number of keys
     ever held and is not given back.
     """
 
     def __init__(self) -> None:
-        self._slots = _Slots()
+        self._slots = _Slots(_MAX_LOAD)
         self._keys = np.zeros(16, np.uint64)
         self._top = 0  # rows handed out at least once
         self._free = np.zeros(0, np.int32)  # a stack of rows to reuse, the newest last
@@ -212,18 +261,18 @@ class AddressIndex:
         self._free_count -= reused
         new = np.arange(self._top, self._top + count - reused)
         self._top += count - reused
-        self._keys = grown(self._keys, self._top, _ROW_GROWTH)
+        stretch(self._keys, self._top)
         return np.concatenate([old, new])
 
 
 class Interner:
     """Numbers distinct values 0, 1, 2, … as they first appear; a value is `words` u64 words.
 
-    Memory: per distinct value 8 bytes a word, 6 to 9 bytes of slots, and half as much again for growth.
+    Memory: per distinct value 8 bytes a word, up to half as much again for growth, and 13 to 20 bytes of slots.
     """
 
     def __init__(self, words: int = 1) -> None:
-        self._slots = _Slots()
+        self._slots = _Slots(_INTERNER_MAX_LOAD)
         self._columns = [np.zeros(16, np.uint64) for _ in range(words)]
         self._count = 0
 

@@ -64,13 +64,15 @@ class ClosedHistory:
         surplus = closed[: max(closed.size - self._capacity, 0)]
         closed = closed[surplus.size :]
         if surplus.size:
-            self._forget(self._ring[: min(self._written, self._ring.size)])
-            self._forget(surplus)
+            self._forget(self._ring["closed_ns"][: self._written])
+            self._forget(surplus["closed_ns"])
             self._written = 0
         self._grow(min(self._written + closed.size, self._capacity))
-        at = (self._written + np.arange(closed.size)) % max(self._ring.size, 1)
-        self._forget(self._ring[at[self._written + np.arange(closed.size) >= self._ring.size]])
-        self._ring[at] = closed
+        place = self._written + np.arange(closed.size)
+        at = place % max(self._ring.size, 1)
+        self._forget(self._ring["closed_ns"][at[place >= self._ring.size]])
+        as_bytes = np.dtype((np.void, CLOSED.itemsize))  # numpy copies plain bytes ten times as fast as fields
+        self._ring.view(as_bytes)[at] = closed.view(as_bytes)
         self._written += closed.size
 
     def of(self, addresses: U64, percpu: Mask, percpu_kind: int) -> Closed:
@@ -93,6 +95,6 @@ class ClosedHistory:
         larger[: self._ring.size] = self._ring
         self._ring = larger
 
-    def _forget(self, closed: Closed) -> None:
-        if closed.size:
-            self._forgotten_ns = max(self._forgotten_ns, int(closed["closed_ns"].max()))
+    def _forget(self, closed_ns: U64) -> None:
+        if closed_ns.size:
+            self._forgotten_ns = max(self._forgotten_ns, int(closed_ns.max()))

@@ -57,7 +57,7 @@ class Totals:
 class Ledger:
     """Matches frees with allocations by address, and keeps the books per call stack.
 
-    Memory: 50 to 59 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
+    Memory: 51 to 60 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
     distinct stack (see `stack_statistics`), and 66 bytes for each of the last `history_capacity` endings.
     Single-threaded; the caller owns the batches, nothing of them is kept.
     """
@@ -212,7 +212,7 @@ class Ledger:
         if matches.reallocations.newer.size:
             endings.append(self._end_reallocated(allocations, matches.reallocations, doubled))
         if len(self._watched):
-            endings.append(_unmatched(frees[matches.unknown_frees]))
+            endings.append(_unmatched(pick(frees, matches.unknown_frees)))
         self._unknown_frees += matches.unknown_frees.size
         self._remember(endings)
 
@@ -281,10 +281,11 @@ class Ledger:
         if not sequence.size:
             return
         order = np.argsort(sequence)
-        closed = np.concatenate([ending.closed for ending in endings])[order]
+        closed = pick(np.concatenate([ending.closed for ending in endings]), order)
         lived = np.concatenate([ending.lifetimes for ending in endings])[order]
         matched = closed["ending"] != Ending.UNMATCHED
-        self._history.add(closed[matched & (lived >= self._history_min_lifetime)])
+        lasting = np.flatnonzero(matched & (lived >= self._history_min_lifetime))
+        self._history.add(pick(closed, lasting))
         if len(self._watched):
             keys, first = np.unique(keys_of(closed), return_index=True)
             rows, slots = self._watched.find(keys)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.address_index import U64, AddressIndex, Index, Interner, grown
+from kleaktrace.core.address_index import U64, AddressIndex, Index, Interner, stretch
 from kleaktrace.core.events import ALLOCATION, Kind, Rows
 
 _FIELDS = (
@@ -32,7 +32,6 @@ _RECORD = np.dtype(
     ]
 )
 _BYTES = np.dtype((np.void, _RECORD.itemsize))  # numpy copies plain bytes twice as fast as fields
-_ROW_GROWTH = 1.125
 _TASKS_WORTH_SWEEPING = 1 << 16
 
 _PERCPU_BIT = np.uint64(1 << 62)
@@ -88,7 +87,7 @@ class Sizes:
 class OutstandingRows:
     """The columns of the outstanding allocations, by object key.
 
-    Memory: 44 bytes a row, up to an eighth of it spare, and 6 to 9 bytes of hash slots: 50 to 59 bytes an
+    Memory: 44 bytes a row, up to an eighth of it spare, and 7 to 10 bytes of hash slots: 51 to 60 bytes an
     object, plus what is kept once per origin (36 bytes) and per task (44 bytes). Tasks that no outstanding
     allocation names are swept out. Follows the largest number ever outstanding.
     """
@@ -119,7 +118,7 @@ class OutstandingRows:
     def insert(self, keys: U64) -> Index:
         """Make room for new objects and return their rows, to be written."""
         rows = self.index.insert(keys)
-        self._records = grown(self._records, self.index.capacity, _ROW_GROWTH)
+        stretch(self._records, self.index.capacity)
         return rows
 
     def write(self, rows: Index, allocations: Rows, stacks: Index, doubled: npt.NDArray[np.bool_]) -> None:
