@@ -20,9 +20,9 @@ MAX_BYTES = 1 << 29
 @click.pass_context
 def explain(ctx: click.Context, file: str, as_json: bool) -> None:
     """Explain a kmemleak report: from the file itself, a kernel log, a console capture or a mail."""
-    from rich.console import Console  # noqa: PLC0415 - rich costs as much as the rest of the start
+    from rich.console import Console
 
-    from kleaktrace.views import kmemleak as view  # noqa: PLC0415
+    from kleaktrace.views import kmemleak as view
 
     text = parse(_read(file))
     problems = view.explained_problems(text)

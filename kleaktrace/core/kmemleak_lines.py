@@ -27,6 +27,7 @@ _PREFIX = re.compile(
     r"|(?P<tag>kmemleak:)"
     r")*+"
 )
+_COLOURS_AT_END = re.compile(r"(?:\s|\x1b\[[0-9;]{0,16}[A-Za-z])++$")
 _DIGIT = re.compile(r"\d")
 
 
@@ -36,8 +37,13 @@ def strip(line: str) -> tuple[str, bool]:
         return "", False
     found = _PREFIX.match(line)
     if found is None or not found.end():
-        return line.rstrip(), False
-    return line[found.end() :].rstrip(), found["tag"] is not None
+        return _trimmed(line), False
+    return _trimmed(line[found.end() :]), found["tag"] is not None
+
+
+def _trimmed(line: str) -> str:
+    line = line.rstrip()
+    return _COLOURS_AT_END.sub("", line) if "\x1b[" in line else line
 
 
 class Margin:
@@ -47,15 +53,26 @@ class Margin:
     digits apart, in the same place.
     """
 
-    def __init__(self, before: str) -> None:
+    def __init__(self, before: str, carriage_returns: bool = False) -> None:
         rest, self.tagged = strip(before)
         known = not rest
+        self._blank = not before.strip()
+        self._end = "\r" if carriage_returns else ""
         self._shape = "" if known or len(before) > 256 else _DIGIT.sub("0", before)
 
     def strip(self, line: str) -> tuple[str, bool]:
         """Return the line without its margin, and whether it may belong to the report at all."""
-        width = len(self._shape)
-        if width and _DIGIT.sub("0", line[:width]) == self._shape:
-            line = line[width:]
-        body, tagged = strip(line)
+        body, tagged = strip(self._without_shape(line))
         return body, tagged or not self.tagged
+
+    def strip_part(self, line: str) -> str:
+        """Return a further line of a comm that holds newlines; its blanks count where nothing was put before it."""
+        return self.strip_end(line) if self._blank else strip(self._without_shape(line))[0]
+
+    def strip_end(self, line: str) -> str:
+        """Return the line without the carriage return that all lines of this text have."""
+        return line.removesuffix(self._end)
+
+    def _without_shape(self, line: str) -> str:
+        width = len(self._shape)
+        return line[width:] if width and _DIGIT.sub("0", line[:width]) == self._shape else line

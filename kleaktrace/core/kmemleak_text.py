@@ -127,7 +127,8 @@ _HEADER = re.compile(
 )
 _CLAIMS_HEADER = re.compile(r"unreferenced object\s*(?:0|\((?:percpu|phys|size)|\(?\w{0,16}(?P<cut>$))")
 _PID_JIFFIES = re.compile(
-    r'", pid (?P<pid>-?\d{1,10}), jiffies (?P<jiffies>\d{1,20})(?: \(age (?P<age>-?\d{1,12}\.\d{3})s\))?\s*$'
+    r'", pid (?P<pid>-?\d{1,10}), jiffies (?P<jiffies>\d{1,20})(?: \(age (?P<age>-?\d{1,12}\.\d{3})s\))?'
+    r"(?:\s|\x1b\[[0-9;]{0,16}[A-Za-z])*+$"
 )
 _COMM = re.compile(r'comm "')
 _HEX_HEAD = re.compile(r"hex dump \(first (?P<bytes>\d{1,9}) bytes(?P<cpu> on cpu \d{1,9})?\):")
@@ -153,7 +154,7 @@ _FAST = re.compile(
     r"(?=unreferenced object |\Z)"
 )
 _CUT_FRAME = re.compile(  # a frame whose end is missing
-    r"\[<[^>]{0,32}$|(?:\[<[^>]{0,32}>\]\s*)?(?:[A-Za-z_.$][\w.$]*(?:\+(?:0(?:x[0-9a-f]*(?:/(?:0x?)?)?)?)?)?)?$"
+    r"\[<[^>]{0,32}$|(?:\[<[^>]{0,32}>\]\s*)?(?:[A-Za-z_$][\w.$]*(?:\+(?:0(?:x[0-9a-f]*(?:/(?:0x?)?)?)?)?)?)?$"
 )
 _COMM_LINES = 17  # a comm is at most 15 bytes, any of which may be a newline
 _FOREIGN_LINES = 64  # lines of others that may stand between two lines of one report in a log
@@ -291,7 +292,7 @@ class _Parser:
                 self._next()
                 return True
             return False
-        margin = Margin(self.text[max(self.pos, at - MAX_LINE - 1) : at])
+        margin = Margin(self.text[max(self.pos, at - MAX_LINE - 1) : at], (self._line() or "").endswith("\r"))
         self._next()
         name = f"the report of 0x{header['address']}"
         comm = self._comm(margin)
@@ -340,7 +341,7 @@ class _Parser:
             return None
         line = self._line() or ""
         pieces: list[str] = []
-        piece = line[line.index('comm "') + len('comm "') :]
+        piece = margin.strip_end(line[line.index('comm "') + len('comm "') :])
         for _ in range(_COMM_LINES):
             tail = _PID_JIFFIES.search(piece)
             if tail:
@@ -351,8 +352,7 @@ class _Parser:
             pieces.append(piece)
             self._next()
             line = self._line() or ""
-            # printk puts its prefix before each line of a multi-line message, the report file does not.
-            piece = margin.strip(line)[0] if margin.tagged else line
+            piece = margin.strip_part(line)
         return None
 
     def _body(self, margin: Margin, name: str) -> _Body:

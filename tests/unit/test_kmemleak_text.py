@@ -360,6 +360,24 @@ def test_a_comm_with_newlines_in_a_log() -> None:
     assert suspect.comm.split() == ['a",', "pid", '"b']
 
 
+@pytest.mark.parametrize("prefix", ["", "> ", "box kernel: ", "lava-07 (0012) :: "])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_comm_with_newlines_in_a_mail_or_console(prefix: str, end: str) -> None:
+    lines = PLAIN.replace('"tester"', '"a", pid\n "b"').splitlines()
+    suspect = only("".join(f"{prefix}{line}{end}" for line in lines))
+    assert suspect.comm.split() == ['a",', "pid", '"b']
+    assert "\r" not in suspect.comm
+
+
+def test_colours_around_the_lines() -> None:
+    coloured = "".join(f"\x1b[0;33m{line}\x1b[0m\n" for line in PLAIN.splitlines())
+    assert facts(only(coloured)) == facts(only(PLAIN))
+
+
+def test_dots_at_the_end_are_an_authors_cut() -> None:
+    assert len(only(PLAIN + "    ...").frames) == 3
+
+
 def test_more_objects_with_the_same_backtrace() -> None:
     text = PLAIN + "  ... and 41 more object(s) with the same backtrace\n" + PLAIN
     assert [s.more for s in parse(text).objects] == [41, 0]
