@@ -20,6 +20,7 @@ MAX_BYTES = 1 << 29
 @click.pass_context
 def explain(ctx: click.Context, file: str, as_json: bool) -> None:
     """Explain a kmemleak report: from the file itself, a kernel log, a console capture or a mail."""
+    # rich costs as much as the rest of the start, so it is imported where it prints.
     from rich.console import Console
 
     from kleaktrace.views import kmemleak as view

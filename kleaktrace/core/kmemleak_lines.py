@@ -16,6 +16,7 @@ _PREFIX = re.compile(
     r"|\x1b\[[0-9;]{0,16}[A-Za-z]"  # colours
     r"|[>|]"  # quotes of mails
     r"|\d{1,4},\d{1,20},\d{1,20},[^;\n]{0,32};"  # /dev/kmsg
+    r"|\d{1,9}(?:[:|\t]|-(?=\s))"  # line numbers
     r"|<\d{1,3}>"  # printk level
     r"|(?:kern|user|daemon|syslog)\s*:(?:emerg|alert|crit|err|warn|notice|info|debug)\s*:"  # dmesg -x
     rf"|(?:{_DATE}|{_SYSLOG_DATE})?{_TIME}(?:\s\d{{4}}(?=\s))?"
@@ -28,7 +29,7 @@ _PREFIX = re.compile(
     r")*+"
 )
 _COLOURS_AT_END = re.compile(r"(?:\s|\x1b\[[0-9;]{0,16}[A-Za-z])++$")
-_DIGIT = re.compile(r"\d")
+_DIGIT = re.compile(r"[\d ]")
 
 
 def strip(line: str) -> tuple[str, bool]:

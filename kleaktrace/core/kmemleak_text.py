@@ -11,7 +11,7 @@ everything else is read line by line. Both take time linear in the text.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kleaktrace.core.kmemleak_frames import END_MARK, MAX_FRAMES, Frame, is_addr2line, parse_frame, settle
@@ -155,6 +155,11 @@ _FAST = re.compile(
 )
 _CUT_FRAME = re.compile(  # a frame whose end is missing
     r"\[<[^>]{0,32}$|(?:\[<[^>]{0,32}>\]\s*)?(?:[A-Za-z_$][\w.$]*(?:\+(?:0(?:x[0-9a-f]*(?:/(?:0x?)?)?)?)?)?)?$"
+)
+_LONE_ADDRESS = re.compile(r"\[<[^>]{0,32}>\]")
+_WRAPPED = re.compile(
+    r"(?:\[(?!inline\])(?P<module>[\w.-]{1,64})\])?\s*"
+    r"\(?(?P<source>[^\s()\[\]:]{1,512}:\d{1,9})?\)?\s*(?P<inline>\[inline\])?"
 )
 _COMM_LINES = 17  # a comm is at most 15 bytes, any of which may be a newline
 _FOREIGN_LINES = 64  # lines of others that may stand between two lines of one report in a log
@@ -349,9 +354,12 @@ class _Parser:
                     return None  # the number may be cut
                 self._next()
                 return "\n".join([*pieces, piece[: tail.start()]]), tail
-            pieces.append(piece)
             self._next()
             line = self._line() or ""
+            if '", pid ' in piece and _PID_JIFFIES.search(wrapped := f"{piece.rstrip()} {margin.strip(line)[0]}"):
+                piece = wrapped
+                continue
+            pieces.append(piece)
             piece = margin.strip_part(line)
         return None
 
@@ -371,7 +379,8 @@ class _Parser:
             if reader.ended or not body or not cut:
                 if reader.ended or not self._continues(margin, reader, 2):
                     break
-                if body:
+                # What stands among the hex dump, such as a wrapped ASCII column, is nothing that we read.
+                if body and (reader.in_trace or "backtrace" in body):
                     self._problem(self.number, f"{name}: not a line of a report: {_shown(body)}")
             else:
                 self._problem(self.number, f"{name}: cut off in the middle of a line: {_shown(body)}")
@@ -544,7 +553,25 @@ class _BodyReader:
         if body.startswith("..."):
             self.ended = True
             return True
-        return False
+        return self._take_wrapped(body)
+
+    def _take_wrapped(self, body: str) -> bool:
+        """Read what a mail client put on a line of its own: the end of a frame, or its address."""
+        if _LONE_ADDRESS.fullmatch(body):
+            return True
+        tail = _WRAPPED.fullmatch(body)
+        if tail is None or not self.frames:
+            return False
+        last = self.frames[-1]
+        if (tail["source"] and last.source) or (tail["module"] and last.module):
+            return False
+        self.frames[-1] = replace(
+            last,
+            module=tail["module"] or last.module,
+            source=tail["source"] or last.source,
+            inline=last.inline or bool(tail["inline"]),
+        )
+        return True
 
 
 def _shown(body: str) -> str:

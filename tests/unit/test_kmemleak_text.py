@@ -153,6 +153,9 @@ def test_what_a_kernel_prints_is_read_back(generation: Generation, reports: list
         "ttyS0-7 | ",
         "console 7: ",
         "\t",
+        "    12\t",
+        "1234:",
+        "   9.104133 ::  ",
     ],
 )
 @given(report=suspects())
@@ -372,6 +375,22 @@ def test_a_comm_with_newlines_in_a_mail_or_console(prefix: str, end: str) -> Non
 def test_colours_around_the_lines() -> None:
     coloured = "".join(f"\x1b[0;33m{line}\x1b[0m\n" for line in PLAIN.splitlines())
     assert facts(only(coloured)) == facts(only(PLAIN))
+
+
+def test_lines_that_a_mail_client_wrapped() -> None:
+    suspect = only(
+        'unreferenced object 0xffff888003692380 (size 128):\n  comm "a-long-name", pid 762, jiffies 4294831244 (age\n'
+        "12.345s)\n  hex dump (first 16 bytes):\n    00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n"
+        "................\n  backtrace:\n    [<00000000e105c1d7>]\nprobe+0x84/0x100 [a_module]\n"
+        "drivers/base/dd.c:738\n    [<00000000e105c1d8>] really_probe+0x84/0x100\n[b_module]\n"
+        "    [<00000000e105c1d9>] attach\ninclude/linux/x.h:1 [inline]\n"
+    )
+    assert (suspect.comm, suspect.age_s) == ("a-long-name", 12.345)
+    assert [str(f) for f in suspect.frames] == [
+        "probe+0x84/0x100 [a_module] (drivers/base/dd.c:738)",
+        "really_probe+0x84/0x100 [b_module]",
+        "attach (include/linux/x.h:1) [inline]",
+    ]
 
 
 def test_dots_at_the_end_are_an_authors_cut() -> None:
