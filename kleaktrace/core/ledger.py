@@ -230,7 +230,8 @@ class Ledger:
         sites = self._stacks.index_sites(np.ascontiguousarray(frees["call_site"])[died])
         self._stacks.freed(stacks[born], sizes[born], lifetimes, sites)
         kept = self._worth_keeping(lifetimes, lambda: keys_of(frees)[died])
-        return _endings(pick(allocations, born[kept]), pick(frees, died[kept]), lifetimes[kept], Ending.FREE)
+        closed = _closed(pick(allocations, born[kept]))
+        return _endings(closed, pick(frees, died[kept]), lifetimes[kept], Ending.FREE)
 
     def _end_rows(self, frees: Rows, matches: Matches) -> _Endings:
         """Book the frees of what was in the table."""
@@ -240,8 +241,10 @@ class Ledger:
         sizes = self._rows.sizes(records["bytes_alloc"])
         self._stacks.freed(records["stack"].astype(np.intp), sizes, lifetimes, sites)
         kept = self._worth_keeping(lifetimes, lambda: keys_of(died))
-        older = self._rows.decode(matches.freed_rows[kept], self._stacks.keys)
-        return _endings(older, died[kept], lifetimes[kept], Ending.FREE)
+        closed = np.zeros(kept.size, CLOSED)
+        keys = self._rows.index.keys(matches.freed_rows[kept])
+        self._rows.describe(keys, pick(records, kept), self._stacks.keys, closed)
+        return _endings(closed, pick(died, kept), lifetimes[kept], Ending.FREE)
 
     def _end_reallocated(self, allocations: Rows, met: Reallocations, doubled: Mask) -> _Endings:
         """Book allocations at outstanding addresses: second events, marked in `doubled`, or missed frees."""
@@ -266,7 +269,8 @@ class Ledger:
         self._stacks.implied_freed(stacks[missed], older["bytes_alloc"])
         for cache, count in zip(*np.unique(older["cache"], return_counts=True), strict=True):
             self._implied_by_cache[int(cache)] = self._implied_by_cache.get(int(cache), 0) + int(count)
-        return _endings(older, newer, _lifetimes(older["time_ns"], newer["time_ns"]), Ending.IMPLIED)
+        lifetimes = _lifetimes(older["time_ns"], newer["time_ns"])
+        return _endings(_closed(older), newer, lifetimes, Ending.IMPLIED)
 
     def _worth_keeping(self, lifetimes: U64, keys: Callable[[], U64]) -> Index:
         """Return which endings the history or a watch may want."""
@@ -304,27 +308,27 @@ class _Endings:
     lifetimes: U64
 
 
-def _endings(older: Rows, closers: Rows, lifetimes: U64, ending: Ending) -> _Endings:
-    closed = np.zeros(older.size, CLOSED)
+def _closed(allocations: Rows) -> Closed:
+    closed = np.zeros(allocations.size, CLOSED)
     for name in ("address", "time_ns", "stack", "bytes_req", "bytes_alloc", "jiffies", "kind"):
-        closed[name] = older[name]
+        closed[name] = allocations[name]
+    return closed
+
+
+def _endings(closed: Closed, closers: Rows, lifetimes: U64, ending: Ending) -> _Endings:
+    """Add to `closed` how the allocations ended: by the frees or allocations `closers`."""
     closed["closed_ns"] = closers["time_ns"]
     closed["closed_tid"] = closers["tid"]
     if ending is not Ending.IMPLIED:
         closed["free_site"] = closers["call_site"]
     closed["ending"] = ending
-    return _Endings(closed, closers["sequence"], lifetimes)
+    return _Endings(closed, np.ascontiguousarray(closers["sequence"]), lifetimes)
 
 
 def _unmatched(frees: Rows) -> _Endings:
     closed = np.zeros(frees.size, CLOSED)
-    for name in ("address", "kind"):
-        closed[name] = frees[name]
-    closed["closed_ns"] = frees["time_ns"]
-    closed["closed_tid"] = frees["tid"]
-    closed["free_site"] = frees["call_site"]
-    closed["ending"] = Ending.UNMATCHED
-    return _Endings(closed, frees["sequence"], np.zeros(frees.size, np.uint64))
+    closed["address"], closed["kind"] = frees["address"], frees["kind"]
+    return _endings(closed, frees, np.zeros(frees.size, np.uint64), Ending.UNMATCHED)
 
 
 def _lifetimes(born_ns: U64, died_ns: U64) -> U64:

@@ -139,31 +139,32 @@ class OutstandingRows:
     def decode(self, rows: Index, stack_keys: U64) -> npt.NDArray[Any]:
         """Return OUTSTANDING rows; `stack_keys` are the keys of all stacks, by number."""
         records = self.read(rows)
-        keys = self.index.keys(rows)
         decoded = np.zeros(rows.size, OUTSTANDING)
-        for name in ("time_ns", "jiffies", "cpu"):
-            decoded[name] = records[name]
-        decoded["bytes_req"] = self._sizes.unpack(records["bytes_req"])
-        decoded["bytes_alloc"] = self._sizes.unpack(records["bytes_alloc"])
-        decoded["stack"] = stack_keys[records["stack"]]
+        self.describe(self.index.keys(rows), records, stack_keys, decoded)
+        decoded["cpu"] = records["cpu"]
         origin, task = records["origin"], records["task"]
         decoded["call_site"] = self._origins.word(0)[origin]
         decoded["cache"] = self._origins.word(1)[origin]
         flags = self._origins.word(2)[origin]
         decoded["gfp_flags"] = flags >> np.uint64(32)
-        decoded["kind"] = (flags >> np.uint64(8)) & np.uint64(0xFF)
         decoded["context"] = flags & np.uint64(0xFF)
         decoded["comm"] = _comm_of(self._tasks.word(0)[task], self._tasks.word(1)[task])
         decoded["cgroup"] = self._tasks.word(2)[task]
         ids = self._tasks.word(3)[task]
         decoded["tgid"] = ids >> np.uint64(32)
         decoded["tid"] = ids & np.uint64(0xFFFFFFFF)
-        decoded["address"] = object_keys(keys, decoded["kind"] == Kind.PERCPU)
         return decoded
 
-    def contexts(self, origins: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
-        """Return the contexts from `origin` of raw records."""
-        return (self._origins.word(2)[origins] & np.uint64(0xFF)).astype(np.uint8)
+    def describe(self, keys: U64, records: Rows, stack_keys: U64, into: Rows) -> None:
+        """Fill in the fields of `into` that tell which allocation it was: OUTSTANDING and CLOSED have them."""
+        kinds = (self._origins.word(2)[records["origin"]] >> np.uint64(8)).astype(np.uint8)
+        into["address"] = object_keys(keys, kinds == Kind.PERCPU)
+        into["kind"] = kinds
+        into["time_ns"] = records["time_ns"]
+        into["jiffies"] = records["jiffies"]
+        into["stack"] = stack_keys[records["stack"]]
+        into["bytes_req"] = self._sizes.unpack(records["bytes_req"])
+        into["bytes_alloc"] = self._sizes.unpack(records["bytes_alloc"])
 
     def _sweep_tasks(self) -> None:
         """Forget the tasks no outstanding allocation names: processes come and go without end."""

@@ -33,8 +33,9 @@ def lifetime_bins(lifetimes_ns: U64) -> U64:
     The bins are the exponent and the two highest fraction bits of the lifetime as a double.
     """
     bits = np.maximum(lifetimes_ns, np.uint64(1)).astype(np.float64).view(np.uint64)
-    bins: U64 = (bits >> np.uint64(50)) - np.uint64(1023 << 2)
-    return np.minimum(bins, np.uint64(255))
+    bits >>= np.uint64(50)
+    bits -= np.uint64(1023 << 2)
+    return np.minimum(bits, np.uint64(255), out=bits)
 
 
 def bin_range(number: int) -> tuple[float, float]:
@@ -181,8 +182,8 @@ class StackTable:
         np.add.at(self._bytes_closed, stacks, sizes)
         np.add.at(self._lifetime_sum, stacks, lifetimes_ns.astype(np.float64))
         np.maximum.at(self._lifetime_max, stacks, lifetimes_ns)
-        packed = stacks.astype(np.uint64) << _STACK_SHIFT
-        packed |= sites.astype(np.uint64) << np.uint64(_BIN_BITS)
+        packed = stacks.view(np.uint64) << _STACK_SHIFT
+        packed |= (sites << _BIN_BITS).view(np.uint64)
         packed |= lifetime_bins(lifetimes_ns)
         cells = self._cells.intern(packed)
         self._cell_counts = grown(self._cell_counts, len(self._cells), _GROWTH)
