@@ -26,11 +26,11 @@ _Same = Callable[[Index, "Index | slice"], Mask]
 
 _EMPTY = -1
 _TOMBSTONE = -2  # something was here: probing goes on, inserting may use it
-_MAX_LOAD = 0.6  # of slots in use, tombstones included; an absent key then takes about four probes
-_INTERNER_MAX_LOAD = 0.3  # of few values, asked for with every event: nearly all found at the first probe
+_MAX_LOAD = 0.5  # of slots in use, tombstones included; an absent key then takes two or three probes
+_INTERNER_MAX_LOAD = 0.2  # of few values, asked for with every event: nearly all found at the first probe
 _GROWTH = 1.5
-_STRAGGLERS = 256  # so few keys are better probed by many slots a round than by one
-_WINDOW = np.arange(32)
+_STRAGGLERS = 96  # so few keys are better probed by many slots a round than by one
+_WINDOW = np.arange(24)
 _MIN_SLOTS = 64
 _ROW_GROWTH = 1.125  # rows are the bulk of the memory: little slack
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd (Knuth, TAOCP 3, 6.4: Fibonacci hashing)
@@ -100,7 +100,7 @@ class _Slots:
         found = same(rows, _EVERY)
         found &= rows >= 0
         unresolved = np.flatnonzero(~(found | (rows == _EMPTY)))
-        rows[~found] = -1
+        np.putmask(rows, ~found, -1)
         probe = self._next(at[unresolved])
         while unresolved.size > _STRAGGLERS:
             seen = self._slots[probe].astype(np.intp)
@@ -189,7 +189,7 @@ class AddressIndex:
     """A set of u64 keys that gives each a row number, small and reused after removal.
 
     Rows number the entries of the caller's own columns: `capacity` says how long those must be.
-    Memory: 8 bytes a row and 7 to 10 bytes of slots per key; it follows the largest number of keys
+    Memory: 8 bytes a row and 8 to 12 bytes of slots per key; it follows the largest number of keys
     ever held and is not given back.
     """
 
@@ -268,7 +268,7 @@ class AddressIndex:
 class Interner:
     """Numbers distinct values 0, 1, 2, … as they first appear; a value is `words` u64 words.
 
-    Memory: per distinct value 8 bytes a word, up to half as much again for growth, and 13 to 20 bytes of slots.
+    Memory: per distinct value 8 bytes a word, up to half as much again for growth, and 20 to 30 bytes of slots.
     """
 
     def __init__(self, words: int = 1) -> None:

@@ -57,7 +57,7 @@ class Totals:
 class Ledger:
     """Matches frees with allocations by address, and keeps the books per call stack.
 
-    Memory: 51 to 60 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
+    Memory: 52 to 62 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
     distinct stack (see `stack_statistics`), and 66 bytes for each of the last `history_capacity` endings.
     Single-threaded; the caller owns the batches, nothing of them is kept.
     """

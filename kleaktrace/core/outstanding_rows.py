@@ -50,7 +50,9 @@ def object_keys(addresses: U64, percpu: npt.NDArray[np.bool_] | bool) -> U64:
 
 def keys_of(events: Rows) -> U64:
     """Return the object keys of ALLOCATION or FREE rows."""
-    return object_keys(np.ascontiguousarray(events["address"]), events["kind"] == Kind.PERCPU)
+    addresses: U64 = np.ascontiguousarray(events["address"])
+    percpu = events["kind"] == Kind.PERCPU
+    return object_keys(addresses, percpu) if percpu.any() else addresses
 
 
 def pick(events: Rows, which: Index) -> Rows:
@@ -87,8 +89,8 @@ class Sizes:
 class OutstandingRows:
     """The columns of the outstanding allocations, by object key.
 
-    Memory: 44 bytes a row, up to an eighth of it spare, and 7 to 10 bytes of hash slots: 51 to 60 bytes an
-    object, plus what is kept once per origin (36 bytes) and per task (44 bytes). Tasks that no outstanding
+    Memory: 44 bytes a row, up to an eighth of it spare, and 8 to 12 bytes of hash slots: 52 to 62 bytes an
+    object, plus what is kept once per origin (45 to 65 bytes) and per task (50 to 80 bytes). Tasks that no outstanding
     allocation names are swept out. Follows the largest number ever outstanding.
     """
 

@@ -1,6 +1,6 @@
 """What each call stack allocated, what came back, how soon, and where it was freed.
 
-Memory: about 100 bytes a distinct stack, and 30 to 45 bytes for each distinct (stack, free site, quarter
+Memory: 100 to 200 bytes a distinct stack, and 35 to 55 bytes for each distinct (stack, free site, quarter
 octave of lifetime) that was seen; nothing grows with the number of events.
 """
 
