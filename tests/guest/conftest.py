@@ -1,0 +1,52 @@
+"""The guest: a booted kernel with kmemleak, and the modules that leak in it.
+
+A boot takes five to ten seconds, so a test asks for one boot that does several things where it can.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from guest_tool import PROJECT, Guest, GuestResult, build_module, run_tool
+
+
+@pytest.fixture(scope="session")
+def kernel_tree() -> Path:
+    """Give the build tree of the guest's kernel, which is built now if it has not been."""
+    if os.geteuid() != 0:
+        pytest.skip("guest tests need root: run them with sudo tools/test tests/guest")
+    built = run_tool("--build-dir", timeout_s=3600)
+    assert built.status == 0, f"tools/guest --build-dir failed:\n{built.stderr}"
+    return Path(built.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def guest(kernel_tree: Path) -> Guest:
+    """Give a function that runs a command in a newly booted guest: guest("uname", "-r", rwdirs=[DIR])."""
+
+    def run(
+        *command: str, rwdirs: list[Path] | None = None, append: list[str] | None = None, timeout_s: float = 300
+    ) -> GuestResult:
+        options = [f"--timeout={timeout_s}"]
+        options += [f"--rwdir={path}" for path in rwdirs or []]
+        options += [f"--append={parameter}" for parameter in append or []]
+        # The tool keeps time by itself; ours is only for a tool that hangs.
+        return run_tool(*options, "--", *command, timeout_s=timeout_s + 60)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def lab_module(kernel_tree: Path) -> Path:
+    """Give the lab, built: insmod it in the guest, and see tests/lab/kleaktrace_lab.c for what it does."""
+    return build_module(PROJECT / "tests" / "lab", kernel_tree) / "kleaktrace_lab.ko"
+
+
+@pytest.fixture(scope="session")
+def kmemleak_test_module(kernel_tree: Path) -> Path:
+    """Give the kernel's own sample of leaks."""
+    path = kernel_tree / "samples" / "kmemleak" / "kmemleak-test.ko"
+    assert path.exists(), f"{path} was not built: see tools/guest.config"
+    return path

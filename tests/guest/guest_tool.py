@@ -1,0 +1,61 @@
+"""Run tools/guest, and build modules for the kernel it boots."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+TOOL = PROJECT / "tools" / "guest"
+# Not below /tmp, which is the guest's own: what lies here is seen in the guest under the same path.
+BUILD = PROJECT / "build"
+
+
+@dataclass(frozen=True)
+class GuestResult:
+    """What a command did in the guest: its exit status (255: the guest died) and its output."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Guest = Callable[..., GuestResult]
+
+
+def run_tool(*arguments: str, timeout_s: float) -> GuestResult:
+    """Run tools/guest."""
+    done = subprocess.run(
+        [str(TOOL), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout_s,
+        check=False,
+    )
+    return GuestResult(done.returncode, done.stdout, done.stderr)
+
+
+def build_module(source: Path, kernel_tree: Path) -> Path:
+    """Build an out-of-tree module in a copy of its source, and return the directory it lies in."""
+    target = BUILD / "modules" / kernel_tree.parent.name / source.name
+    target.mkdir(parents=True, exist_ok=True)
+    with (target / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for path in source.iterdir():
+            # copy2 keeps the time of change, so that make builds only what changed.
+            shutil.copy2(path, target)
+        made = subprocess.run(
+            ["make", "-C", str(kernel_tree), f"M={target}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert made.returncode == 0, f"{source.name} does not build:\n{made.stdout}{made.stderr}"
+    return target
