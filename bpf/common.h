@@ -175,8 +175,13 @@ INLINE bool wanted(u64 bytes_req, u8 context)
 {
 #ifdef SELF
 	/* Our own system calls are not the machine's business; what an interrupt does meanwhile is. */
-	if (bpf_get_current_pid_tgid() >> 32 == SELF && (context == TASK || context == UNKNOWN_CONTEXT))
+	if (bpf_get_current_pid_tgid() >> 32 == SELF && (context == TASK || context == UNKNOWN_CONTEXT)) {
+		u32 zero = 0;
+		struct moment now = {.time_ns = bpf_ktime_get_ns(), .jiffies = bpf_jiffies64()};
+
+		clock.update(&zero, &now);
 		return false;
+	}
 #endif
 #ifdef FILTER_MIN_SIZE
 	if (bytes_req < FILTER_MIN_SIZE)
@@ -212,6 +217,7 @@ struct allocation {
 	u64 address, call_site, bytes_req, bytes_alloc, cache;
 	u32 gfp_flags;
 	u8 kind;
+	bool other_cache; /* than the one asked for */
 };
 
 INLINE void describe(struct free_record *r, u64 address, u64 call_site, u8 kind, u8 context)
@@ -270,7 +276,7 @@ INLINE void allocated(void *ctx, struct scratch *s, struct allocation *a)
 	u8 context = current_context(s);
 	bool in_module = false;
 
-	if (!wanted(a->bytes_req, context))
+	if (!wanted(a->bytes_req, context) || a->other_cache)
 		return;
 
 	u64 stack = take_stack(ctx, s, &in_module);
@@ -297,6 +303,15 @@ INLINE void freed(u64 address, u64 call_site, u8 kind)
 	}
 	describe(r, address, call_site, kind, UNKNOWN_CONTEXT);
 	events.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+/* An argument at fentry, whatever its type: the verifier lets no program read a `const void *` from ctx itself. */
+INLINE u64 function_argument(void *ctx, u32 number)
+{
+	u64 value = 0;
+
+	bpf_get_func_arg(ctx, number, &value);
+	return value;
 }
 
 /*

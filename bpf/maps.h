@@ -24,6 +24,12 @@ BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
  */
 BPF_ARRAY(epoch, u64, 1);
 
+/* The same moment by both clocks, taken when our own process allocates: kmemleak dates its objects in jiffies. */
+struct moment {
+	u64 time_ns, jiffies;
+};
+BPF_ARRAY(clock, struct moment, 1);
+
 /* Stacks whose frames user space has. Evicting one only means that it is sent again. */
 BPF_TABLE("lru_hash", u64, u64, known_stacks, KNOWN_STACKS);
 

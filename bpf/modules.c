@@ -30,35 +30,29 @@ INLINE u32 half_at(u64 address)
 	return half;
 }
 
-#define CHUNKS 256 /* of one table: 2 MiB */
+#define ELF_SYMBOL_LENGTH 24
+#define PAGES 512 /* of one table: 2 MiB */
 
-INLINE void send_table(u64 module, u32 part, u64 start, u64 length)
+/* Whole pages, so that the verifier has one constant length to check and not a path for each. */
+INLINE void send_pages(u64 module, u64 start, u64 end)
 {
-	for (u32 i = 0; i < CHUNKS; i++) {
-		u64 offset = (u64)i * CHUNK_LENGTH;
+	u64 page = start & ~(MODULE_PAGE_LENGTH - 1ULL);
 
-		if (offset >= length)
+	for (u32 i = 0; i < PAGES; i++, page += MODULE_PAGE_LENGTH) {
+		if (page >= end)
 			return;
 
-		struct module_chunk *chunk = names.ringbuf_reserve(sizeof(*chunk));
+		struct module_page *record = names.ringbuf_reserve(sizeof(*record));
 
-		if (!chunk) {
+		if (!record) {
 			count(LOST_NAMES);
 			return;
 		}
-
-		u64 left = length - offset;
-		u32 size = left < CHUNK_LENGTH ? left : CHUNK_LENGTH;
-
-		chunk->type = MODULE_CHUNK;
-		chunk->part = part;
-		chunk->key = module;
-		chunk->offset = offset;
-		/* The verifier must see the bound on the very value it is given. */
-		if (size > CHUNK_LENGTH || size == 0)
-			size = CHUNK_LENGTH;
-		chunk->length = bpf_probe_read_kernel(chunk->data, size, (void *)start + offset) ? 0 : size;
-		names.ringbuf_submit(chunk, BPF_RB_NO_WAKEUP);
+		record->type = MODULE_PAGE;
+		record->key = module;
+		record->address = page;
+		record->error = bpf_probe_read_kernel(record->data, MODULE_PAGE_LENGTH, (void *)page);
+		names.ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 	}
 }
 
@@ -66,9 +60,6 @@ int on_module_load(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 module = ctx->args[MODULE_LOAD_MOD];
 	u64 kallsyms = word_at(module + MODULE_KALLSYMS);
-	u64 symbol_table = word_at(kallsyms + KALLSYMS_SYMTAB);
-	u64 string_table = word_at(kallsyms + KALLSYMS_STRTAB);
-	u64 init_end = word_at(module + MODULE_INIT_DATA_BASE) + half_at(module + MODULE_INIT_DATA_SIZE);
 	u32 program = ON_MODULE;
 	struct scratch *s = scratch.lookup(&program);
 
@@ -86,6 +77,10 @@ int on_module_load(struct bpf_raw_tracepoint_args *ctx)
 	told->text_size = half_at(module + MODULE_TEXT_SIZE);
 	told->init_text = word_at(module + MODULE_INIT_TEXT_BASE);
 	told->init_text_size = half_at(module + MODULE_INIT_TEXT_SIZE);
+	told->symbol_table = word_at(kallsyms + KALLSYMS_SYMTAB);
+	told->string_table = word_at(kallsyms + KALLSYMS_STRTAB);
+	/* The length of the string table is not kept; it lies in the init data, which has an end. */
+	told->string_table_end = word_at(module + MODULE_INIT_DATA_BASE) + half_at(module + MODULE_INIT_DATA_SIZE);
 	told->name[0] = 0;
 	bpf_probe_read_kernel_str(told->name, sizeof(told->name), (void *)module + MODULE_NAME_OFFSET);
 
@@ -100,16 +95,12 @@ int on_module_load(struct bpf_raw_tracepoint_args *ctx)
 		module_text.update(&init, &init_text);
 	}
 #endif
-	u64 symbols = told->symbols;
-
 	if (names.ringbuf_output(told, sizeof(*told), BPF_RB_NO_WAKEUP)) {
 		count(LOST_NAMES);
 		return 0;
 	}
-	send_table(module, SYMBOL_TABLE, symbol_table, symbols * 24);
-	/* The length of the string table is not kept; it lies in the init data, which has an end. */
-	if (string_table < init_end)
-		send_table(module, STRING_TABLE, string_table, init_end - string_table);
+	send_pages(module, told->symbol_table, told->symbol_table + (u64)told->symbols * ELF_SYMBOL_LENGTH);
+	send_pages(module, told->string_table, told->string_table_end);
 	return 0;
 }
 #endif

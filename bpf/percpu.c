@@ -16,6 +16,9 @@ int on_percpu_alloc(struct bpf_raw_tracepoint_args *ctx)
 		.gfp_flags = ctx->args[PERCPU_ALLOC_PERCPU_GFP_FLAGS],
 #endif
 		.kind = PERCPU,
+#ifdef FILTER_CACHE
+		.other_cache = true,
+#endif
 	};
 
 	if (s)

@@ -45,12 +45,12 @@ _Static_assert(sizeof(struct free_record) == 56, "one unit");
 _Static_assert(sizeof(struct allocation_record) == 120, "two units");
 
 /* The name ring: things said once. Order in it is the order in which they happened. */
-enum name_type { STACK_NAME = 1, CACHE_NAME, MODULE_LOAD, MODULE_FREE, MODULE_CHUNK };
+enum name_type { STACK_NAME = 1, CACHE_NAME, MODULE_LOAD, MODULE_FREE, MODULE_PAGE };
 
 #define STACK_DEPTH 127 /* kernel.perf_event_max_stack; what lies deeper is cut */
 #define CACHE_NAME_LENGTH 64
 #define MODULE_NAME_LENGTH 64
-#define CHUNK_LENGTH 8192
+#define MODULE_PAGE_LENGTH 4096
 
 struct stack_name {
 	u32 type;
@@ -76,17 +76,16 @@ struct module_name {
 	u64 time_ns;
 	u64 text, text_size;
 	u64 init_text, init_text_size;
-	u64 chunks; /* number of MODULE_CHUNK records that follow */
+	u64 symbol_table; /* `symbols` of Elf64_Sym */
+	u64 string_table, string_table_end;
 	char name[MODULE_NAME_LENGTH];
 };
 
-enum chunk_part { SYMBOL_TABLE, STRING_TABLE };
-
-struct module_chunk {
+/* One page of a module's memory, as it was when the module was loaded. */
+struct module_page {
 	u32 type;
-	u32 part;
+	s32 error; /* of reading it */
 	u64 key;
-	u32 offset;
-	u32 length;
-	char data[CHUNK_LENGTH];
+	u64 address;
+	char data[MODULE_PAGE_LENGTH];
 };

@@ -14,8 +14,7 @@ INLINE void on_kmalloc_event(void *ctx, struct scratch *s, u64 call_site, u64 pt
 
 #ifdef FILTER_CACHE
 	/* The event does not name its cache; kmalloc caches are known by the size of their objects. */
-	if (bytes_alloc != FILTER_KMALLOC_SIZE)
-		return;
+	a.other_cache = bytes_alloc != FILTER_KMALLOC_SIZE;
 #endif
 	allocated(ctx, s, &a);
 }
@@ -37,8 +36,7 @@ INLINE void on_cache_event(void *ctx, struct scratch *s, u64 call_site, u64 ptr,
 		if (known->ignored)
 			return;
 #ifdef FILTER_CACHE
-		if (!known->wanted)
-			return;
+		a.other_cache = !known->wanted;
 #endif
 		a.cache = known->key;
 		a.bytes_req = known->object_size;
@@ -185,9 +183,9 @@ INLINE void on_bulk_free(void *ctx, u64 length, u64 objects)
 		count(LOST_FREES);
 }
 
-KFUNC_PROBE(kmem_cache_free_bulk, u64 cache, u64 length, u64 objects)
+KFUNC_PROBE(kmem_cache_free_bulk)
 {
-	on_bulk_free(ctx, length, objects);
+	on_bulk_free(ctx, function_argument(ctx, 1), function_argument(ctx, 2));
 	return 0;
 }
 

@@ -10,6 +10,9 @@ INLINE void on_vmalloc(void *ctx, u64 address, u64 size, u32 gfp)
 		.bytes_alloc = (size + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1ULL),
 		.gfp_flags = gfp,
 		.kind = VMALLOC,
+#ifdef FILTER_CACHE
+		.other_cache = true,
+#endif
 	};
 
 	if (s)
@@ -67,9 +70,9 @@ int on_vmalloc_return(struct pt_regs *ctx)
 #endif
 
 #ifdef VFREE
-KFUNC_PROBE(vfree, u64 address)
+KFUNC_PROBE(vfree)
 {
-	on_vfree(ctx, ON_VFREE, address, VFREE, VFREE_LENGTH);
+	on_vfree(ctx, ON_VFREE, function_argument(ctx, 0), VFREE, VFREE_LENGTH);
 	return 0;
 }
 
@@ -81,9 +84,9 @@ int on_vfree_entry(struct pt_regs *ctx)
 #endif
 
 #ifdef VFREE_ATOMIC
-KFUNC_PROBE(vfree_atomic, u64 address)
+KFUNC_PROBE(vfree_atomic)
 {
-	on_vfree(ctx, ON_VFREE_ATOMIC, address, VFREE_ATOMIC, VFREE_ATOMIC_LENGTH);
+	on_vfree(ctx, ON_VFREE_ATOMIC, function_argument(ctx, 0), VFREE_ATOMIC, VFREE_ATOMIC_LENGTH);
 	return 0;
 }
 

@@ -130,7 +130,7 @@ def off(yes: bool) -> None:
     client = KmemleakClient()
     client.require_on()
     if not yes:
-        if not sys.stdin.isatty():
+        if not _on_terminal():
             raise UsageError(
                 "kmemleak cannot be switched on again before the next boot",
                 "say kleaktrace kmemleak off --yes if that is meant",
@@ -155,6 +155,10 @@ def _address(text: str) -> int:
     if not 0 <= address < 1 << 64:
         raise UsageError(f"{text!r} is no address", "give it as kmemleak prints it: 0xffff888012345678")
     return address
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _console() -> Console:

@@ -9,7 +9,6 @@ from kleaktrace.core.stacks import Stacks
 from kleaktrace.core.symbols import Symbols, SymbolTable
 
 
-
 @dataclass(frozen=True, slots=True)
 class CacheName:
     """A slab cache. Sizes in bytes, as `struct kmem_cache` has them."""

@@ -28,8 +28,12 @@ _ALLOCATORS = re.compile(
 
 _SOFTIRQ = re.compile(r"^(handle_softirqs|__do_softirq)(\..*)?$")
 _NMI = re.compile(r"^(asm_)?(exc_nmi|default_do_nmi|do_nmi|nmi_handle)\b")
-_HARDIRQ = re.compile(r"^(__?)?(sysvec_\w+|common_interrupt|do_IRQ|handle_irq_event\w*|el1h?_irq\w*|el1_interrupt)(\..*)?$")
-_BACK_TO_TASK = re.compile(r"^(irqentry_exit\w*|exit_to_user_mode\w*|raw_irqentry_exit_cond_resched|preempt_schedule_irq)")
+_HARDIRQ = re.compile(
+    r"^(__?)?(sysvec_\w+|common_interrupt|do_IRQ|handle_irq_event\w*|el1h?_irq\w*|el1_interrupt)(\..*)?$"
+)
+_BACK_TO_TASK = re.compile(
+    r"^(irqentry_exit\w*|exit_to_user_mode\w*|raw_irqentry_exit_cond_resched|preempt_schedule_irq)"
+)
 
 
 @dataclass(frozen=True, slots=True)

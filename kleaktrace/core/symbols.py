@@ -216,6 +216,8 @@ class Symbols:
 
     def frame(self, address: int) -> Frame:
         """Name a return address, as of now. It points after the call, so look up the byte before it."""
+        if not address:
+            return Frame(0)
         looked_up = address - 1
         for image in reversed(self._images):
             if looked_up in image:

@@ -60,8 +60,9 @@ def _last_line(text: str) -> str:
 
 
 def _import_bcc() -> Any:
+    # Here and not above: it loads LLVM, which only tracing needs.
     try:
-        import bcc  # noqa: PLC0415  # loads LLVM: only when a program is compiled
+        import bcc  # type: ignore[import-untyped]
     except ImportError as error:
         raise EnvironmentRefusal(
             "the distribution's bcc is not importable",
@@ -97,7 +98,7 @@ class BpfObject:
             except Exception as error:
                 raise EnvironmentRefusal(
                     f"the BPF programs could not be set up: {_reason(error, said())}",
-                    "run as root (CAP_BPF and CAP_PERFMON at least); `kleaktrace doctor` shows what this kernel refuses",
+                    "run as root; `kleaktrace doctor` shows what this kernel refuses",
                 ) from error
         self._attached: list[int] = []
 
@@ -157,6 +158,12 @@ class BpfObject:
         for field, value in fields.items():
             setattr(leaf, field, value)
         table[table.Key(index)] = leaf
+
+    def read_array(self, name: str, index: int) -> dict[str, int]:
+        """Read one structure of an array map, by field."""
+        table = self._bpf[name.encode()]
+        leaf = table[table.Key(index)]
+        return {field[0]: int(getattr(leaf, field[0])) for field in leaf._fields_}
 
     def missed_runs(self) -> dict[str, int]:
         """By function: how often the kernel skipped it because it was running already on that CPU.

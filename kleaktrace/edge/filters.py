@@ -30,7 +30,9 @@ class Filters:
             object.__setattr__(self, "module", self.module.removesuffix(".ko").replace("-", "_"))
         for option, value in (("--module", self.module), ("--comm", self.comm), ("--cache", self.cache)):
             if value is not None and not _NAME.match(value):
-                raise UsageError(f"{option} {value!r} is not a name the kernel could have", "use letters, digits, -_.:/")
+                raise UsageError(
+                    f"{option} {value!r} is not a name the kernel could have", "use letters, digits, -_.:/"
+                )
         if self.min_size is not None and self.max_size is not None and self.min_size > self.max_size:
             raise UsageError("--min-size is larger than --max-size", "swap them")
 

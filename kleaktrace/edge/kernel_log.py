@@ -10,7 +10,7 @@ from types import TracebackType
 
 KMSG = Path("/dev/kmsg")
 _RECORD = 8192  # the kernel refuses a smaller buffer than its longest record
-_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 class KernelLog:
@@ -46,11 +46,12 @@ class KernelLog:
                 raise
             if not record:
                 return found
-            found += _messages(record)
+            found += messages(record)
 
 
-def _messages(record: bytes) -> list[str]:
-    _, _, text = record.decode(errors="backslashreplace").partition(";")
+def messages(record: bytes) -> list[str]:
+    """Return the lines of one record's message; what is no UTF-8 comes as `\\xff`, as reports are read."""
+    _, _, text = record.partition(b";")
     # Lines after the first that begin with a blank are KEY=value pairs of the device, not message.
-    message = text.split("\n", 1)[0]
-    return _ESCAPE.sub(lambda m: chr(int(m[1], 16)), message).split("\n")
+    message = _ESCAPE.sub(lambda m: bytes([int(m[1], 16)]), text.split(b"\n", 1)[0])
+    return message.decode(errors="backslashreplace").split("\n")

@@ -9,7 +9,10 @@ from enum import IntEnum
 import numpy as np
 
 from kleaktrace.core.kernel_names import CacheName
-from kleaktrace.core.symbols import ModuleImage, TextRange
+from kleaktrace.core.symbols import ELF_SYMBOL, ModuleImage, TextRange
+
+PAGE = 4096
+"""Bytes in the pages of module memory (MODULE_PAGE_LENGTH), whatever the machine's own pages are."""
 
 
 class _Type(IntEnum):
@@ -17,7 +20,7 @@ class _Type(IntEnum):
     CACHE = 2
     MODULE_LOAD = 3
     MODULE_FREE = 4
-    MODULE_CHUNK = 5
+    MODULE_PAGE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +41,29 @@ class ModuleFreed:
 
 
 @dataclass(frozen=True, slots=True)
-class ModuleChunk:
-    """A piece of a module's symbol table (`part` 0) or string table (1)."""
+class ModuleLoaded:
+    """A module that is about to run for the first time, and where its symbols are in memory: [start, end)."""
+
+    image: ModuleImage
+    symbol_table: tuple[int, int]
+    string_table: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ModulePage:
+    """A page of a module's memory, as it was when it was loaded."""
 
     key: int
-    part: int
-    offset: int
+    address: int
     data: bytes
 
 
-Name = StackName | CacheName | ModuleImage | ModuleFreed | ModuleChunk
+Name = StackName | CacheName | ModuleLoaded | ModuleFreed | ModulePage
 
 _STACK = struct.Struct("=IIQQ")
 _CACHE = struct.Struct("=IIQII64s")
-_MODULE = struct.Struct("=IIQQQQQQQ64s")
-_CHUNK = struct.Struct("=IIQII")
+_MODULE = struct.Struct("=IIQQQQQQQQQ64s")
+_PAGE = struct.Struct("=IiQQ")
 
 
 def _text(raw: bytes) -> str:
@@ -69,11 +80,14 @@ def decode(record: bytes) -> Name:
         _, object_size, key, size, _, name = _CACHE.unpack_from(record)
         return CacheName(key, _text(name), object_size, size)
     if kind in (_Type.MODULE_LOAD, _Type.MODULE_FREE):
-        _, _, key, time_ns, text, text_size, init, init_size, _, name = _MODULE.unpack_from(record)
+        _, symbols, key, time_ns, text, text_size, init, init_size, table, strings, strings_end, name = (
+            _MODULE.unpack_from(record)
+        )
         if kind == _Type.MODULE_FREE:
             return ModuleFreed(_text(name), key, time_ns)
-        return ModuleImage(_text(name), key, time_ns, TextRange(text, text_size), TextRange(init, init_size))
-    if kind == _Type.MODULE_CHUNK:
-        _, part, key, offset, length = _CHUNK.unpack_from(record)
-        return ModuleChunk(key, part, offset, record[_CHUNK.size : _CHUNK.size + length])
+        image = ModuleImage(_text(name), key, time_ns, TextRange(text, text_size), TextRange(init, init_size))
+        return ModuleLoaded(image, (table, table + symbols * ELF_SYMBOL.itemsize), (strings, strings_end))
+    if kind == _Type.MODULE_PAGE:
+        _, error, key, address = _PAGE.unpack_from(record)
+        return ModulePage(key, address, b"" if error else record[_PAGE.size :])
     raise ValueError(f"name ring: unknown record type {kind}")

@@ -145,9 +145,7 @@ class _Planner:
                 names.append(twin)
             needs.append(Need(kind, self.events(*names), "these allocations are not seen", required=True))
         needs.append(Need("kfree", self.events("kfree"), "these frees are not seen", required=True))
-        needs.append(
-            Need("slab-cache-free", self.events("kmem_cache_free"), "these frees are not seen", required=True)
-        )
+        needs.append(Need("slab-cache-free", self.events("kmem_cache_free"), "these frees are not seen", required=True))
         return needs
 
     def bulk_free(self) -> Need:
@@ -205,7 +203,7 @@ class _Planner:
         return Need("modules", self.events("module_load", "module_free"), without)
 
     def _module_places(self) -> Macros | None:
-        """Where struct module keeps its text and symbols: `mem[]` since v6.4 (commit ac3b43283923), else two layouts."""
+        """Where struct module keeps text and symbols: `mem[]` since v6.4 (commit ac3b43283923), else two layouts."""
         btf = self._btf
         init_text = btf.enumerator("mod_mem_type", "MOD_INIT_TEXT")
         init_data = btf.enumerator("mod_mem_type", "MOD_INIT_DATA")
@@ -236,7 +234,7 @@ class _Planner:
         return dict(found) if len(found) == len(offsets) else None
 
     def context(self) -> str:
-        """How to learn whether an interrupt allocates: preempt_count, per CPU (x86) or in the task (arm64 and others)."""
+        """How to learn whether an interrupt allocates: preempt_count, per CPU (x86) or in the task (arm64, …)."""
         in_task = self._btf.offset("task_struct", "thread_info", "preempt_count")
         if in_task is not None:
             self.macros["PREEMPT_COUNT_IN_TASK"] = in_task

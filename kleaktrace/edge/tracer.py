@@ -11,8 +11,9 @@ from pathlib import Path
 
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import Batch, LossWindow
+from kleaktrace.core.jiffies import Moment
 from kleaktrace.core.kernel_names import CacheName, KernelNames
-from kleaktrace.core.symbols import ModuleImage, SymbolTable, parse_kallsyms
+from kleaktrace.core.symbols import SymbolTable, parse_kallsyms
 from kleaktrace.edge import names as name_records
 from kleaktrace.edge.bpf import AttachRefused, BpfObject
 from kleaktrace.edge.btf import kernel_btf
@@ -41,6 +42,32 @@ class _Lost:
     names: int = 0
 
 
+class _LoadingModule:
+    """A module whose symbols are arriving page by page: the symbol table's pages first, then the strings'."""
+
+    def __init__(self, loaded: name_records.ModuleLoaded) -> None:
+        self._loaded = loaded
+        self._pages: dict[int, bytes] = {}
+
+    def add(self, page: name_records.ModulePage) -> None:
+        """Take a page; with each, the module's names get better."""
+        self._pages[page.address] = page.data
+        strings = self._bytes(*self._loaded.string_table)
+        if strings:
+            self._loaded.image.set_symbols(self._bytes(*self._loaded.symbol_table), strings)
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        """Memory from `start` on, as far as its pages are here without a gap, up to `end`."""
+        first = start - start % name_records.PAGE
+        found = bytearray()
+        for address in range(first, end, name_records.PAGE):
+            page = self._pages.get(address)
+            if not page:
+                break
+            found += page
+        return bytes(found[start - first : end - first])
+
+
 def read_kallsyms() -> SymbolTable:
     """A snapshot of /proc/kallsyms. Raises `EnvironmentRefusal` when the kernel hides the addresses."""
     table = parse_kallsyms(KALLSYMS.read_bytes())
@@ -63,7 +90,7 @@ class Tracer:
         event_ring: int = EVENT_RING,
         without: frozenset[str] = frozenset(),
     ) -> None:
-        """Attach. `without` leaves out ways of hooking ("fentry", "kprobe"), for kernels that should not use them."""
+        """Attach. `without` leaves out ways of hooking ("fentry", "fexit", "kprobe", …), to try a fallback."""
         if os.geteuid() != 0:
             raise EnvironmentRefusal("tracing the kernel needs root", "run it with sudo")
         filters = filters or Filters()
@@ -74,7 +101,7 @@ class Tracer:
         self.refusals: dict[str, str] = {}
         self._lost = _Lost()
         self._windows: list[LossWindow] = []
-        self._chunks: dict[int, dict[int, bytearray]] = {}
+        self._loading: dict[int, _LoadingModule] = {}
         self._bpf = BpfObject({**self._macros(event_ring), **self.plan.macros, **filters.macros()})
         try:
             self._events = EventRing(self._bpf.map_fd("events"), event_ring)
@@ -114,7 +141,7 @@ class Tracer:
     def _attach_need(self, need: Need, without: frozenset[str]) -> Coverage:
         refused: list[str] = []
         for source in need.sources:
-            if any(probe.how.removesuffix("ret") in without or probe.how in without for probe in source.probes):
+            if any(probe.how in without for probe in source.probes):
                 continue
             reason = self._try(source)
             if reason is None:
@@ -149,30 +176,32 @@ class Tracer:
         """How full the event ring is, 0 to 1."""
         return self._events.pending / self._events.size
 
+    @property
+    def pending(self) -> bool:
+        """Whether a whole batch, at least, waits in the event ring."""
+        return self._events.pending > 0
+
     def _learn(self, name: name_records.Name) -> None:
         match name:
             case name_records.StackName(key, addresses):
                 self.names.stacks.add(key, addresses)
             case CacheName():
                 self.names.caches[name.key] = name
-            case ModuleImage():
-                self.names.symbols.module_loaded(name)
-                self._chunks[name.key] = {0: bytearray(), 1: bytearray()}
+            case name_records.ModuleLoaded(image):
+                self.names.symbols.module_loaded(image)
+                self._loading[image.key] = _LoadingModule(name)
             case name_records.ModuleFreed(module, key, time_ns):
                 self.names.symbols.module_freed(module, key, time_ns)
-                self._chunks.pop(key, None)
-            case name_records.ModuleChunk():
-                self._learn_chunk(name)
+                self._loading.pop(key, None)
+            case name_records.ModulePage():
+                if name.key in self._loading:
+                    self._loading[name.key].add(name)
 
-    def _learn_chunk(self, chunk: name_records.ModuleChunk) -> None:
-        parts = self._chunks.get(chunk.key)
-        image = self.names.symbols.image(chunk.key)
-        if parts is None or image is None:
-            return
-        table = parts[chunk.part]
-        if chunk.offset == len(table):
-            table += chunk.data
-        image.set_symbols(bytes(parts[0]), bytes(parts[1]))
+    def moment(self) -> Moment:
+        """Now, by both of the kernel's clocks: opening a file makes our own program look at them."""
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        now = self._bpf.read_array("clock", 0)
+        return Moment(now["time_ns"], now["jiffies"])
 
     def check_loss(self) -> Loss:
         """Read the kernel's loss counters; new losses make a window from the last reading to now."""

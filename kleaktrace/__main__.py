@@ -1,0 +1,5 @@
+"""`python -m kleaktrace`."""
+
+from kleaktrace.cli import main
+
+main()

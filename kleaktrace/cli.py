@@ -1,0 +1,82 @@
+"""The command line: finds the command, and turns errors into one line what and one line what to do."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from kleaktrace import __version__
+from kleaktrace.errors import ExitCode, KleaktraceError
+from kleaktrace.terminal import clean
+
+# name: (what it does, in the help's words); each lives in kleaktrace/commands/NAME.py as a click object of that name.
+_COMMANDS = {
+    "trace": "Show outstanding allocations while the kernel runs.",
+    "run": "Trace while a command runs, then scan and judge.",
+    "confirm": "Give a verdict on every suspect that kmemleak lists now.",
+    "explain": "Explain a kmemleak report, from any machine. Needs no privilege.",
+    "kmemleak": "Talk to the kernel's own leak detector.",
+    "doctor": "Say what works on this machine, and what to type where it does not.",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command's module only when it is used: tracing needs LLVM, explaining a report does not."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"kleaktrace.commands.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kleaktrace")
+def kleaktrace() -> None:
+    """Kernel memory leaks as they happen, and a verdict on every suspect that kmemleak names.
+
+    Exit codes: 0 clean, 1 confirmed leaks, 2 wrong usage, 3 this machine can't do it (with the fix), 4 evidence
+    incomplete.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        status = kleaktrace.main(standalone_mode=False)
+        sys.stdout.flush()
+    except KleaktraceError as error:
+        _complain(error.what, error.fix)
+        return int(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has seen enough; keep Python from complaining when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return int(status or 0)
+
+
+def _complain(what: str, fix: str = "") -> None:
+    print(f"kleaktrace: {clean(what)}", file=sys.stderr)
+    if fix:
+        print(f"  {clean(fix)}", file=sys.stderr)

@@ -1,0 +1,59 @@
+"""`kleaktrace confirm`: a verdict on what kmemleak lists now."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from kleaktrace.commands.options import OutputFile, json_option
+from kleaktrace.commands.scanning import scan_and_watch, tracked_by
+from kleaktrace.commands.signals import ending_in_order
+from kleaktrace.core.kmemleak_text import Suspect
+from kleaktrace.edge.kmemleak import KmemleakClient
+from kleaktrace.edge.session import Session
+from kleaktrace.errors import EvidenceLost
+from kleaktrace.views import console
+
+_GAP_S = 12.0
+"""Between scans: the longer the watch, the more frees are seen; two gaps are patience enough for a person waiting."""
+
+
+@click.command()
+@json_option
+@click.pass_context
+def confirm(ctx: click.Context, json_file: str | None) -> None:
+    """Give a verdict on every suspect that kmemleak lists now.
+
+    What was allocated before tracing began, which is all of it unless it leaks on, can only be watched: a suspect that
+    is freed meanwhile is dismissed, and so is one that later scans no longer list. The rest stays undecided. To have
+    a leak confirmed, reproduce it under `kleaktrace run`.
+    """
+    from kleaktrace.views import report as view
+    from kleaktrace.views.json_document import document, dumps
+
+    output = OutputFile(json_file)
+    screen = console.make(stderr=output.is_stdout)
+    client = KmemleakClient()
+    client.require_on()
+    with ending_in_order(), Session() as session:
+        begun = time.monotonic()
+        readings: list[list[Suspect]] = []
+        gaps: list[str] = []
+        try:
+            readings = scan_and_watch(session, client, _GAP_S)
+        except KeyboardInterrupt:
+            gaps.append("the scans were interrupted")
+        except EvidenceLost as lost:
+            gaps.append(f"{lost.what} ({lost.fix})" if lost.fix else lost.what)
+        suspects = session.judge(readings, tracked_by(client), time.monotonic() - begun)
+        session.stop()
+        undecided = sum(not s.in_window and s.verdict == "undecided" for s in suspects)
+        if undecided:
+            gaps.append(
+                f"{undecided} suspects were allocated before tracing began: reproduce the leak under `kleaktrace run`"
+            )
+        report = session.report(suspects, gaps)
+    view.show(screen, report)
+    output.write(dumps(document(report)))
+    ctx.exit(int(report.outcome.exit_code))

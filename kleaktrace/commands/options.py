@@ -1,0 +1,93 @@
+"""Options that several commands share, and the file that a result goes to."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from kleaktrace.edge.filters import Filters
+from kleaktrace.errors import UsageError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+_FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class _Size(click.ParamType[int]):
+    """Bytes, with an optional K, M or G of 1024."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).upper().removesuffix("IB").removesuffix("B")
+        number, factor = (text[:-1], text[-1:]) if text[-1:] in ("K", "M", "G") else (text, "")
+        if not number.isascii() or not number.isdigit():
+            self.fail(f"{value!r} is not a number of bytes, such as 192, 4K or 1M", param, ctx)
+        return int(number) * _FACTORS[factor]
+
+
+_FILTERS = (
+    click.option("--module", metavar="NAME", help="Only what passes through this module's code, loaded or not yet."),
+    click.option("--pid", metavar="PID", type=click.IntRange(1), help="Only this process, or this one thread."),
+    click.option("--comm", metavar="NAME", help="Only tasks of this name."),
+    click.option("--cache", metavar="NAME", help="Only this slab cache, as /proc/slabinfo names it."),
+    click.option("--min-size", metavar="BYTES", type=_Size(), help="Only allocations of at least this size."),
+    click.option("--max-size", metavar="BYTES", type=_Size(), help="Only allocations of at most this size."),
+)
+
+
+def filter_options(function: _Function) -> _Function:
+    """Add the filter options; the command gets one `filters` argument for all of them."""
+
+    @functools.wraps(function)
+    def with_filters(**options: Any) -> Any:
+        chosen = {name: options.pop(name) for name in ("module", "pid", "comm", "cache", "min_size", "max_size")}
+        return function(filters=Filters(**chosen), **options)
+
+    decorated: Any = with_filters
+    for option in reversed(_FILTERS):
+        decorated = option(decorated)
+    result: _Function = decorated
+    return result
+
+
+json_option = click.option(
+    "--json", "json_file", metavar="FILE", help="Also write the result as a JSON document; - for standard output."
+)
+
+
+class OutputFile:
+    """A file to be written at the end, opened at the start: what can't be written is refused before the work.
+
+    Readable by its owner only, since it holds kernel addresses. None: no file was asked for. `-`: standard output.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.is_stdout = path == "-"
+        self._path = path
+        self._fd: int | None = None
+        if path is not None and not self.is_stdout:
+            try:
+                self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise UsageError(f"{path}: {error.strerror}", "give a file that can be written") from error
+
+    def write(self, text: str) -> None:
+        """Replace the file's content."""
+        if self.is_stdout:
+            sys.stdout.write(text)
+        elif self._fd is not None:
+            try:
+                os.ftruncate(self._fd, 0)
+                with os.fdopen(self._fd, "w") as stream:
+                    stream.write(text)
+            except OSError as error:
+                raise UsageError(f"{self._path}: {error.strerror}", "make room, or give another file") from error
+            finally:
+                self._fd = None

@@ -1,0 +1,104 @@
+"""`kleaktrace run`: brackets one command, and tells whether it leaked."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+
+import click
+
+from kleaktrace.commands.options import OutputFile, json_option
+from kleaktrace.commands.scanning import scan_and_watch, tracked_by
+from kleaktrace.commands.signals import ending_in_order
+from kleaktrace.core.kmemleak_health import State
+from kleaktrace.core.kmemleak_text import Suspect
+from kleaktrace.core.report import CommandResult
+from kleaktrace.edge.kmemleak import KmemleakClient
+from kleaktrace.edge.kmemleak_health import diagnose
+from kleaktrace.edge.session import Session
+from kleaktrace.errors import EvidenceLost, UsageError
+from kleaktrace.views import console
+
+_QUIESCE_S = 1.0
+"""For what the command set going: RCU callbacks, delayed work, dying tasks."""
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@json_option
+@click.option("--no-kmemleak", is_flag=True, help="Do not scan: judge only what unloaded modules left behind.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
+@click.pass_context
+def run(ctx: click.Context, json_file: str | None, no_kmemleak: bool, command: tuple[str, ...]) -> None:
+    """Trace while CMD runs, let kmemleak scan, and give a verdict on every suspect.
+
+    Exit code: 0 clean, 1 confirmed leaks, 4 evidence incomplete. CMD's own status is reported, not returned.
+    """
+    from kleaktrace.views import report as view
+    from kleaktrace.views.json_document import document, dumps
+
+    if shutil.which(command[0]) is None:
+        raise UsageError(f"there is no command {command[0]!r}", "kleaktrace run -- CMD ARG…")
+    output = OutputFile(json_file)
+    screen = console.make(stderr=output.is_stdout)
+    client, gaps = (None, []) if no_kmemleak else _kmemleak()
+    for gap in gaps:
+        console.make(stderr=True).print(f"kleaktrace: {gap}")
+    with ending_in_order(), Session() as session:
+        result = _run(command)
+        readings: list[list[Suspect]] = []
+        if client is not None:
+            readings, missing = _scan(session, client)
+            gaps += missing
+        suspects = session.judge(readings, tracked_by(client) if client is not None else None)
+        session.stop()
+        report = session.report(suspects, gaps, result)
+    view.show(screen, report)
+    output.write(dumps(document(report)))
+    ctx.exit(int(report.outcome.exit_code))
+
+
+def _kmemleak() -> tuple[KmemleakClient | None, list[str]]:
+    """The client if kmemleak is on; else why not, what that costs, and what to do."""
+    client = KmemleakClient()
+    health = diagnose(client)
+    if health.state is State.ON:
+        return client, []
+    return None, [
+        f"{health.what}. Without kmemleak nothing says which outstanding memory nobody points to any more: "
+        f"only what an unloaded module left behind can be judged. {health.fix}"
+    ]
+
+
+def _run(command: tuple[str, ...]) -> CommandResult:
+    """Run the command to its end. Ctrl-C reaches it, too, and ends the wait for it, not us."""
+    try:
+        child = subprocess.Popen(command)
+    except OSError as error:
+        raise UsageError(f"{command[0]}: {error.strerror}", "give a command that can be run") from error
+    while child.poll() is None:
+        try:
+            child.wait()
+        except KeyboardInterrupt:
+            print("kleaktrace: waiting for the command to end; again to kill it", file=sys.stderr)
+            with contextlib.suppress(ProcessLookupError):
+                child.terminate()
+            try:
+                child.wait()
+            except KeyboardInterrupt:
+                child.kill()
+                child.wait()
+    return CommandResult(command, child.returncode)
+
+
+def _scan(session: Session, client: KmemleakClient) -> tuple[list[list[Suspect]], list[str]]:
+    """What kmemleak lists after each scan, and what is missing from the evidence."""
+    try:
+        time.sleep(_QUIESCE_S)
+        return scan_and_watch(session, client), []
+    except KeyboardInterrupt:
+        return [], ["the scans were interrupted"]
+    except EvidenceLost as lost:
+        return [], [f"{lost.what} ({lost.fix})" if lost.fix else lost.what]

@@ -1,0 +1,73 @@
+"""The scans of `run` and `confirm`, with progress on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from kleaktrace.core.events import Kind
+from kleaktrace.core.kmemleak_text import Suspect
+from kleaktrace.edge.kmemleak import GAP_S, KmemleakClient, scan_protocol
+from kleaktrace.edge.session import Session
+from kleaktrace.views import console
+
+_ASK_AT_MOST = 256
+"""Each question about an object makes the kernel write a dozen lines to its log."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@contextmanager
+def scan_progress() -> Iterator[Progress]:
+    """Tell what the scans are doing: a spinner on a terminal, else nothing but the start of each scan."""
+    screen = console.make(stderr=True)
+    if not sys.stderr.isatty():
+        yield (
+            lambda done, total, doing: (
+                screen.print(f"kleaktrace: scan {done + 1} of {total}") if doing == "scanning" else None
+            )
+        )
+        return
+    with screen.status("kmemleak: starting") as status:
+        yield lambda done, total, doing: status.update(f"kmemleak: {done} of {total} scans done, {doing}")
+
+
+def scan_and_watch(session: Session, client: KmemleakClient, gap_s: float = GAP_S) -> list[list[Suspect]]:
+    """Scan as often as this kernel needs; from the first listing on, frees of listed objects are remembered.
+
+    Returns what was listed before the first scan, and after each. Raises as `KmemleakClient.scan` does.
+    """
+    readings = [list(client.read().objects)]
+    watch(session, readings[0])
+
+    def pause(seconds: float) -> None:
+        watch(session, client.read().objects)
+        time.sleep(seconds)
+
+    with scan_progress() as progress:
+        scanned = scan_protocol(client, client.needed_scans(), gap_s, progress, pause)
+    return readings + [list(reading.objects) for reading in scanned]
+
+
+def watch(session: Session, suspects: Sequence[Suspect]) -> None:
+    """Have the ledger remember frees at these addresses, though it may not know their allocations."""
+    with session.frozen():
+        for percpu in (False, True):
+            addresses = [s.untagged for s in suspects if (s.kind == "percpu") == percpu]
+            session.ledger.watch(addresses, percpu)
+
+
+def tracked_by(client: KmemleakClient) -> Callable[[int, int], bool | None]:
+    """Whether kmemleak still has an object at an address, of a `Kind`; None if it can't tell or was asked enough."""
+    asked = 0
+
+    def tracked(address: int, kind: int) -> bool | None:
+        nonlocal asked
+        if kind == Kind.PERCPU or asked >= _ASK_AT_MOST:
+            return None
+        asked += 1
+        return client.is_tracked(address)
+
+    return tracked

@@ -1,0 +1,121 @@
+"""`kleaktrace trace`: outstanding allocations while the kernel runs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from kleaktrace.commands.options import OutputFile, filter_options, json_option
+from kleaktrace.commands.signals import ending_in_order
+from kleaktrace.core.outstanding import By, group
+from kleaktrace.core.rates import Look, rates
+from kleaktrace.edge.filters import Filters
+from kleaktrace.edge.session import Session
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.console import Group as Renderables
+
+_LIVE_S = 1.0
+_PLAIN_S = 5.0
+_FINAL_FRAMES = 12
+_NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktrace confirm`"
+
+
+@click.command()
+@click.option("--duration", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Stop by itself.")
+@click.option("--top", metavar="N", type=click.IntRange(1), default=10, show_default=True, help="Rows to show.")
+@click.option("--by", type=click.Choice([str(by) for by in By]), default="stack", show_default=True, help="Group by.")
+@click.option("--older", metavar="SECONDS", type=click.FloatRange(0), default=0.0, help="Only allocations this old.")
+@filter_options
+@json_option
+def trace(duration: float | None, top: int, by: str, older: float, filters: Filters, json_file: str | None) -> None:
+    """Show who holds outstanding allocations, and how fast they grow, until Ctrl-C.
+
+    An allocation is outstanding if its free was not seen. That is not a leak yet: caches hold memory on purpose.
+    """
+    from kleaktrace.views import console
+    from kleaktrace.views import report as view
+    from kleaktrace.views.json_document import document, dumps
+
+    output = OutputFile(json_file)
+    screen = console.make(stderr=output.is_stdout)
+    shown = _Shown(By(by), top, older)
+    with ending_in_order(), Session(filters) as session:
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(screen, session, shown, duration)
+        session.stop()
+        report = session.report(gaps=[_NOT_JUDGED])
+        final = shown.render(session, _FINAL_FRAMES, since_start=True)
+        screen.print(final)
+        screen.print()
+        view.header(screen, report)
+    output.write(dumps(document(report)))
+
+
+@dataclass
+class _Shown:
+    """What the screen shows, and the books at the last look, for the rates."""
+
+    by: By
+    top: int
+    older: float
+    last: Look | None = None
+
+    def render(self, session: Session, frames: int, since_start: bool = False) -> Renderables:
+        """The table as of now; rates are since the last rendering, or over the whole session."""
+        from rich.console import Group as Renderables
+        from rich.text import Text
+
+        from kleaktrace.views import units
+        from kleaktrace.views.outstanding import lines
+
+        start = Look.empty(session.clock().start.time_ns)
+        with session.frozen():
+            now = Look.at(session.now_ns, session.ledger.snapshot())
+            rows = session.ledger.outstanding()
+            rows = rows[rows["time_ns"] + int(self.older * 1e9) <= now.time_ns]
+            groups = group(rows, session.tracer.names, self.by)[: self.top]
+            lost = session.loss.events
+            totals = session.ledger.totals()
+        before = start if since_start or self.last is None else self.last
+        self.last = now
+        loss = f", {lost:,} events LOST" if lost else ""
+        summary = Text(
+            f"{units.seconds(session.seconds)}: {totals.allocations:,} allocations, {totals.frees:,} frees, "
+            f"{totals.outstanding:,} outstanding ({units.size(totals.outstanding_bytes)}){loss}",
+            style="bold red" if lost else "bold",
+        )
+        return Renderables(summary, Text(), lines(groups, rates(groups, before, now), now.time_ns, self.by, frames))
+
+
+def _watch(console: Console, session: Session, shown: _Shown, duration: float | None) -> None:
+    end = None if duration is None else time.monotonic() + duration
+    if console.is_terminal:
+        _watch_live(console, session, shown, end)
+    else:
+        while _sleep(_PLAIN_S, end):
+            console.print(shown.render(session, _FINAL_FRAMES))
+            console.print()
+
+
+def _watch_live(console: Console, session: Session, shown: _Shown, end: float | None) -> None:
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            room = (console.size.height - 4) // shown.top - 1
+            live.update(shown.render(session, max(room, 1)), refresh=True)
+            if not _sleep(_LIVE_S, end):
+                break
+
+
+def _sleep(seconds: float, end: float | None) -> bool:
+    """Sleep, but not past the end; whether the end is still to come."""
+    left = seconds if end is None else min(seconds, end - time.monotonic())
+    time.sleep(max(left, 0))
+    return end is None or time.monotonic() < end

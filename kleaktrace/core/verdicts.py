@@ -1,0 +1,430 @@
+"""The verdicts: what becomes of each suspect, and why. Every rule is a function with its reason beside it.
+
+A verdict is right or it is `undecided`: what could not be seen never confirms and never dismisses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from kleaktrace.core.closed_history import Ending
+from kleaktrace.core.coverage import Coverage, Loss
+from kleaktrace.core.events import Context, Kind
+from kleaktrace.core.jiffies import JiffiesClock, signed_difference
+from kleaktrace.core.kernel_names import KernelNames
+from kleaktrace.core.kmemleak_text import Suspect
+from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.stack_statistics import StackStatistics
+from kleaktrace.core.stacks import Stack
+
+JIFFIES_TOLERANCE = 2
+"""kmemleak stamps its object a moment after the tracepoint fires (mm/kmemleak.c, __create_object)."""
+
+_STABLE_READINGS = 2
+"""A suspect must be in this many last readings: one scan alone may have caught a pointer on its way."""
+
+_ENOUGH_SIBLINGS = 5
+"""So many freed siblings say something about how long such objects normally live."""
+
+
+class Verdict(StrEnum):
+    """What a suspect turned out to be."""
+
+    CONFIRMED = "confirmed"
+    DISMISSED = "dismissed"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """The allocations from the same call stack, the suspect among them."""
+
+    allocated: int
+    freed: int
+    outstanding: int
+    outstanding_bytes: int = 0
+    median_lifetime_s: float | None = None
+    free_sites: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """When (seconds after its allocation; None: the allocation was not seen) and where a suspect was freed."""
+
+    after_s: float | None
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSuspect:
+    """A suspect with its verdict and the evidence.
+
+    `size` is what kmemleak says (of an unload suspect, what the allocator gave), `bytes_req` what was asked for.
+    `in_window` is False for what was allocated before tracing began. `weakens` is True if, left undecided, it stands
+    in the way of calling the run clean.
+    """
+
+    source: str
+    address: int
+    size: int
+    verdict: Verdict
+    reason: str
+    age_s: float
+    comm: str
+    pid: int
+    context: Context
+    cache: str
+    stack: tuple[str, ...]
+    bytes_req: int | None = None
+    bytes_alloc: int | None = None
+    siblings: Siblings = Siblings(0, 0, 0)
+    freed: Freed | None = None
+    in_window: bool = True
+    weakens: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a verdict may use.
+
+    readings: what kmemleak listed after each scan, oldest first. tracked: whether kmemleak still has an object at an
+    address, of a `Kind`; None, or a None from it, where kmemleak cannot be asked. watched_s: for how long frees were
+    watched after the first reading.
+    """
+
+    ledger: Ledger
+    names: KernelNames
+    clock: JiffiesClock
+    loss: Loss
+    coverage: Sequence[Coverage]
+    readings: Sequence[Sequence[Suspect]] = ()
+    tracked: Callable[[int, int], bool | None] | None = None
+    watched_s: float = 0.0
+
+    def covers(self, kind: str) -> bool:
+        """Whether events of this kind were seen."""
+        return any(c.kind == kind and c.source is not None for c in self.coverage)
+
+
+def judge(evidence: Evidence) -> list[JudgedSuspect]:
+    """Judge every suspect of every reading, and what unloaded modules left behind. Confirmed ones come first."""
+    suspects = _distinct(evidence.readings)
+    judged = [_judge_suspect(evidence, suspect) for suspect in suspects]
+    listed = {(suspect.kind == "percpu", suspect.untagged) for suspect in suspects}
+    judged += _judge_unloaded(evidence, listed)
+    order = list(Verdict)
+    return sorted(judged, key=lambda j: (order.index(j.verdict), not j.in_window, -j.size, j.address))
+
+
+def _distinct(readings: Sequence[Sequence[Suspect]]) -> list[Suspect]:
+    """Each suspect once, as the newest reading has it."""
+    found: dict[tuple[str, int, int], Suspect] = {}
+    for reading in readings:
+        for suspect in reading:
+            found[_identity(suspect)] = suspect
+    return list(found.values())
+
+
+def _identity(suspect: Suspect) -> tuple[str, int, int]:
+    return suspect.kind, suspect.untagged, suspect.jiffies
+
+
+def _times_listed_last(suspect: Suspect, readings: Sequence[Sequence[Suspect]]) -> int:
+    """In how many readings, counted back from the last, the suspect is listed without a gap."""
+    count = 0
+    for reading in reversed(readings):
+        if not any(_identity(other) == _identity(suspect) for other in reading):
+            break
+        count += 1
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One suspect and what the ledger knows about its address."""
+
+    suspect: Suspect
+    row: Any | None  # the OUTSTANDING row at its address
+    endings: Any  # CLOSED rows at its address, oldest first
+    watched: Any  # CLOSED rows seen since it was watched
+    listed_last: int
+
+    @property
+    def matches_row(self) -> bool:
+        return self.row is not None and _same_time(int(self.row["jiffies"]), self.suspect.jiffies)
+
+    @property
+    def newer_row(self) -> bool:
+        return (
+            self.row is not None
+            and signed_difference(int(self.row["jiffies"]), self.suspect.jiffies) > JIFFIES_TOLERANCE
+        )
+
+
+def _same_time(row_jiffies: int, jiffies: int) -> bool:
+    return abs(signed_difference(row_jiffies, jiffies & 0xFFFF_FFFF)) <= JIFFIES_TOLERANCE
+
+
+def _case(evidence: Evidence, suspect: Suspect) -> _Case:
+    percpu = suspect.kind == "percpu"
+    address = np.array([suspect.untagged], np.uint64)
+    found, rows = evidence.ledger.lookup(address, percpu)
+    watched = evidence.ledger.watched_frees()
+    watched = watched[(watched["address"] == address[0]) & ((watched["kind"] == Kind.PERCPU) == percpu)]
+    return _Case(
+        suspect,
+        rows[0] if found[0] else None,
+        evidence.ledger.history(address, percpu),
+        watched,
+        _times_listed_last(suspect, evidence.readings),
+    )
+
+
+def _judge_suspect(evidence: Evidence, suspect: Suspect) -> JudgedSuspect:
+    case = _case(evidence, suspect)
+    if evidence.clock.before_start(suspect.jiffies, JIFFIES_TOLERANCE) and not case.matches_row:
+        return _judge_predating(evidence, case)
+    for ending in reversed(case.endings):
+        if ending["ending"] != Ending.UNMATCHED and _same_time(int(ending["jiffies"]), suspect.jiffies):
+            return _judge_ended(evidence, case, ending)
+    if case.newer_row:
+        return _verdict(evidence, case, Verdict.DISMISSED, "freed and reused: its address now holds a newer allocation")
+    if not case.matches_row:
+        return _judge_unseen(evidence, case)
+    return _judge_outstanding(evidence, case)
+
+
+def _judge_predating(evidence: Evidence, case: _Case) -> JudgedSuspect:
+    """Allocated before tracing began: all we can do is watch for its free."""
+    for free in case.watched:
+        site = _site(evidence, int(free["free_site"]))
+        return _verdict(
+            evidence,
+            case,
+            Verdict.DISMISSED,
+            f"freed by {site} while it was watched",
+            freed=Freed(None, site),
+            in_window=False,
+        )
+    if case.row is not None:
+        reason = "freed and reused: its address now holds a newer allocation"
+        return _verdict(evidence, case, Verdict.DISMISSED, reason, in_window=False)
+    if not case.listed_last:
+        reason = "no longer listed: freed, or referenced again"
+        return _verdict(evidence, case, Verdict.DISMISSED, reason, in_window=False)
+    reason = f"allocated before tracing began; no free seen in {evidence.watched_s:.0f} s of watching"
+    return _verdict(evidence, case, Verdict.UNDECIDED, reason, in_window=False)
+
+
+def _judge_ended(evidence: Evidence, case: _Case, ending: Any) -> JudgedSuspect:
+    """Matched, and its end was seen."""
+    after_s = (int(ending["closed_ns"]) - int(ending["time_ns"])) / 1e9
+    if ending["ending"] == Ending.IMPLIED:
+        reason = f"freed and reused: {after_s:.3f} s after its allocation its address was allocated again"
+        return _verdict(evidence, case, Verdict.DISMISSED, reason, closed=ending)
+    site = _site(evidence, int(ending["free_site"]))
+    reason = f"freed {after_s:.3f} s after its allocation by {site}"
+    return _verdict(evidence, case, Verdict.DISMISSED, reason, freed=Freed(after_s, site), closed=ending)
+
+
+def _judge_unseen(evidence: Evidence, case: _Case) -> JudgedSuspect:
+    """Allocated in the window, but its allocation was not seen."""
+    if not case.listed_last:
+        reason = "no longer listed: freed, or referenced again; its allocation was not seen"
+        return _verdict(evidence, case, Verdict.DISMISSED, reason)
+    lost = evidence.loss.events
+    if lost:
+        return _verdict(evidence, case, Verdict.UNDECIDED, f"its allocation was not seen: {lost} events were lost")
+    if case.suspect.kind == "phys":
+        reason = "a physical address: such allocations have no event to trace"
+        return _verdict(evidence, case, Verdict.UNDECIDED, reason)
+    reason = "its allocation was not seen: it came by a path without an event, or was filtered out"
+    return _verdict(evidence, case, Verdict.UNDECIDED, reason)
+
+
+def _judge_outstanding(evidence: Evidence, case: _Case) -> JudgedSuspect:
+    """Matched, and no free was seen."""
+    row, suspect = case.row, case.suspect
+    assert row is not None
+    if not case.listed_last:
+        reason = "referenced again: listed by one scan, not by the next"
+        return _verdict(evidence, case, Verdict.DISMISSED, reason)
+    if not int(row["bytes_req"]) <= suspect.size <= int(row["bytes_alloc"]):
+        reason = (
+            f"sizes differ: kmemleak says {suspect.size} bytes, "
+            f"traced were {int(row['bytes_req'])} asked for and {int(row['bytes_alloc'])} given"
+        )
+        return _verdict(evidence, case, Verdict.UNDECIDED, reason)
+    if case.listed_last < _STABLE_READINGS:
+        return _verdict(evidence, case, Verdict.UNDECIDED, "listed by the last scan only; scan again")
+    lost = evidence.loss.within(int(row["time_ns"]), evidence.clock.end.time_ns)
+    if lost:
+        return _verdict(evidence, case, Verdict.UNDECIDED, f"{lost} events were lost in its lifetime")
+    patience = _siblings_live_longer(evidence, row)
+    if patience:
+        return _verdict(evidence, case, Verdict.UNDECIDED, patience)
+    reason = f"not freed, and nothing has pointed to it in {case.listed_last} scans"
+    return _verdict(evidence, case, Verdict.CONFIRMED, reason)
+
+
+def _siblings_live_longer(evidence: Evidence, row: Any) -> str:
+    """A reason to wait: those allocated by the same stack are normally freed at a higher age than this one has."""
+    (statistics,) = evidence.ledger.stack_statistics([int(row["stack"])])
+    if not int(row["stack"]) or sum(n for _, n in statistics.lifetimes) < _ENOUGH_SIBLINGS:
+        return ""
+    age_ns = evidence.clock.end.time_ns - int(row["time_ns"])
+    usual_ns = statistics.lifetime_quantile(0.9) or 0.0
+    if usual_ns <= age_ns:
+        return ""
+    return (
+        f"too young: {statistics.frees} siblings from the same stack were freed, one in ten only after "
+        f"{usual_ns / 1e9:.1f} s; this one is {age_ns / 1e9:.1f} s old"
+    )
+
+
+def _site(evidence: Evidence, call_site: int) -> str:
+    return str(evidence.names.symbols.frame(call_site)) if call_site else "an unknown caller"
+
+
+def _siblings(evidence: Evidence, statistics: StackStatistics) -> Siblings:
+    median = statistics.lifetime_quantile(0.5)
+    return Siblings(
+        statistics.allocations,
+        statistics.frees + statistics.implied_frees,
+        statistics.outstanding,
+        statistics.outstanding_bytes,
+        None if median is None else median / 1e9,
+        tuple((_site(evidence, site), count) for site, count in statistics.free_sites),
+    )
+
+
+def _context_of(row: Any, stack: Stack) -> Context:
+    context = Context(int(row["context"]))
+    return stack.context if context is Context.UNKNOWN else context
+
+
+def _kmemleak_context(suspect: Suspect) -> Context:
+    """kmemleak writes the context in place of the comm (mm/kmemleak.c, __link_object)."""
+    if suspect.pid == 0 and suspect.comm in ("hardirq", "softirq"):
+        return Context.HARDIRQ if suspect.comm == "hardirq" else Context.SOFTIRQ
+    return Context.TASK
+
+
+def _verdict(
+    evidence: Evidence,
+    case: _Case,
+    verdict: Verdict,
+    reason: str,
+    *,
+    freed: Freed | None = None,
+    closed: Any = None,
+    in_window: bool = True,
+) -> JudgedSuspect:
+    """A judged suspect, with all the evidence there is for it: ours if it was matched, else kmemleak's."""
+    suspect, row = case.suspect, case.row if case.matches_row else None
+    key = int(row["stack"]) if row is not None else int(closed["stack"]) if closed is not None else 0
+    stack = evidence.names.stacks.get(key)
+    known = row if row is not None else closed
+    cache = ""
+    if known is not None:
+        key_of_cache = int(row["cache"]) if row is not None else 0
+        cache = evidence.names.cache(int(known["kind"]), key_of_cache, int(known["bytes_alloc"]))
+    return JudgedSuspect(
+        source="kmemleak",
+        address=suspect.untagged,
+        size=suspect.size,
+        verdict=verdict,
+        reason=reason,
+        age_s=_age_s(evidence, suspect, row),
+        comm=suspect.comm,
+        pid=suspect.pid,
+        context=_context_of(row, stack) if row is not None else _kmemleak_context(suspect),
+        cache=cache,
+        stack=tuple(stack.lines()) or tuple(frame.text for frame in suspect.frames),
+        bytes_req=int(known["bytes_req"]) if known is not None else None,
+        bytes_alloc=int(known["bytes_alloc"]) if known is not None else None,
+        siblings=_siblings(evidence, evidence.ledger.stack_statistics([key])[0]) if key else Siblings(0, 0, 0),
+        freed=freed,
+        in_window=in_window,
+        weakens=in_window,
+    )
+
+
+def _age_s(evidence: Evidence, suspect: Suspect, row: Any | None) -> float:
+    if row is not None:
+        return float(evidence.clock.end.time_ns - int(row["time_ns"])) / 1e9
+    return evidence.clock.age_s(suspect.jiffies)
+
+
+def _judge_unloaded(evidence: Evidence, listed: set[tuple[bool, int]]) -> list[JudgedSuspect]:
+    """What modules that are gone have left behind, though something may still point at it."""
+    judged = []
+    rows = evidence.ledger.outstanding()
+    left_by: dict[int, tuple[str, bool]] = {}
+    for key in np.unique(rows["stack"]).tolist():
+        culprit = _unloaded_module(evidence, evidence.names.stacks.get(key))
+        if culprit:
+            left_by[key] = culprit
+    if not left_by:
+        return []
+    for row in rows[np.isin(rows["stack"], np.array(list(left_by), np.uint64))]:
+        module, own_code = left_by[int(row["stack"])]
+        gone_ns = evidence.names.symbols.unloaded_after(module, int(row["time_ns"]))
+        place = (int(row["kind"]) == Kind.PERCPU, int(row["address"]))
+        if gone_ns is not None and place not in listed:
+            judged.append(_judge_left(evidence, row, module, own_code, gone_ns))
+    return judged
+
+
+def _unloaded_module(evidence: Evidence, stack: Stack) -> tuple[str, bool] | None:
+    """The module behind an allocation that has been unloaded since, and whether its own code asked."""
+    asker = stack.asker
+    if asker is not None and asker.module and evidence.names.symbols.unloaded_after(asker.module, 0) is not None:
+        return asker.module, True
+    for module in stack.modules:
+        if evidence.names.symbols.unloaded_after(module, 0) is not None:
+            return module, False
+    return None
+
+
+def _judge_left(evidence: Evidence, row: Any, module: str, own_code: bool, gone_ns: int) -> JudgedSuspect:
+    stack = evidence.names.stacks.get(int(row["stack"]))
+    verdict, reason = _left_verdict(evidence, row, module, own_code, gone_ns)
+    return JudgedSuspect(
+        source="unload",
+        address=int(row["address"]),
+        size=int(row["bytes_alloc"]),
+        verdict=verdict,
+        reason=reason,
+        age_s=(evidence.clock.end.time_ns - int(row["time_ns"])) / 1e9,
+        comm=bytes(row["comm"]).decode(errors="replace"),
+        pid=int(row["tid"]),
+        context=_context_of(row, stack),
+        cache=evidence.names.cache(int(row["kind"]), int(row["cache"]), int(row["bytes_alloc"])),
+        stack=tuple(stack.lines()),
+        bytes_req=int(row["bytes_req"]),
+        bytes_alloc=int(row["bytes_alloc"]),
+        siblings=_siblings(evidence, evidence.ledger.stack_statistics([int(row["stack"])])[0]),
+        weakens=own_code,
+    )
+
+
+def _left_verdict(evidence: Evidence, row: Any, module: str, own_code: bool, gone_ns: int) -> tuple[Verdict, str]:
+    end_ns = evidence.clock.end.time_ns
+    since = f"{module} was unloaded {(end_ns - gone_ns) / 1e9:.1f} s ago"
+    known = None if evidence.tracked is None else evidence.tracked(int(row["address"]), int(row["kind"]))
+    if known is False:
+        return Verdict.DISMISSED, "freed by a path without an event: kmemleak no longer has an object there"
+    if not own_code:
+        return Verdict.UNDECIDED, f"{since}; core code allocated this on its behalf, and may keep it on purpose"
+    lost = evidence.loss.within(int(row["time_ns"]), end_ns)
+    if lost:
+        return Verdict.UNDECIDED, f"{since}, but {lost} events were lost in its lifetime"
+    if known is None and int(row["kind"]) in (Kind.KMALLOC, Kind.CACHE) and not evidence.covers("slab-bulk-free"):
+        return Verdict.UNDECIDED, f"{since}; a bulk free (kfree_rcu) could not have been seen on this kernel"
+    return Verdict.CONFIRMED, f"{since}, and its own code never freed this"

@@ -1,0 +1,173 @@
+"""A tracing session: one thread that drains the ring into the ledger, and safe looks at the result from outside."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from kleaktrace.core.coverage import Loss
+from kleaktrace.core.jiffies import JiffiesClock, Moment
+from kleaktrace.core.kmemleak_text import Suspect
+from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.outstanding import group
+from kleaktrace.core.report import CommandResult, Kernel, Report, Window, outcome
+from kleaktrace.core.verdicts import Evidence, JudgedSuspect, judge
+from kleaktrace.edge.filters import Filters
+from kleaktrace.edge.tracer import Tracer
+from kleaktrace.errors import EvidenceLost
+
+_IDLE_S = 0.02
+"""Between looks at a quiet ring. At a million events a second it fills by a quarter meanwhile."""
+
+_LOSS_S = 0.5
+"""Between readings of the loss counters: how sharply a loss window is known."""
+
+
+class Session:
+    """Tracing from construction until `stop`. A context manager: leaving it detaches the probes."""
+
+    def __init__(self, filters: Filters | None = None) -> None:
+        self.tracer = Tracer(filters)
+        self.ledger = Ledger()
+        self._loss = Loss()
+        self._lock = threading.RLock()
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._start = self.tracer.moment()
+        self._started = datetime.now(UTC)
+        self._end: Moment | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._drain, name="drain", daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        try:
+            checked = 0.0
+            while not self._stopping.is_set():
+                if time.monotonic() - checked > _LOSS_S:
+                    self._check_loss()
+                    checked = time.monotonic()
+                if not self._drain_once():
+                    self._stopping.wait(_IDLE_S)
+        except BaseException as failure:  # shown by whoever looks next: a dead drain must not pass for a quiet kernel
+            self._failure = failure
+
+    def _drain_once(self) -> bool:
+        """Enter one batch; whether there is likely more."""
+        with self._lock:
+            batch = self.tracer.poll()
+            self.ledger.apply(batch)
+        return self.tracer.backlog > 0.01
+
+    def _check_loss(self) -> None:
+        with self._lock:
+            known = len(self._loss.windows)
+            self._loss = self.tracer.check_loss()
+            for window in self._loss.windows[known:]:
+                self.ledger.note_loss(window)
+
+    @contextmanager
+    def frozen(self) -> Iterator[Session]:
+        """Nothing is drained while the caller looks. Raises `EvidenceLost` if draining has failed."""
+        if self._failure is not None:
+            raise EvidenceLost(f"draining the ring failed: {self._failure!r}", "this is a bug: please report it")
+        with self._lock:
+            yield self
+
+    @property
+    def loss(self) -> Loss:
+        """What was lost so far."""
+        return self._loss
+
+    @property
+    def seconds(self) -> float:
+        """How long tracing has gone on, or went on if it has stopped."""
+        return (self.now_ns - self._start.time_ns) / 1e9
+
+    @property
+    def now_ns(self) -> int:
+        """The time (CLOCK_MONOTONIC) up to which events can be in the ledger."""
+        return self._end.time_ns if self._end else time.monotonic_ns()
+
+    def catch_up(self) -> None:
+        """Return when everything that had happened at the call is in the ledger."""
+        if self._closed:
+            return
+        self._check_loss()
+        while self.tracer.pending:
+            with self.frozen():
+                self._drain_once()
+
+    def stop(self) -> None:
+        """Detach the probes, and enter what they had reported by then. May be called twice."""
+        if self._end is None:
+            self._end = self.tracer.moment()
+            self._stopping.set()
+            self._thread.join()
+            try:
+                self.catch_up()
+            finally:
+                self._closed = True
+                self.tracer.close()
+
+    def clock(self) -> JiffiesClock:
+        """Jiffies against CLOCK_MONOTONIC, from the start until now."""
+        return JiffiesClock(self._start, self._end or self.tracer.moment())
+
+    def judge(
+        self,
+        readings: Sequence[Sequence[Suspect]],
+        tracked: Callable[[int, int], bool | None] | None = None,
+        watched_s: float = 0.0,
+    ) -> list[JudgedSuspect]:
+        """Verdicts on all suspects of the readings, and on what unloaded modules left."""
+        self.catch_up()
+        with self.frozen():
+            return judge(
+                Evidence(
+                    ledger=self.ledger,
+                    names=self.tracer.names,
+                    clock=self.clock(),
+                    loss=self._loss,
+                    coverage=self.tracer.coverage,
+                    readings=readings,
+                    tracked=tracked,
+                    watched_s=watched_s,
+                )
+            )
+
+    def report(
+        self,
+        suspects: Sequence[JudgedSuspect] = (),
+        gaps: Sequence[str] = (),
+        command: CommandResult | None = None,
+    ) -> Report:
+        """Everything known by now. `gaps` are reasons why the evidence is incomplete; loss is one by itself."""
+        self.catch_up()
+        with self.frozen():
+            if self._loss.events:
+                gaps = [*gaps, f"{self._loss.events} events were lost"]
+            uname = os.uname()
+            return Report(
+                kernel=Kernel(uname.release, uname.machine),
+                window=Window(self._started, self._start.time_ns, self.seconds),
+                coverage=self.tracer.coverage,
+                loss=self._loss,
+                totals=self.ledger.totals(),
+                suspects=suspects,
+                outstanding=group(self.ledger.outstanding(), self.tracer.names),
+                outcome=outcome(suspects, gaps),
+                gaps=gaps,
+                context_source=self.tracer.plan.context_source,
+                command=command,
+            )
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

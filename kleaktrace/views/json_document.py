@@ -1,0 +1,100 @@
+"""The JSON document: a public contract, to which fields are only ever added."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from kleaktrace.core.outstanding import Group
+from kleaktrace.core.report import Report
+from kleaktrace.core.verdicts import JudgedSuspect
+
+SCHEMA = 1
+
+
+def document(report: Report) -> dict[str, Any]:
+    """The report as plain values. Times are seconds from the start of the window where they are not ages."""
+    start_ns, seconds = report.window.start_ns, report.window.seconds
+    end_ns = start_ns + int(seconds * 1e9)
+    return {
+        "schema": SCHEMA,
+        "kernel": {"release": report.kernel.release, "arch": report.kernel.arch},
+        "window": {"start": report.window.start.isoformat(), "seconds": round(seconds, 3)},
+        "coverage": [{"kind": c.kind, "source": c.source, "note": c.note} for c in report.coverage],
+        "loss": {
+            "events": report.loss.events,
+            "stacks": report.loss.stacks,
+            "names": report.loss.names,
+            "windows": [
+                [round((w.from_ns - start_ns) / 1e9, 3), round((w.to_ns - start_ns) / 1e9, 3)]
+                for w in report.loss.windows
+            ],
+        },
+        "totals": {
+            "allocations": report.totals.allocations,
+            "frees": report.totals.frees,
+            "outstanding": report.totals.outstanding,
+            "outstanding_bytes": report.totals.outstanding_bytes,
+            "implied_frees": report.totals.implied_frees,
+            "unknown_frees": report.totals.unknown_frees,
+        },
+        "suspects": [_suspect(suspect) for suspect in report.suspects],
+        "growing": list(report.growing),
+        "outstanding": outstanding(report.outstanding, end_ns),
+        "gaps": list(report.gaps),
+        "command": None
+        if report.command is None
+        else {"arguments": list(report.command.arguments), "status": report.command.status},
+        "verdict": str(report.outcome),
+    }
+
+
+def outstanding(groups: Sequence[Group], now_ns: int) -> list[dict[str, Any]]:
+    """Groups of outstanding allocations, in their order."""
+    return [
+        {
+            "stack": g.stack.lines(),
+            "count": g.count,
+            "bytes": g.bytes,
+            "oldest_s": round((now_ns - g.oldest_ns) / 1e9, 3),
+            "cache": g.cache,
+            "context": g.context,
+            "comm": g.comm,
+        }
+        for g in groups
+    ]
+
+
+def _suspect(suspect: JudgedSuspect) -> dict[str, Any]:
+    siblings = suspect.siblings
+    return {
+        "source": suspect.source,
+        "address": f"{suspect.address:#x}",
+        "size": suspect.size,
+        "bytes_req": suspect.bytes_req,
+        "bytes_alloc": suspect.bytes_alloc,
+        "verdict": str(suspect.verdict),
+        "reason": suspect.reason,
+        "age_s": round(suspect.age_s, 3),
+        "comm": suspect.comm,
+        "pid": suspect.pid,
+        "context": suspect.context.name.lower(),
+        "cache": suspect.cache,
+        "stack": list(suspect.stack),
+        "siblings": {
+            "allocated": siblings.allocated,
+            "freed": siblings.freed,
+            "outstanding": siblings.outstanding,
+            "outstanding_bytes": siblings.outstanding_bytes,
+            "median_lifetime_s": siblings.median_lifetime_s,
+            "free_sites": [{"site": site, "count": count} for site, count in siblings.free_sites],
+        },
+        "freed": None if suspect.freed is None else {"after_s": suspect.freed.after_s, "site": suspect.freed.site},
+        "in_window": suspect.in_window,
+    }
+
+
+def dumps(value: object) -> str:
+    """JSON text, readable by people, ASCII only: a comm may hold what a terminal would obey."""
+    return json.dumps(value, indent=2, ensure_ascii=True) + "\n"

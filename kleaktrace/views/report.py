@@ -1,0 +1,151 @@
+"""The report people read: what was seen, the verdicts with their evidence, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from kleaktrace.core.report import Outcome, Report
+from kleaktrace.core.verdicts import JudgedSuspect, Verdict
+from kleaktrace.terminal import clean
+from kleaktrace.views import units
+
+_STYLES = {Verdict.CONFIRMED: "bold red", Verdict.DISMISSED: "green", Verdict.UNDECIDED: "yellow"}
+_FRAMES = 12
+_MANY_GROUPS = 20
+
+
+def show(console: Console, report: Report) -> None:
+    """The whole report of a session that judged suspects."""
+    header(console, report)
+    for verdict in Verdict:
+        _show_suspects(console, verdict, [s for s in report.suspects if s.verdict is verdict])
+    for gap in report.gaps:
+        _line(console, f"evidence incomplete: {gap}", "yellow")
+    _show_outcome(console, report)
+
+
+def header(console: Console, report: Report) -> None:
+    """What was traced, for how long, and what could not be seen."""
+    totals = report.totals
+    _line(
+        console,
+        f"kernel {report.kernel.release} {report.kernel.arch}, traced for {units.seconds(report.window.seconds)}: "
+        f"{units.count(totals.allocations, 'allocation')}, {units.count(totals.frees, 'free')}, "
+        f"{totals.outstanding:,} outstanding ({units.size(totals.outstanding_bytes)})",
+        "bold",
+    )
+    footnotes = []
+    if totals.implied_frees:
+        footnotes.append(f"{units.count(totals.implied_frees, 'free')} not seen, but implied by reuse of the memory")
+    if report.loss.stacks:
+        footnotes.append(f"{units.count(report.loss.stacks, 'stack')} could not be taken")
+    if report.loss.names:
+        footnotes.append(f"{units.count(report.loss.names, 'name')} lost")
+    lost = report.loss.events
+    _line(console, f"lost: {units.count(lost, 'event') if lost else 'nothing'}", "bold yellow" if lost else "")
+    for footnote in footnotes:
+        _line(console, f"  {footnote}", "dim")
+    for coverage in report.coverage:
+        if coverage.source is None:
+            _line(console, f"not covered: {coverage.kind}: {coverage.note}", "dim")
+    if report.command is not None and report.command.status:
+        _line(console, f"the command failed: {_ending(report.command.status)}", "yellow")
+
+
+def _ending(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _show_suspects(console: Console, verdict: Verdict, suspects: Sequence[JudgedSuspect]) -> None:
+    if not suspects:
+        return
+    groups = _alike(suspects)
+    total = sum(s.size for s in suspects)
+    console.print()
+    _line(console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", _STYLES[verdict])
+    for group in groups[:_MANY_GROUPS]:
+        _show_group(console, group)
+    if len(groups) > _MANY_GROUPS:
+        _line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
+
+
+def _alike(suspects: Iterable[JudgedSuspect]) -> list[list[JudgedSuspect]]:
+    """Suspects with the same stack, source and context together; most bytes first."""
+    groups: dict[tuple[object, ...], list[JudgedSuspect]] = {}
+    for suspect in suspects:
+        groups.setdefault((suspect.stack, suspect.source, suspect.context, suspect.comm), []).append(suspect)
+    return sorted(groups.values(), key=lambda group: -sum(s.size for s in group))
+
+
+def _show_group(console: Console, group: Sequence[JudgedSuspect]) -> None:
+    first = group[0]
+    console.print()
+    _line(console, f"  {_what(group)}")
+    _line(console, f"    by {_who(first)}, {_ages(group)} ago")
+    for reason in dict.fromkeys(s.reason for s in group[:3]):
+        _line(console, f"    {first.verdict}: {reason}", _STYLES[first.verdict])
+    siblings = first.siblings
+    if siblings.allocated:
+        _line(console, f"    {_sibling_words(first)}")
+    for line in first.stack[:_FRAMES]:
+        _line(console, f"      {line}")
+    if len(first.stack) > _FRAMES:
+        _line(console, f"      … {len(first.stack) - _FRAMES} more", "dim")
+
+
+def _what(group: Sequence[JudgedSuspect]) -> str:
+    first = group[0]
+    times = f"{len(group)} × " if len(group) > 1 else ""
+    sizes = sorted({s.size for s in group})
+    size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"
+    asked = ""
+    if first.bytes_req is not None and len({s.bytes_req for s in group}) == 1 and first.bytes_req != first.size:
+        asked = f" ({first.bytes_req} asked for)"
+    cache = f" from {first.cache}" if first.cache else ""
+    return f"{times}{size} bytes{asked}{cache} at {first.address:#x}{' …' if len(group) > 1 else ''}"
+
+
+def _who(suspect: JudgedSuspect) -> str:
+    context = suspect.context.name.lower()
+    if context == "task":
+        return f"{suspect.comm} (pid {suspect.pid})"
+    return f"{context}" if suspect.comm in ("hardirq", "softirq") else f"{context} on {suspect.comm} ({suspect.pid})"
+
+
+def _ages(group: Sequence[JudgedSuspect]) -> str:
+    youngest, oldest = min(s.age_s for s in group), max(s.age_s for s in group)
+    if oldest - youngest < 0.5:
+        return units.seconds(oldest)
+    return f"{units.seconds(youngest)} to {units.seconds(oldest)}"
+
+
+def _sibling_words(suspect: JudgedSuspect) -> str:
+    siblings = suspect.siblings
+    words = f"same call stack: {siblings.freed:,} of {siblings.allocated:,} freed"
+    if siblings.free_sites:
+        site, count = siblings.free_sites[0]
+        where = f", {count:,} of them" if count != siblings.freed else ""
+        words += f"{where} at {site}"
+    if siblings.median_lifetime_s is not None:
+        words += f", median after {units.seconds(siblings.median_lifetime_s)}"
+    return f"{words}; {siblings.outstanding:,} outstanding ({units.size(siblings.outstanding_bytes)})"
+
+
+def _show_outcome(console: Console, report: Report) -> None:
+    console.print()
+    counts = {verdict: sum(s.verdict is verdict for s in report.suspects) for verdict in Verdict}
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    match report.outcome:
+        case Outcome.LEAKS:
+            _line(console, f"LEAKS: {summary}", "bold red")
+        case Outcome.CLEAN:
+            _line(console, f"clean: {summary}", "bold green")
+        case Outcome.INCOMPLETE:
+            _line(console, f"incomplete: {summary}; nothing is confirmed, but not everything could be seen", "yellow")
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(clean(text), style=style), soft_wrap=True)
