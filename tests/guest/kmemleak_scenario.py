@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from kleaktrace.commands.kmemleak import kmemleak
 from kleaktrace.core.kmemleak_text import parse
 from kleaktrace.edge.kmemleak import KMEMLEAK, KmemleakClient, scan_protocol
 from kleaktrace.edge.kmemleak_health import diagnose
@@ -79,6 +82,19 @@ def refusal(call: Any) -> dict[str, str]:
     return {}
 
 
+def commands(address: str) -> dict[str, Any]:
+    """Run each command as a user would; `off` comes last, there is no way back."""
+    lines = (
+        "status", "scan", "show", "show --json", f"dump {address}", "dump 1000", "stack on", "scan off", "on",
+        "clear", "show", "off", "off --yes", "status", "on",
+    )  # fmt: skip
+    results = []
+    for line in lines:
+        done = CliRunner().invoke(kmemleak, line.split())
+        results.append([line, done.exit_code, done.output or repr(done.exception)])
+    return {"results": results, "listed": len(KmemleakClient().read().objects)}
+
+
 def scenario(build_dir: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"states": states_of_debugfs()}
     client = KmemleakClient()
@@ -135,9 +151,7 @@ def scenario(build_dir: Path) -> dict[str, Any]:
         "frames": answer.dump and [f.text for f in answer.dump.frames] == [f.text for f in first.frames],
     }
     result["unknown"] = client.is_tracked(0x1000)
-    client.clear()
-    result["cleared"] = len(client.read().objects)
-    client.command("off")
+    result["commands"] = commands(f"0x{first.address:x}")
     health = diagnose(client)
     result["off"] = {"state": health.state.value, "reason": health.reason and health.reason.value}
     result["refused"] = refusal(client.scan)

@@ -66,15 +66,40 @@ def test_dump(seen: Any) -> None:
     assert seen["dump"] == {
         "tracked": True,
         "size": True,
-        "comm": 'a", pid\n\x1b\xff"b',
+        "comm": 'a", pid\n\x1b\\xff"b',
         "min_count": 1,
         "frames": True,
     }
     assert not seen["unknown"]
 
 
-def test_clear_and_off(seen: Any) -> None:
-    assert seen["cleared"] == 0
+def test_the_commands(seen: Any) -> None:
+    results = seen["commands"]["results"]
+    told = {line: output for line, _, output in results[:5]}
+    assert "kmemleak is on" in told["status"]
+    assert "suspects listed" in told["scan"]
+    assert r'by "a", pid\n\x1b\xff"b" (pid ' in told["show"]
+    assert len(json.loads(told["show --json"])["objects"]) == seen["objects"]
+    assert "unreferenced in the last scan" in told[results[4][0]]
+    codes = [(line, code) for line, code, _ in results[5:]]
+    assert codes == [
+        ("dump 1000", 0),
+        ("stack on", 0),
+        ("scan off", 0),
+        ("on", 0),
+        ("clear", 0),
+        ("show", 0),
+        ("off", 1),  # no terminal to ask on: UsageError, which cli.main turns into an exit code
+        ("off --yes", 0),
+        ("status", 3),
+        ("on", 1),
+    ]
+    assert "no object that starts at 0x1000" in results[5][2]
+    assert "lists nothing" in results[10][2]
+    assert "disabled at run time" in results[13][2]
+
+
+def test_off(seen: Any) -> None:
     assert seen["off"] == {"state": "off", "reason": "disabled_at_run_time"}
     assert seen["refused"]["kind"] == "EnvironmentRefusal"
     assert "reboot" in seen["refused"]["fix"]

@@ -13,6 +13,7 @@ import pytest
 
 from kleaktrace.core.kmemleak_health import State
 from kleaktrace.core.kmemleak_text import KmemleakText, parse
+from kleaktrace.edge.kernel_log import messages
 from kleaktrace.edge.kmemleak import KmemleakClient, scan_protocol
 from kleaktrace.errors import EnvironmentRefusal, EvidenceLost, UsageError
 
@@ -180,3 +181,15 @@ def test_the_protocol_scans_waits_and_reads_in_turn(kernel: Kernel) -> None:
     assert said[0] == (0, 3, "scanning")
     assert all(r.before_ns <= r.after_ns for r in readings)
     assert len(readings) == 3
+
+
+@pytest.mark.parametrize(
+    ("record", "lines"),
+    [
+        (b"5,1234,567890,-;kmemleak: Object 0x1 (size 2):\n", ["kmemleak: Object 0x1 (size 2):"]),
+        (b"4,1,2,-,caller=T1;a;b\n SUBSYSTEM=usb\n", ["a;b"]),
+        (rb'4,1,2,-;comm "\xc3\xa9\x0a\x5cx41\xff"', ['comm "é', '\\x41\\xff"']),
+    ],
+)
+def test_records_of_the_kernel_log(record: bytes, lines: list[str]) -> None:
+    assert messages(record) == lines

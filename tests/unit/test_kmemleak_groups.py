@@ -10,7 +10,7 @@ KMALLOC = Frame(None, "__kmalloc_cache_noprof", 0x236, 0x290)
 PROBE = Frame(None, "probe", 0x44, 0xF0, "drv")
 
 
-def suspect(  # noqa: PLR0917 - a record of the kernel
+def suspect(
     address: int = 0xFFFF888000001000,
     size: int = 64,
     kind: str = "slab",
