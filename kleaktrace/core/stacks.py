@@ -26,6 +26,9 @@ _ALLOCATORS = re.compile(
     r"(_\w+)?(\.\w+)*)$"
 )
 
+# The machinery below vmalloc and the per-CPU allocator: what it takes from the slab is its own bookkeeping.
+_MACHINERY = re.compile(r"^_*(vmalloc_node|vmalloc_area|get_vm_area|alloc_vmap_area|vmap_|pcpu_)")
+
 _SOFTIRQ = re.compile(r"^(handle_softirqs|__do_softirq)(\..*)?$")
 _NMI = re.compile(r"^(asm_)?(exc_nmi|default_do_nmi|do_nmi|nmi_handle)\b")
 _HARDIRQ = re.compile(
@@ -42,6 +45,8 @@ class Stack:
 
     frames: tuple[Frame, ...]
     context: Context
+    below_machinery: bool = False
+    """Whether it goes through the inside of vmalloc or the per-CPU allocator."""
 
     @property
     def asker(self) -> Frame | None:
@@ -102,7 +107,8 @@ class Stacks:
         """Name a stack now, while its modules are still there. A known key keeps its names."""
         if key not in self._stacks:
             frames = [self._symbols.frame(address) for address in addresses]
-            self._stacks[key] = Stack(trim(frames), context_from(frames))
+            inside = any(f.name and _MACHINERY.match(f.name) for f in frames)
+            self._stacks[key] = Stack(trim(frames), context_from(frames), inside)
 
     def get(self, key: int) -> Stack:
         """The stack of this key, `NO_STACK` if it was lost."""

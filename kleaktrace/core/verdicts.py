@@ -374,11 +374,22 @@ def _judge_unloaded(evidence: Evidence, listed: set[tuple[bool, int]]) -> list[J
         return []
     for row in rows[np.isin(rows["stack"], np.array(list(left_by), np.uint64))]:
         module, own_code = left_by[int(row["stack"])]
+        if _is_bookkeeping(evidence, row):
+            continue
         gone_ns = evidence.names.symbols.unloaded_after(module, int(row["time_ns"]))
         place = (int(row["kind"]) == Kind.PERCPU, int(row["address"]))
         if gone_ns is not None and place not in listed:
             judged.append(_judge_left(evidence, row, module, own_code, gone_ns))
     return judged
+
+
+def _is_bookkeeping(evidence: Evidence, row: Any) -> bool:
+    """Whether this is a slab object that vmalloc or the per-CPU allocator took to describe what it gave out.
+
+    It goes when that goes, which is judged for itself.
+    """
+    slab = int(row["kind"]) in (Kind.KMALLOC, Kind.CACHE)
+    return slab and evidence.names.stacks.get(int(row["stack"])).below_machinery
 
 
 def _unloaded_module(evidence: Evidence, stack: Stack) -> tuple[str, bool] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -73,6 +74,11 @@ def _import_bcc() -> Any:
             "the installed 'bcc' is another project of that name", "pip uninstall bcc; apt-get install python3-bpfcc"
         )
     return bcc
+
+
+def bcc_version() -> str:
+    """The version of the distribution's bcc. Raises `EnvironmentRefusal` if it can't be used."""
+    return str(getattr(_import_bcc(), "__version__", "unknown"))
 
 
 class BpfObject:
@@ -188,9 +194,15 @@ def _recursion_misses(fd: int) -> int:
     return sum(int(line.split()[1]) for line in info.splitlines() if line.startswith("recursion_misses:"))
 
 
+_BCC_PREAMBLE = re.compile(r"^Failed to attach BPF program b'\w+' to (kprobe|kretprobe) b'\w+', (it's )?|^bpf: ")
+
+
 def _reason(error: Exception, said: str) -> str:
     """The kernel's own words if libbcc passed them on, else the exception's."""
     for line in reversed(said.splitlines()):
         if "error:" in line or "Permission denied" in line or "failed" in line.lower():
-            return " ".join(line.split())[:300]
-    return " ".join(str(error).split())[:300] or _last_line(said) or type(error).__name__
+            text = line
+            break
+    else:
+        text = str(error) or _last_line(said) or type(error).__name__
+    return _BCC_PREAMBLE.sub("", " ".join(text.split()))[:300]

@@ -98,7 +98,7 @@ class Tracer:
         self.plan: Plan = make_plan(kernel_btf(), base)
         self.filters = filters
         self.coverage: tuple[Coverage, ...] = ()
-        self.refusals: dict[str, str] = {}
+        self.refusals: dict[str, list[str]] = {}
         self._lost = _Lost()
         self._windows: list[LossWindow] = []
         self._loading: dict[int, _LoadingModule] = {}
@@ -139,7 +139,7 @@ class Tracer:
         self.coverage = tuple(covered)
 
     def _attach_need(self, need: Need, without: frozenset[str]) -> Coverage:
-        refused: list[str] = []
+        refused = self.refusals.setdefault(need.kind, [])
         for source in need.sources:
             if any(probe.how in without for probe in source.probes):
                 continue
@@ -147,7 +147,6 @@ class Tracer:
             if reason is None:
                 return Coverage(need.kind, str(source), source.note)
             refused.append(f"{source}: {reason}")
-            self.refusals[str(source)] = reason
         if need.required:
             raise EnvironmentRefusal(
                 f"no source for {need.kind}: {'; '.join(refused) or 'this kernel has no such tracepoint'}",

@@ -1,0 +1,30 @@
+"""`kleaktrace doctor`: what works on this machine, and what to type where it does not."""
+
+from __future__ import annotations
+
+import click
+
+from kleaktrace.core.checks import Health
+from kleaktrace.edge.doctor import examine
+from kleaktrace.errors import ExitCode
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check everything that tracing and judging need, by trying it, and give the fix for each thing amiss.
+
+    Exit code: 0 if tracing works here, 3 if not.
+    """
+    from kleaktrace.views import console
+    from kleaktrace.views import doctor as view
+    from kleaktrace.views.json_document import dumps
+
+    checks = examine()
+    if as_json:
+        click.echo(dumps(view.document(checks)), nl=False)
+    else:
+        view.show(console.make(), checks)
+    if any(check.health is Health.BROKEN for check in checks):
+        ctx.exit(int(ExitCode.ENVIRONMENT))

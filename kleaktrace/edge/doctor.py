@@ -1,0 +1,132 @@
+"""What works on this machine, found out by trying it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from kleaktrace.core.checks import Check, Health
+from kleaktrace.core.coverage import Coverage
+from kleaktrace.core.kmemleak_health import State
+from kleaktrace.edge.kmemleak_health import diagnose
+from kleaktrace.errors import KleaktraceError
+
+
+def examine() -> list[Check]:
+    """Look at everything kleaktrace needs or can use. Attaches every probe for a moment when run as root."""
+    checks = [check() for check in (_privilege, _lockdown, _btf, _tracefs, _bcc, _symbols)]
+    if all(check.health is not Health.BROKEN for check in checks):
+        checks += _probes()
+    return [*checks, _debugfs(), _kmemleak()]
+
+
+def _privilege() -> Check:
+    if os.geteuid() == 0:
+        return Check("privilege", Health.OK, "root")
+    return Check("privilege", Health.BROKEN, "not root: the kernel lets only root trace it", "run it with sudo")
+
+
+def _lockdown() -> Check:
+    try:
+        text = Path("/sys/kernel/security/lockdown").read_text()
+    except FileNotFoundError:
+        return Check("lockdown", Health.OK, "not shown here (securityfs is not mounted, or the kernel has no lockdown)")
+    except OSError as error:
+        return Check("lockdown", Health.MISSING, f"not readable: {error.strerror}", "run it with sudo")
+    chosen = re.search(r"\[(\w+)\]", text)
+    mode = chosen[1] if chosen else "none"
+    if mode == "confidentiality":
+        fix = "boot with lockdown=integrity or less; Secure Boot may force it on"
+        return Check("lockdown", Health.BROKEN, "confidentiality: BPF may not read kernel memory", fix)
+    return Check("lockdown", Health.OK, mode)
+
+
+def _tried(name: str, attempt: Callable[[], str]) -> Check:
+    """A check that is fine if it does not raise."""
+    try:
+        return Check(name, Health.OK, attempt())
+    except KleaktraceError as error:
+        return Check(name, Health.BROKEN, error.what, error.fix)
+
+
+def _btf() -> Check:
+    def load() -> str:
+        from kleaktrace.edge.btf import VMLINUX, kernel_btf
+
+        kernel_btf()
+        return str(VMLINUX)
+
+    return _tried("BTF", load)
+
+
+def _tracefs() -> Check:
+    """Only kprobes need it (bcc attaches them through perf, and looks them up in tracefs)."""
+    for path in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing"):
+        if Path(path, "events").is_dir():
+            return Check("tracefs", Health.OK, path)
+    return Check(
+        "tracefs",
+        Health.MISSING,
+        "not mounted: kprobes, the fallback where fentry is refused, can't be checked",
+        "mount -t tracefs none /sys/kernel/tracing",
+    )
+
+
+def _bcc() -> Check:
+    def load() -> str:
+        from kleaktrace.edge.bpf import bcc_version
+
+        return f"version {bcc_version()}"
+
+    return _tried("bcc", load)
+
+
+def _symbols() -> Check:
+    def read() -> str:
+        from kleaktrace.edge.tracer import read_kallsyms
+
+        return f"{read_kallsyms().starts.size:,} functions in /proc/kallsyms"
+
+    return _tried("symbols", read)
+
+
+def _probes() -> list[Check]:
+    """Start a tracer, and say what it attached."""
+    from kleaktrace.edge.tracer import Tracer
+
+    try:
+        with Tracer() as tracer:
+            checks = [_probe(coverage, tracer.refusals) for coverage in tracer.coverage]
+            context = tracer.plan.context_source
+    except KleaktraceError as error:
+        return [Check("probes", Health.BROKEN, error.what, error.fix)]
+    exact = "frames" not in context
+    note = "" if exact else " (this kernel's symbols do not show preempt_count)"
+    return [*checks, Check("probe: context", Health.OK if exact else Health.MISSING, f"{context}{note}")]
+
+
+def _probe(coverage: Coverage, refusals: dict[str, list[str]]) -> Check:
+    name = f"probe: {coverage.kind}"
+    note = f" ({coverage.note})" if coverage.note else ""
+    refused = "".join(f"\nrefused: {reason}" for reason in refusals.get(coverage.kind, []))
+    if coverage.source is None:
+        return Check(name, Health.MISSING, f"not covered: {coverage.note}{refused}")
+    return Check(name, Health.OK, f"{coverage.source}{note}{refused}")
+
+
+def _debugfs() -> Check:
+    if any(line.split()[2] == "debugfs" for line in Path("/proc/self/mounts").read_text().splitlines()):
+        return Check("debugfs", Health.OK, "mounted")
+    return Check(
+        "debugfs", Health.MISSING, "not mounted: kmemleak can't be reached", "mount -t debugfs none /sys/kernel/debug"
+    )
+
+
+def _kmemleak() -> Check:
+    health = diagnose()
+    if health.state is State.ON:
+        return Check("kmemleak", Health.OK, "on")
+    found = f"{health.what} ({health.evidence})" if health.evidence else health.what
+    return Check("kmemleak", Health.MISSING, found, health.fix)
