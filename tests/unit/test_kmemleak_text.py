@@ -215,6 +215,7 @@ def test_a_cut_report_is_never_taken_for_a_whole_one(report: Suspect, data: st.D
     cut = data.draw(st.integers(len("unreferenced object "), last_row + len("\n    6")))
     read = parse(text[:cut])
     assert read.problems, text[:cut]
+    assert all((s.pid, s.jiffies) == (report.pid, report.jiffies) for s in read.objects)  # no cut numbers
 
 
 PLAIN = """\
