@@ -71,7 +71,7 @@ def show(console: Console, text: KmemleakText, problems: Sequence[Problem]) -> N
     if text.dumps and not groups:
         for dump in text.dumps:
             show_dump(console, dump)
-    if problems:
+    if problems and (groups or text.dumps):
         _line(console)
     for problem in problems:
         where = f"line {problem.line}: " if problem.line else ""
