@@ -119,13 +119,11 @@ class _Slots:
         while unresolved.size:
             slots = self._windows(probe)
             seen = self._slots[slots].astype(np.intp)
-            ends = seen == _EMPTY
             hit = same(seen.ravel(), np.repeat(unresolved, _WINDOW.size)).reshape(seen.shape) & (seen >= 0)
-            # What comes after the first empty slot is not of this probe.
-            which, column = np.nonzero(hit & ~np.logical_or.accumulate(ends, axis=1))
+            which, column = np.nonzero(hit)
             rows[unresolved[which]] = seen[which, column]
             at[unresolved[which]] = slots[which, column]
-            on = ~ends.any(axis=1)
+            on = ~(seen == _EMPTY).any(axis=1)
             on[which] = False
             unresolved, probe = unresolved[on], self._next(slots[on, -1])
 

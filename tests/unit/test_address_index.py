@@ -23,7 +23,7 @@ def test_spread_is_invertible():
 # Few distinct high bits: many keys share a home slot, at the end of the table too (probing wraps round).
 crowded = st.builds(
     lambda high, low: int(unspread(u64([(high << 32) + low]))[0]),
-    st.sampled_from([0, 1, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF]),
+    st.sampled_from([0, 1, 0x80000000, 0xF4000000, 0xFFFFFFFF]),
     st.integers(0, 40),
 )
 slab = st.integers(0, 50).map(lambda n: 0xFF11000000000000 + n * 64)
