@@ -1,0 +1,204 @@
+"""Small kernels to test with: rows of events, symbols, modules, and a history with what kmemleak says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from kleaktrace.core.coverage import Coverage, Loss
+from kleaktrace.core.events import ALLOCATION, FREE, Batch, Context, Kind, LossWindow
+from kleaktrace.core.jiffies import JiffiesClock, Moment
+from kleaktrace.core.kernel_names import KernelNames
+from kleaktrace.core.kmemleak_frames import Frame as KmemleakFrame
+from kleaktrace.core.kmemleak_text import Suspect
+from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.symbols import ELF_SYMBOL, ModuleImage, TextRange, parse_kallsyms
+from kleaktrace.core.verdicts import Evidence, JudgedSuspect, judge
+
+SECOND = 1_000_000_000
+HZ = 250
+
+START_NS = 1_000 * SECOND
+START_JIFFIES = (1 << 32) + 50_000
+
+KERNEL_TEXT = {
+    "startup_64": 0xFFFFFFFF81000000,
+    "__kmalloc_noprof": 0xFFFFFFFF81001000,
+    "kfree": 0xFFFFFFFF81002000,
+    "do_one_initcall": 0xFFFFFFFF81003000,
+    "core_alloc": 0xFFFFFFFF81004000,
+    "core_free": 0xFFFFFFFF81005000,
+    "vmalloc_noprof": 0xFFFFFFFF81006000,
+    "__get_vm_area_node": 0xFFFFFFFF81007000,
+    "kthread": 0xFFFFFFFF81008000,
+    "handle_softirqs": 0xFFFFFFFF81009000,
+    "_etext": 0xFFFFFFFF8100A000,
+}
+DRIVER = 0xFFFFFFFFC0100000
+DRIVER_TEXT = {"drv_probe": 0x0, "drv_work": 0x100, "drv_free": 0x200}
+FULL_COVERAGE = (
+    Coverage("kmalloc", "raw_tracepoint:kmalloc"),
+    Coverage("kfree", "raw_tracepoint:kfree"),
+    Coverage("slab-bulk-free", "fentry:kmem_cache_free_bulk"),
+    Coverage("vmalloc", "fexit:__vmalloc_node_range_noprof"),
+    Coverage("vfree", "fentry:vfree"),
+    Coverage("percpu", "raw_tracepoint:percpu_alloc_percpu"),
+)
+
+
+def rows(dtype: np.dtype, *events: Mapping[str, object]) -> np.ndarray:
+    """Rows of the fields given; the others are 0."""
+    made = np.zeros(len(events), dtype)
+    for row, event in zip(made, events, strict=True):
+        for name, value in event.items():
+            row[name] = value
+    return made
+
+
+def kallsyms(functions: Mapping[str, int], module: str = "") -> bytes:
+    tail = f"\t[{module}]" if module else ""
+    return "".join(f"{address:016x} T {name}{tail}\n" for name, address in functions.items()).encode()
+
+
+def elf_tables(functions: Sequence[tuple[str, int]], info: int = 2) -> tuple[bytes, bytes]:
+    """Symbol and string table of functions (name, address), as a module brings them."""
+    strings, symbols = b"\0", np.zeros(len(functions), ELF_SYMBOL)
+    for symbol, (name, address) in zip(symbols, functions, strict=True):
+        symbol["name"], symbol["value"], symbol["info"] = len(strings), address, info
+        strings += name.encode() + b"\0"
+    return symbols.tobytes(), strings
+
+
+def module_image(
+    name: str = "drv",
+    base: int = DRIVER,
+    functions: Mapping[str, int] = DRIVER_TEXT,
+    loaded_ns: int = START_NS,
+    key: int = 0xFFFFFFFFC0200000,
+    length: int = 0x1000,
+    init: tuple[int, int] = (0, 0),
+) -> ModuleImage:
+    """A module; `functions` maps names to offsets from its base."""
+    image = ModuleImage(name, key, loaded_ns, TextRange(base, length), TextRange(*init))
+    image.set_symbols(*elf_tables([(function, base + offset) for function, offset in functions.items()]))
+    return image
+
+
+def kernel_names() -> KernelNames:
+    return KernelNames(parse_kallsyms(kallsyms(KERNEL_TEXT)))
+
+
+def inside(function: str, offset: int = 0x22) -> int:
+    """A return address inside a function of the kernel or of the driver."""
+    known = {**KERNEL_TEXT, **{name: DRIVER + at for name, at in DRIVER_TEXT.items()}}
+    return known[function] + offset
+
+
+def jiffies_at(seconds: float) -> int:
+    """All 64 bits of the tick count, so many seconds after the start."""
+    return START_JIFFIES + round(seconds * HZ)
+
+
+class Scene:
+    """What happened from `START_NS` on (times in seconds from there), and what can be said about it.
+
+    The driver is loaded at 0. Stack 1 is the driver's own allocation, stack 2 one by core code for the driver,
+    stack 3 one by core code, stack 4 vmalloc's bookkeeping below the driver.
+    """
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self.ledger = Ledger()
+        self.names = kernel_names()
+        self.names.symbols.module_loaded(module_image())
+        for key, frames in enumerate(
+            (
+                ("__kmalloc_noprof", "drv_probe", "do_one_initcall"),
+                ("__kmalloc_noprof", "core_alloc", "drv_probe", "do_one_initcall"),
+                ("__kmalloc_noprof", "core_alloc", "kthread"),
+                ("__kmalloc_noprof", "__get_vm_area_node", "vmalloc_noprof", "drv_probe"),
+            ),
+            start=1,
+        ):
+            self.names.stacks.add(key, [inside(frame) for frame in frames])
+        self.seconds = seconds
+        self.losses: list[LossWindow] = []
+        self._sequence = 0
+
+    def _next(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    def allocate(self, at_s: float, address: int, size: int = 100, **fields: object) -> None:
+        row = {
+            "sequence": self._next(),
+            "address": address,
+            "time_ns": START_NS + round(at_s * SECOND),
+            "jiffies": jiffies_at(at_s) % (1 << 32),
+            "call_site": inside("drv_probe"),
+            "stack": 1,
+            "tid": 42,
+            "tgid": 42,
+            "comm": b"insmod",
+            "bytes_req": size,
+            "bytes_alloc": max(128, -(-size // 64) * 64),
+            "kind": Kind.KMALLOC,
+            "context": Context.TASK,
+        }
+        self.ledger.apply(Batch(rows(ALLOCATION, {**row, **fields}), rows(FREE)))
+
+    def free(self, at_s: float, address: int, site: str = "core_free", kind: Kind = Kind.KMALLOC) -> None:
+        row = {
+            "sequence": self._next(),
+            "address": address,
+            "time_ns": START_NS + round(at_s * SECOND),
+            "call_site": inside(site) if site else 0,
+            "tid": 43,
+            "kind": kind,
+        }
+        self.ledger.apply(Batch(rows(ALLOCATION), rows(FREE, row)))
+
+    def lose(self, from_s: float, to_s: float, events: int = 7) -> None:
+        window = LossWindow(START_NS + round(from_s * SECOND), START_NS + round(to_s * SECOND), events)
+        self.losses.append(window)
+        self.ledger.note_loss(window)
+
+    def unload(self, at_s: float, module: str = "drv") -> None:
+        self.names.symbols.module_freed(module, 0xFFFFFFFFC0200000, START_NS + round(at_s * SECOND))
+
+    def judge(
+        self,
+        *readings: Sequence[Suspect],
+        coverage: Sequence[Coverage] = FULL_COVERAGE,
+        tracked: Callable[[int, int], bool | None] | None = None,
+        watched_s: float = 0.0,
+    ) -> list[JudgedSuspect]:
+        end = Moment(START_NS + round(self.seconds * SECOND), jiffies_at(self.seconds))
+        return judge(
+            Evidence(
+                self.ledger,
+                self.names,
+                JiffiesClock(Moment(START_NS, START_JIFFIES), end),
+                Loss(sum(w.events for w in self.losses), windows=tuple(self.losses)),
+                coverage,
+                readings,
+                tracked,
+                watched_s,
+            )
+        )
+
+
+def suspect(at_s: float, address: int, size: int = 128, **fields: object) -> Suspect:
+    """An object that kmemleak lists, allocated so many seconds after the start."""
+    known: dict[str, object] = {
+        "address": address,
+        "size": size,
+        "kind": "slab",
+        "comm": "insmod",
+        "pid": 42,
+        "jiffies": jiffies_at(at_s),
+        "age_s": None,
+        "crc": 0x1234,
+        "frames": (KmemleakFrame(address=0xFFFFFFFFC0100022),),
+    }
+    return Suspect(**{**known, **fields})  # type: ignore[arg-type]
