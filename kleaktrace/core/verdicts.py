@@ -5,7 +5,7 @@ A verdict is right or it is `undecided`: what could not be seen never confirms a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -30,6 +30,14 @@ _STABLE_READINGS = 2
 
 _ENOUGH_SIBLINGS = 5
 """So many freed siblings say something about how long such objects normally live."""
+
+
+_OPTIONAL_FREES: dict[int, tuple[str, str]] = {
+    Kind.KMALLOC: ("slab-bulk-free", "bulk free (kfree_rcu)"),
+    Kind.CACHE: ("slab-bulk-free", "bulk free (kfree_rcu)"),
+    Kind.VMALLOC: ("vfree", "vfree"),
+}
+"""Ways of freeing that not every kernel shows, though it shows the allocations: (kind of coverage, in words)."""
 
 
 class Verdict(StrEnum):
@@ -115,7 +123,9 @@ def judge(evidence: Evidence) -> list[JudgedSuspect]:
     """Judge every suspect of every reading, and what unloaded modules left behind. Confirmed ones come first."""
     suspects = _distinct(evidence.readings)
     judged = [_judge_suspect(evidence, suspect) for suspect in suspects]
-    listed = {(suspect.kind == "percpu", suspect.untagged) for suspect in suspects}
+    listed: dict[tuple[bool, int], list[int]] = {}
+    for suspect in suspects:
+        listed.setdefault((suspect.kind == "percpu", suspect.untagged), []).append(suspect.jiffies)
     judged += _judge_unloaded(evidence, listed)
     order = list(Verdict)
     return sorted(judged, key=lambda j: (order.index(j.verdict), not j.in_window, -j.size, j.address))
@@ -361,8 +371,11 @@ def _age_s(evidence: Evidence, suspect: Suspect, row: Any | None) -> float:
     return evidence.clock.age_s(suspect.jiffies)
 
 
-def _judge_unloaded(evidence: Evidence, listed: set[tuple[bool, int]]) -> list[JudgedSuspect]:
-    """What modules that are gone have left behind, though something may still point at it."""
+def _judge_unloaded(evidence: Evidence, listed: Mapping[tuple[bool, int], Sequence[int]]) -> list[JudgedSuspect]:
+    """What modules that are gone have left behind, though something may still point at it.
+
+    `listed` is what kmemleak has listed: from name space and address to jiffies. It is judged already.
+    """
     judged = []
     rows = evidence.ledger.outstanding()
     left_by: dict[int, tuple[str, bool]] = {}
@@ -378,7 +391,8 @@ def _judge_unloaded(evidence: Evidence, listed: set[tuple[bool, int]]) -> list[J
             continue
         gone_ns = evidence.names.symbols.unloaded_after(module, int(row["time_ns"]))
         place = (int(row["kind"]) == Kind.PERCPU, int(row["address"]))
-        if gone_ns is not None and place not in listed:
+        judged_already = any(_same_time(int(row["jiffies"]), jiffies) for jiffies in listed.get(place, ()))
+        if gone_ns is not None and not judged_already:
             judged.append(_judge_left(evidence, row, module, own_code, gone_ns))
     return judged
 
@@ -436,6 +450,7 @@ def _left_verdict(evidence: Evidence, row: Any, module: str, own_code: bool, gon
     lost = evidence.loss.within(int(row["time_ns"]), end_ns)
     if lost:
         return Verdict.UNDECIDED, f"{since}, but {lost} events were lost in its lifetime"
-    if known is None and int(row["kind"]) in (Kind.KMALLOC, Kind.CACHE) and not evidence.covers("slab-bulk-free"):
-        return Verdict.UNDECIDED, f"{since}; a bulk free (kfree_rcu) could not have been seen on this kernel"
+    free = _OPTIONAL_FREES.get(int(row["kind"]))
+    if known is None and free is not None and not evidence.covers(free[0]):
+        return Verdict.UNDECIDED, f"{since}; a {free[1]} could not have been seen on this kernel"
     return Verdict.CONFIRMED, f"{since}, and its own code never freed this"

@@ -368,6 +368,7 @@ def without(*kinds: str) -> list[Coverage]:
         (None, Kind.VMALLOC, "slab-bulk-free", Verdict.CONFIRMED),
         (None, Kind.PERCPU, "slab-bulk-free", Verdict.CONFIRMED),
         (True, Kind.KMALLOC, "slab-bulk-free", Verdict.CONFIRMED),
+        (None, Kind.VMALLOC, "vfree", Verdict.UNDECIDED),
         (True, Kind.VMALLOC, "vfree", Verdict.CONFIRMED),
     ],
 )
@@ -406,6 +407,16 @@ def test_a_module_that_is_still_there_has_left_nothing() -> None:
 def test_what_kmemleak_lists_is_judged_once() -> None:
     listed = suspect(1.0, A)
     assert [j.source for j in unloaded().judge([listed], [listed])] == ["kmemleak"]
+
+
+def test_the_unload_rule_is_not_silenced_by_an_older_object_at_the_same_address() -> None:
+    """The listed one was there before; what the module left is another object."""
+    scene = unloaded()
+    judged = scene.judge([suspect(-100, A)], [])
+    assert [(j.source, j.verdict) for j in judged] == [
+        ("unload", Verdict.CONFIRMED),
+        ("kmemleak", Verdict.DISMISSED),
+    ]
 
 
 # All of them
