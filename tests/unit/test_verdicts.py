@@ -484,7 +484,10 @@ def test_whatever_happened_a_freed_object_and_one_with_loss_in_its_life_are_neve
     scene.seconds = now + 10
     known = [*born, *((A + 4096 * number, at) for at, number in strangers)]
     listings = st.lists(st.sampled_from(known), unique=True) if known else st.just([])
-    readings = [[suspect(at, address) for address, at in data.draw(listings)] for _ in range(3)]
+    drawn = [data.draw(listings), data.draw(listings)]
+    readings = [
+        [suspect(at, address) for address, at in drawn[which]] for which in (0, 1, data.draw(st.integers(0, 1)))
+    ]
     tracked = data.draw(st.sampled_from([None, lambda a, k: True, lambda a, k: None]))
     scene.ledger.watch([A])
     judged = scene.judge(*readings, tracked=tracked)
@@ -499,6 +502,9 @@ def test_whatever_happened_a_freed_object_and_one_with_loss_in_its_life_are_neve
         assert (verdict.address, jiffies_at(at)) in ticks_of, "confirmed without its allocation having been seen"
         assert (verdict.address, at) not in gone
         assert not [end for end in losses if end >= at]
+    alive_and_listed = listed & {(address, jiffies_at(at)) for address, at in alive.items()}
+    confirmed = sum((j.source, j.verdict) == ("kmemleak", Verdict.CONFIRMED) for j in judged)
+    assert confirmed <= len(alive_and_listed), "confirmed on the strength of another object at its address"
 
 
 def test_one_tick_is_far_below_the_steps_of_that_history() -> None:
