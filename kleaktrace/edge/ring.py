@@ -69,7 +69,7 @@ class EventRing(_Ring):
         if busy.any():
             count = int(busy.argmax())
             headers, starts = headers[:count], starts[:count]
-        lengths = headers & np.uint64(_DISCARDED - 1)
+        lengths = headers & np.uint64(_BUSY - 1)  # discarded ones keep their flag, and so have no length of ours
         first_units = np.flatnonzero(starts & (lengths == ALLOCATION.itemsize - _HEADER))
         if first_units.size and first_units[-1] + 1 == count:
             # cut by the batch bound between its two units
