@@ -63,7 +63,7 @@ def group(rows: Rows, names: KernelNames, by: By = By.STACK) -> list[Group]:
     if not rows.size:
         return []
     # First by everything a label can depend on, so that Python sees each combination once and not each allocation.
-    columns = ["stack", "cache", "kind", "context", "bytes_alloc", *(["comm"] if by is By.COMM else [])]
+    columns = ["stack", "cache", "kind", "context", "bytes_alloc", "comm"]
     _, first, inverse = np.unique(_packed(rows, columns), return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
     counts = np.bincount(inverse, minlength=first.size)
