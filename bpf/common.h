@@ -10,6 +10,14 @@ INLINE void count(u32 what)
 		(*counter)++;
 }
 
+INLINE bool is_recording(void)
+{
+	u32 zero = 0;
+	u64 *value = recording.lookup(&zero);
+
+	return value && *value;
+}
+
 INLINE u64 current_epoch(void)
 {
 	u32 zero = 0;
@@ -117,17 +125,6 @@ INLINE u64 take_stack(void *ctx, struct scratch *s, bool *in_module)
 	return key;
 }
 
-INLINE bool same_name(const char *name, const char *wanted, u32 length)
-{
-	for (u32 i = 0; i < length; i++) {
-		if (name[i] != wanted[i])
-			return false;
-		if (!wanted[i])
-			return true;
-	}
-	return true;
-}
-
 /* The cache as we know it; on first sight, or when it may have changed, looked up in the kernel and told. */
 INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 {
@@ -158,8 +155,7 @@ INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 		if (told->name[i] != kmemleak[i])
 			fresh.ignored = 0;
 #ifdef FILTER_CACHE
-	const char wanted[] = FILTER_CACHE;
-	fresh.wanted = same_name(told->name, wanted, sizeof(wanted));
+	fresh.wanted = FILTER_CACHE((u64 *)told->name);
 #endif
 	if (names.ringbuf_output(told, sizeof(*told), BPF_RB_NO_WAKEUP))
 		count(LOST_NAMES);
@@ -170,12 +166,28 @@ INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 	return known_caches.lookup(&cache);
 }
 
+#if defined(SELF) || defined(FILTER_PID)
+/* tgid and tid as user space knows them; 0 for a task outside our PID namespace. */
+INLINE u64 visible_ids(void)
+{
+#ifdef PID_NAMESPACE
+	struct bpf_pidns_info ids = {};
+
+	if (bpf_get_ns_current_pid_tgid(PID_NAMESPACE_DEVICE, PID_NAMESPACE, &ids, sizeof(ids)))
+		return 0;
+	return (u64)ids.tgid << 32 | ids.pid;
+#else
+	return bpf_get_current_pid_tgid();
+#endif
+}
+#endif
+
 /* The filters that need no stack. */
 INLINE bool wanted(u64 bytes_req, u8 context)
 {
 #ifdef SELF
 	/* Our own system calls are not the machine's business; what an interrupt does meanwhile is. */
-	if (bpf_get_current_pid_tgid() >> 32 == SELF && (context == TASK || context == UNKNOWN_CONTEXT)) {
+	if (visible_ids() >> 32 == SELF && (context == TASK || context == UNKNOWN_CONTEXT)) {
 		u32 zero = 0;
 		struct moment now = {.time_ns = bpf_ktime_get_ns(), .jiffies = bpf_jiffies64()};
 
@@ -197,17 +209,16 @@ INLINE bool wanted(u64 bytes_req, u8 context)
 		return false;
 #endif
 #ifdef FILTER_PID
-	u64 id = bpf_get_current_pid_tgid();
+	u64 id = visible_ids();
 
 	if (id >> 32 != FILTER_PID && (u32)id != FILTER_PID)
 		return false;
 #endif
 #ifdef FILTER_COMM
-	char comm[COMM_LENGTH];
-	const char wanted_comm[COMM_LENGTH] = FILTER_COMM;
+	u64 comm[COMM_LENGTH / sizeof(u64)];
 
 	bpf_get_current_comm(comm, sizeof(comm));
-	if (!same_name(comm, wanted_comm, COMM_LENGTH))
+	if (!FILTER_COMM(comm))
 		return false;
 #endif
 	return true;
@@ -270,7 +281,7 @@ INLINE void hand_over(struct allocation *a, u64 stack, u8 context)
 INLINE void allocated(void *ctx, struct scratch *s, struct allocation *a)
 {
 	/* A failed allocation is reported as NULL, one of no bytes as ZERO_SIZE_PTR. */
-	if (a->address <= 16)
+	if (a->address <= 16 || !is_recording())
 		return;
 
 	u8 context = current_context(s);
@@ -289,7 +300,7 @@ INLINE void allocated(void *ctx, struct scratch *s, struct allocation *a)
 
 INLINE void freed(u64 address, u64 call_site, u8 kind)
 {
-	if (address <= 16)
+	if (address <= 16 || !is_recording())
 		return;
 #ifdef FILTERED
 	if (wanted_addresses.delete(&address))

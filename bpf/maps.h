@@ -19,6 +19,12 @@ enum counter {
 BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 
 /*
+ * Not 0: events are handed over. Switched on when all probes are attached: until then an allocation may be seen whose
+ * free is not.
+ */
+BPF_ARRAY(recording, u64, 1);
+
+/*
  * Bumped whenever a module comes or goes. It seeds stack keys and dates cache entries: the same address may mean
  * another function, or another cache, afterwards.
  */

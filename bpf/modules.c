@@ -85,8 +85,7 @@ int on_module_load(struct bpf_raw_tracepoint_args *ctx)
 	bpf_probe_read_kernel_str(told->name, sizeof(told->name), (void *)module + MODULE_NAME_OFFSET);
 
 #ifdef FILTER_MODULE
-	const char wanted_module[] = FILTER_MODULE;
-	if (same_name(told->name, wanted_module, sizeof(wanted_module))) {
+	if (FILTER_MODULE((u64 *)told->name)) {
 		u32 core = CORE_TEXT, init = INIT_TEXT;
 		struct text_range core_text = {told->text, told->text_size};
 		struct text_range init_text = {told->init_text, told->init_text_size};

@@ -165,6 +165,11 @@ class BpfObject:
             setattr(leaf, field, value)
         table[table.Key(index)] = leaf
 
+    def set_number(self, name: str, index: int, value: int) -> None:
+        """Write one number of an array map."""
+        table = self._bpf[name.encode()]
+        table[table.Key(index)] = table.Leaf(value)
+
     def read_array(self, name: str, index: int) -> dict[str, int]:
         """Read one structure of an array map, by field."""
         table = self._bpf[name.encode()]

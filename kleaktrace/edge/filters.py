@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 
 from kleaktrace.errors import UsageError
@@ -10,7 +11,7 @@ from kleaktrace.errors import UsageError
 _COMM_LENGTH = 15  # TASK_COMM_LEN less the NUL
 _WANTED_ADDRESSES = 1 << 20
 _NAME = re.compile(r"^[\w.:/+@#() -]+$")
-_KMALLOC = re.compile(r"^(?:dma-|rcl-|cg-)?(\d+)(k?)$")
+_KMALLOC = re.compile(r"^(?:dma-|rcl-|cg-|rnd-\d+-)?(\d+)(k?)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Filters:
         if self.module is not None:
             # the kernel's name of a module has no dashes (scripts/Makefile.lib, modname)
             object.__setattr__(self, "module", self.module.removesuffix(".ko").replace("-", "_"))
-        for option, value in (("--module", self.module), ("--comm", self.comm), ("--cache", self.cache)):
+        for option, value in (("--module", self.module), ("--cache", self.cache)):
             if value is not None and not _NAME.match(value):
                 raise UsageError(
                     f"{option} {value!r} is not a name the kernel could have", "use letters, digits, -_.:/"
@@ -47,13 +48,13 @@ class Filters:
             return {}
         macros: dict[str, str | int] = {"FILTERED": 1, "WANTED_ADDRESSES": _WANTED_ADDRESSES}
         if self.module is not None:
-            macros["FILTER_MODULE"] = _quoted(self.module)
+            macros["FILTER_MODULE(words)"] = _same_name(self.module.encode())
         if self.pid is not None:
             macros["FILTER_PID"] = self.pid
         if self.comm is not None:
-            macros["FILTER_COMM"] = _quoted(self.comm[:_COMM_LENGTH])
+            macros["FILTER_COMM(words)"] = _same_name(self.comm.encode()[:_COMM_LENGTH])
         if self.cache is not None:
-            macros["FILTER_CACHE"] = _quoted(self.cache)
+            macros["FILTER_CACHE(words)"] = _same_name(self.cache.encode())
             macros["FILTER_KMALLOC_SIZE"] = _kmalloc_size(self.cache)
         if self.min_size is not None:
             macros["FILTER_MIN_SIZE"] = f"{self.min_size}ULL"
@@ -62,8 +63,19 @@ class Filters:
         return macros
 
 
-def _quoted(name: str) -> str:
-    return f'"{name}"'
+def _same_name(name: bytes) -> str:
+    """A C expression: whether the string at `words`, an array of u64, is this name.
+
+    With constants in the code: bcc has no read-only data for a string to lie in.
+    """
+    text = name + b"\0"
+    parts = [text[at : at + 8] for at in range(0, len(text), 8)]
+    return "(" + "&&".join(_same_word(number, part) for number, part in enumerate(parts)) + ")"
+
+
+def _same_word(number: int, part: bytes) -> str:
+    wanted, mask = (int.from_bytes(word.ljust(8, b"\0"), sys.byteorder) for word in (part, b"\xff" * len(part)))
+    return f"((words)[{number}]&{mask:#x}ULL)=={wanted:#x}ULL"
 
 
 def _kmalloc_size(cache: str) -> int:

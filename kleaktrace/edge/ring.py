@@ -41,6 +41,16 @@ class _Ring:
         """Bytes written and not taken yet."""
         return int(self._produced[0]) - self._position
 
+    @property
+    def produced(self) -> int:
+        """Bytes written since the beginning."""
+        return int(self._produced[0])
+
+    @property
+    def taken(self) -> int:
+        """Bytes taken since the beginning."""
+        return self._position
+
     def _advance(self, length: int) -> None:
         self._position += length
         self._consumed[0] = self._position

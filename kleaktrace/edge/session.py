@@ -98,7 +98,8 @@ class Session:
         if self._closed:
             return
         self._check_loss()
-        while self.tracer.pending:
+        end = self.tracer.reported
+        while self.tracer.polled < end:
             with self.frozen():
                 self._drain_once()
 
@@ -106,6 +107,7 @@ class Session:
         """Detach the probes, and enter what they had reported by then. May be called twice."""
         if self._end is None:
             self._end = self.tracer.moment()
+            self.tracer.pause()
             self._stopping.set()
             self._thread.join()
             try:

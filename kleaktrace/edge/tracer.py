@@ -23,6 +23,8 @@ from kleaktrace.edge.ring import EventRing, NameRing
 from kleaktrace.errors import EnvironmentRefusal
 
 KALLSYMS = Path("/proc/kallsyms")
+PID_NAMESPACE = Path("/proc/self/ns/pid")
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
 
 EVENT_RING = 64 << 20
 NAME_RING = 8 << 20
@@ -78,6 +80,15 @@ def read_kallsyms() -> SymbolTable:
     return table
 
 
+def _pid_namespace() -> Macros:
+    """Our PID namespace, if it is not the kernel's first, whose numbers are what the programs see by default."""
+    namespace = PID_NAMESPACE.stat()
+    if namespace.st_ino == _FIRST_PID_NAMESPACE:
+        return {}
+    device = os.major(namespace.st_dev) << 20 | os.minor(namespace.st_dev)  # the kernel's own dev_t
+    return {"PID_NAMESPACE": f"{namespace.st_ino}ULL", "PID_NAMESPACE_DEVICE": f"{device}ULL"}
+
+
 class Tracer:
     """Attached probes. A context manager: leaving it detaches them.
 
@@ -102,7 +113,7 @@ class Tracer:
         self._lost = _Lost()
         self._windows: list[LossWindow] = []
         self._loading: dict[int, _LoadingModule] = {}
-        self._bpf = BpfObject({**self._macros(event_ring), **self.plan.macros, **filters.macros()})
+        self._bpf = BpfObject({**self._macros(event_ring), **_pid_namespace(), **self.plan.macros, **filters.macros()})
         try:
             self._events = EventRing(self._bpf.map_fd("events"), event_ring)
             self._names = NameRing(self._bpf.map_fd("names"), NAME_RING)
@@ -110,6 +121,7 @@ class Tracer:
             self._attach(self.plan.needs, without)
             # Once more: the BPF programs and trampolines have names too, now that they exist.
             self.names = KernelNames(read_kallsyms())
+            self._bpf.set_number("recording", 0, 1)
         except BaseException:
             self._bpf.close()
             raise
@@ -176,9 +188,18 @@ class Tracer:
         return self._events.pending / self._events.size
 
     @property
-    def pending(self) -> bool:
-        """Whether a whole batch, at least, waits in the event ring."""
-        return self._events.pending > 0
+    def reported(self) -> int:
+        """How far the kernel has come: `polled` reaches it when everything reported by now has been polled."""
+        return self._events.produced
+
+    @property
+    def polled(self) -> int:
+        """How far `poll` has come."""
+        return self._events.taken
+
+    def pause(self) -> None:
+        """Have the kernel report nothing more."""
+        self._bpf.set_number("recording", 0, 0)
 
     def _learn(self, name: name_records.Name) -> None:
         match name:
@@ -200,6 +221,11 @@ class Tracer:
         """Now, by both of the kernel's clocks: opening a file makes our own program look at them."""
         os.close(os.open(os.devnull, os.O_RDONLY))
         now = self._bpf.read_array("clock", 0)
+        if not now["time_ns"]:
+            raise EnvironmentRefusal(
+                "the kernel does not report our own allocations",
+                "report this kernel and its configuration to kleaktrace",
+            )
         return Moment(now["time_ns"], now["jiffies"])
 
     def check_loss(self) -> Loss:

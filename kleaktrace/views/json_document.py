@@ -57,7 +57,7 @@ def outstanding(groups: Sequence[Group], now_ns: int) -> list[dict[str, Any]]:
             "stack": g.stack.lines(),
             "count": g.count,
             "bytes": g.bytes,
-            "oldest_s": round((now_ns - g.oldest_ns) / 1e9, 3),
+            "oldest_s": round(max(now_ns - g.oldest_ns, 0) / 1e9, 3),
             "cache": g.cache,
             "context": g.context,
             "comm": g.comm,

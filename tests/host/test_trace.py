@@ -1,0 +1,248 @@
+"""Tracing the running kernel: what it says about allocations that are known, and nothing but those."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import pty
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host_tools import KLEAKTRACE, Holder, check_books, kleaktrace, load_on_all_cores, read_json, running, trace
+
+from kleaktrace.core.report import Report
+from kleaktrace.edge.filters import Filters
+from kleaktrace.edge.session import Session
+from kleaktrace.edge.tracer import Tracer
+
+pytestmark = pytest.mark.host
+
+MANY = 4000
+Hold = Callable[[str], Holder]
+
+
+def test_trace_under_load(load: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trace.json"
+    with (
+        load_on_all_cores(load, "kt-churn", "churn", 60),
+        load_on_all_cores(load, "kt-sockets", "sockets", 60),
+    ):
+        done = kleaktrace(tmp_path, "trace", "--duration", 6, "--json", file)
+    assert done.status == 0, done.stderr
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert "lost: nothing" in done.stdout
+    assert done.stdout.count("call stack\n") == 2, "one table while it runs, one at the end"
+    document = read_json(file)
+    check_books(document)
+    assert document["schema"] == 1
+    assert document["verdict"] == "incomplete"
+    assert 6 <= document["window"]["seconds"] < 60
+    totals = document["totals"]
+    assert totals["allocations"] > 10_000
+    assert totals["frees"] > 10_000
+    sources = {coverage["kind"]: coverage["source"] for coverage in document["coverage"]}
+    assert sources["kmalloc"] == "raw_tracepoint:kmalloc"
+    for group in document["outstanding"]:
+        assert group["context"] in ("task", "softirq", "hardirq", "nmi")
+        assert group["stack"], "every stack could be taken"
+        assert group["count"] > 0
+        assert 0 <= group["oldest_s"] <= document["window"]["seconds"] + 0.5
+
+
+def test_stacks_begin_with_whoever_asked_the_allocator(holder: Hold, tmp_path: Path) -> None:
+    with _session(comm="kt-stack", cache="filp") as session:
+        holder("kt-stack").tell("open 1")
+        (group,) = _report(session).outstanding
+    functions = [line.split("+")[0] for line in group.stack.lines()]
+    assert functions[0] == "alloc_empty_file"
+    assert "do_sys_openat2" in functions
+    assert functions.index("alloc_empty_file") < functions.index("do_sys_openat2")
+    assert group.context == "task"
+
+
+def test_counts_what_a_process_holds_and_lets_go(holder: Hold) -> None:
+    with _session() as session:
+        process = holder("kt-holder")
+        process.tell(f"open {MANY}")
+        process.tell("eventfd 100")
+        assert _held(session, process, "alloc_empty_file", "filp") == MANY + 100
+        assert _held(session, process, "do_eventfd", "kmalloc-64") == 100
+        process.tell("close")
+        assert _held(session, process, "alloc_empty_file", "filp") == 0
+        assert _held(session, process, "do_eventfd", "kmalloc-64") == 0
+        assert session.loss.events == 0
+
+
+def test_command_shows_what_a_process_holds(holder: Hold, tmp_path: Path) -> None:
+    process, file = holder("kt-command"), tmp_path / "trace.json"
+    options = ("trace", "--pid", process.pid, "--cache", "filp")
+    with running(tmp_path, *options, "--by", "comm", "--duration", 14, "--json", file) as tracer:
+        tracer.wait_for("nothing outstanding")
+        process.tell(f"open {MANY}")
+        tracer.wait_for("kt-command")
+        done = tracer.end()
+    assert done.status == 0
+    document = read_json(file)
+    check_books(document)
+    (group,) = document["outstanding"]
+    assert group["count"] == MANY == document["totals"]["outstanding"]
+    assert (group["comm"], group["cache"]) == ("kt-command", "filp")
+    row = next(line for line in reversed(done.stdout.splitlines()) if line.endswith("kt-command"))
+    assert f"{MANY:,}" in row.split()
+
+
+@pytest.mark.parametrize("by", ["pid", "comm"])
+def test_filter_by_task(holder: Hold, by: str) -> None:
+    wanted, other = holder("kt-wanted"), holder("kt-other")
+    filters = {"pid": wanted.pid} if by == "pid" else {"comm": wanted.name}
+    with _session(**filters) as session:
+        for process in (other, wanted, other):
+            process.tell("open 300")
+        report = _report(session)
+        assert {group.comm for group in report.outstanding} == {"kt-wanted"}
+        assert _held(session, wanted, "alloc_empty_file", "filp") == 300
+        for process in (wanted, other):
+            process.tell("close")
+        report = _report(session)
+        assert _held(session, wanted, "alloc_empty_file", "filp") == 0
+        assert report.totals.unknown_frees == 0
+        assert report.totals.frees >= 300
+
+
+@pytest.mark.parametrize(
+    ("cache", "function", "held"), [("filp", "alloc_empty_file", 450), ("kmalloc-64", "do_eventfd", 150)]
+)
+def test_filter_by_cache(holder: Hold, cache: str, function: str, held: int) -> None:
+    with _session(cache=cache) as session:
+        process = holder("kt-cache")
+        process.tell("open 300")
+        process.tell("eventfd 150")
+        assert {group.cache for group in _report(session).outstanding} == {cache}
+        assert _held(session, process, function, cache) == held
+        process.tell("close")
+        assert _held(session, process, function, cache) == 0
+        assert _report(session).totals.unknown_frees == 0
+
+
+def test_filters_together(holder: Hold) -> None:
+    with _session(comm='kt-"all"', cache="filp", min_size=1, max_size=1 << 20) as session:
+        process = holder('kt-"all"')
+        process.tell("open 30")
+        process.tell("eventfd 10")
+        report = _report(session)
+        assert _held(session, process, "alloc_empty_file", "filp") == 40
+        assert {(group.comm, group.cache) for group in report.outstanding} == {('kt-"all"', "filp")}
+
+
+@pytest.mark.parametrize(
+    "chosen", [*itertools.combinations(("module", "pid", "comm", "cache", "min_size", "max_size"), 2)], ids="+".join
+)
+def test_the_kernel_takes_any_two_filters(chosen: tuple[str, ...]) -> None:
+    values: dict[str, Any] = {"module": "m", "pid": 1, "comm": "c" * 15, "cache": "x", "min_size": 1, "max_size": 9}
+    with Tracer(Filters(**{name: values[name] for name in chosen})) as tracer:
+        assert tracer.coverage
+
+
+def test_filter_by_size(holder: Hold) -> None:
+    process = holder("kt-size")
+    with _session(comm="kt-size") as session:
+        process.tell("eventfd 1")
+        rows = _rows(session)
+    size = int(rows["bytes_req"][rows["kind"] == 0].min())  # struct eventfd_ctx
+    assert 16 <= size <= 64
+    for low, high, held in ((size, size, 200), (None, size - 1, 0), (size + 1, None, 0)):
+        with _session(min_size=low, max_size=high) as session:
+            process.tell("eventfd 200")
+            rows = _rows(session)
+            assert rows["bytes_req"].size
+            assert rows["bytes_req"].min() >= (low or 0)
+            assert rows["bytes_req"].max() <= (high or 1 << 40)
+            ours = rows[(rows["comm"] == b"kt-size") & (rows["bytes_req"] == size)]
+            assert ours.size == held
+            process.tell("close")
+            assert _report(session).totals.unknown_frees == 0
+
+
+def test_filter_by_a_module_that_is_not_there(tmp_path: Path) -> None:
+    document = trace(tmp_path, "--module", "no_such_module", "--duration", 1)
+    check_books(document)
+    assert document["totals"]["allocations"] == 0
+    assert document["outstanding"] == []
+
+
+def test_two_tracers_see_the_same(holder: Hold) -> None:
+    with _session(comm="kt-two") as first, _session(comm="kt-two") as second:
+        process = holder("kt-two")
+        process.tell("open 500")
+        assert _held(first, process, "alloc_empty_file", "filp") == 500
+        assert _held(second, process, "alloc_empty_file", "filp") == 500
+        first.stop()
+        process.tell("close")
+        process.tell("open 20")
+        assert _held(first, process, "alloc_empty_file", "filp") == 500
+        assert _held(second, process, "alloc_empty_file", "filp") == 20
+
+
+def test_works_in_a_pid_namespace(load: Path, tmp_path: Path) -> None:
+    # Numbers of processes are other ones there than the kernel's own.
+    script = f"""
+    {{ while sleep 0.2; do echo open 5; done; }} | {load} kt-inner hold >/dev/null &
+    exec "$@" --pid $!
+    """
+    file = tmp_path / "trace.json"
+    inside = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script, "sh")
+    done = kleaktrace(tmp_path, "trace", "--duration", 3, "--json", file, prefix=inside)
+    assert done.status == 0, done.stderr
+    document = read_json(file)
+    assert 3 <= document["window"]["seconds"] < 60
+    assert {group["comm"] for group in document["outstanding"]} == {"kt-inner"}
+
+
+def test_terminal_shows_a_live_table(tmp_path: Path) -> None:
+    ours, its = pty.openpty()
+    command = [*KLEAKTRACE, "trace", "--duration", "4", "--top", "3"]
+    environment = {"TERM": "xterm-256color", "PATH": "/usr/bin:/bin", "COLUMNS": "100", "LINES": "30"}
+    with open(its, "wb") as screen:  # noqa: PTH123 (a file descriptor)
+        process = subprocess.Popen(command, stdin=screen, stdout=screen, stderr=screen, env=environment)
+    shown = b""
+    with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as reader:  # noqa: PTH123
+        while data := reader.read(65536):
+            shown += data
+    assert process.wait() == 0
+    text = shown.decode()
+    assert text.count("\x1b[1mbytes") + text.count("bytes     count") >= 3, "drawn every second"
+    assert "\x1b[2K" in text, "and drawn over"
+    assert "lost: nothing" in text.rsplit("call stack", 1)[1]
+
+
+def _session(**filters: Any) -> Session:
+    return Session(Filters(**filters))
+
+
+def _report(session: Session) -> Report:
+    session.catch_up()
+    report = session.report()
+    totals = report.totals
+    assert totals.allocations - totals.frees - totals.implied_frees == totals.outstanding
+    return report
+
+
+def _rows(session: Session) -> Any:
+    session.catch_up()
+    with session.frozen():
+        return session.ledger.outstanding()
+
+
+def _held(session: Session, process: Holder, function: str, cache: str) -> int:
+    """How many outstanding objects of a cache this process got through a function that calls the allocator."""
+    rows, names = _rows(session), session.tracer.names
+    rows = rows[(rows["comm"] == process.name.encode()) & (rows["tid"] == process.pid)]
+    return sum(
+        names.cache(row["kind"], row["cache"], row["bytes_alloc"]) == cache
+        and names.stacks.get(row["stack"]).frames[0].name == function
+        for row in rows
+    )
