@@ -107,6 +107,7 @@ def parse_kallsyms(text: bytes) -> SymbolTable:
     name_at = _ADDRESS_DIGITS + 3
     begins = begins[ends - begins > name_at]
     begins = begins[np.isin(raw[begins + _ADDRESS_DIGITS + 1], np.frombuffer(_TEXT_TYPES, np.uint8))]
+    begins = begins[(raw[begins + _ADDRESS_DIGITS] == ord(" ")) & (raw[begins + name_at - 1] == ord(" "))]
     digits = _HEX[raw[begins[:, None] + np.arange(_ADDRESS_DIGITS)]]
     good = (digits < 16).all(axis=1)
     begins, digits = begins[good], digits[good].astype(np.uint64)
@@ -158,6 +159,7 @@ class ModuleImage:
         # STT_NOTYPE and STT_FUNC; the kernel, too, ignores section and file symbols
         inside &= ((symbols["info"] & 15) <= 2) & (symbols["name"] > 0)
         chosen = symbols[inside]
+        chosen = chosen[_has_name(chosen["name"], string_table)]
         self.symbols = chosen[np.argsort(chosen["value"], kind="stable")]
         self.strings = string_table
 
@@ -166,24 +168,34 @@ class ModuleImage:
         area = self.text if address in self.text else self.init_text
         starts = self.symbols["value"]
         after = int(np.searchsorted(starts, np.uint64(address), side="right"))
-        while after:
-            start = int(starts[after - 1])
-            if start not in area:
-                break
-            name = self._name(after - 1)
-            if name:
-                following = int(starts[after]) if after < starts.size else 0
-                end = following if following in area else area.start + area.length
-                return Frame(address, name, address - start, end - start, self.name)
-            after -= 1
-        return Frame(address, self.name, address - area.start, area.length, self.name)
+        if not after or int(starts[after - 1]) not in area:
+            return Frame(address, self.name, address - area.start, area.length, self.name)
+        start = int(starts[after - 1])
+        following = int(starts[after]) if after < starts.size else 0
+        end = following if following in area else area.start + area.length
+        # Of aliases the kernel names the first (kernel/module/kallsyms.c, find_kallsyms_symbol).
+        name = self._name(int(np.searchsorted(starts, np.uint64(start), side="left")))
+        return Frame(address, name, address - start, end - start, self.name)
 
     def _name(self, index: int) -> str:
         offset = int(self.symbols["name"][index])
-        end = self.strings.find(b"\0", offset)
-        name = self.strings[offset : end if end >= 0 else offset].decode(errors="replace")
-        # Mapping symbols and compiler-made labels name nothing (kernel/module/kallsyms.c, is_mapping_symbol).
-        return "" if name.startswith(("$", ".L", "__UNIQUE_ID")) else name
+        return self.strings[offset : self.strings.find(b"\0", offset)].decode(errors="replace")
+
+
+def _has_name(offsets: npt.NDArray[np.uint32], strings: bytes) -> npt.NDArray[np.bool_]:
+    """Which of these places hold a whole name, one that is more than a mapping symbol or a label of the compiler.
+
+    As kernel/module/kallsyms.c, is_mapping_symbol: on arm64 functions are full of `$x` and `$d`.
+    """
+    whole = offsets < strings.rfind(b"\0") + 1
+    text = np.frombuffer(strings + bytes(4), np.uint8)
+    first, second, third, fourth = (text[np.where(whole, offsets, 0) + place] for place in range(4))
+    label = (first == 0) | (first == ord("$"))
+    label |= (first == ord(".")) & (second == ord("L"))
+    label |= (first == ord("L")) & (second == ord("0"))
+    unique = (first == ord("_")) & (second == ord("_")) & (third == ord("U")) & (fourth == ord("N"))  # __UNIQUE_ID_…
+    named: npt.NDArray[np.bool_] = whole & ~label & ~unique
+    return named
 
 
 class Symbols:
