@@ -231,11 +231,17 @@ struct allocation {
 	bool other_cache; /* than the one asked for */
 };
 
+/* As kmemleak would take an address in a map, or in a page that was one of the ring's, for a reference. */
+INLINE u64 hidden(u64 address)
+{
+	return ~address;
+}
+
 INLINE void describe(struct free_record *r, u64 address, u64 call_site, u8 kind, u8 context)
 {
 	u64 id = bpf_get_current_pid_tgid();
 
-	r->address = address;
+	r->object = hidden(address);
 	r->time_ns = bpf_ktime_get_ns();
 	r->call_site = call_site;
 	r->stack = 0;
@@ -251,9 +257,10 @@ INLINE void describe(struct free_record *r, u64 address, u64 call_site, u8 kind,
 INLINE void hand_over(struct allocation *a, u64 stack, u8 context)
 {
 #ifdef FILTERED
+	u64 object = hidden(a->address);
 	u8 one = 1;
 
-	if (wanted_addresses.update(&a->address, &one)) {
+	if (wanted_objects.update(&object, &one)) {
 		/* Its free would not be sent: better not to know of it at all, and to say so. */
 		count(LOST_ENTRIES);
 		count(LOST_ALLOCATIONS);
@@ -303,7 +310,9 @@ INLINE void freed(u64 address, u64 call_site, u8 kind)
 	if (address <= 16 || !is_recording())
 		return;
 #ifdef FILTERED
-	if (wanted_addresses.delete(&address))
+	u64 object = hidden(address);
+
+	if (wanted_objects.delete(&object))
 		return;
 #endif
 	struct free_record *r = events.ringbuf_reserve(sizeof(*r));

@@ -55,7 +55,7 @@ BPF_HASH(known_caches, u64, struct known_cache, KNOWN_CACHES);
  * runs another one, and the kernel never runs the same program twice at once on a CPU.
  */
 enum program { ON_KMALLOC, ON_KMALLOC_NODE, ON_CACHE_ALLOC, ON_CACHE_ALLOC_NODE, ON_KFREE, ON_CACHE_FREE,
-	       ON_VMALLOC, ON_PERCPU, ON_VFREE, ON_VFREE_ATOMIC, ON_BULK_FREE, ON_MODULE, PROGRAMS };
+	       ON_VMALLOC, ON_PERCPU, ON_VFREE, ON_VFREE_ATOMIC, ON_BULK_FREE, ON_BULK_ALLOC, ON_MODULE, PROGRAMS };
 
 struct scratch {
 	u64 recorded; /* see RECORD_ONCE in slab.c */
@@ -70,7 +70,7 @@ BPF_PERCPU_ARRAY(scratch, struct scratch, 2 * PROGRAMS);
 
 #ifdef FILTERED
 /* Allocations that passed the filters and are outstanding: only their frees are worth sending. */
-BPF_TABLE("hash", u64, u8, wanted_addresses, WANTED_ADDRESSES);
+BPF_TABLE("hash", u64, u8, wanted_objects, WANTED_OBJECTS);
 #endif
 
 #ifdef FILTER_MODULE

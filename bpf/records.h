@@ -16,7 +16,7 @@ enum kind { KMALLOC, CACHE, VMALLOC, PERCPU, KINDS };
 enum context { TASK, SOFTIRQ, HARDIRQ, NMI, UNKNOWN_CONTEXT = 255 };
 
 struct free_record {
-	u64 address;
+	u64 object; /* the complement of its address: see hide() in kleaktrace/core/events.py */
 	u64 time_ns;
 	u64 call_site;
 	u64 stack;

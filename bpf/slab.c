@@ -154,12 +154,13 @@ RECORD_ONCE(kmem_cache_free, ON_CACHE_FREE,
 		    ctx->args[KMEM_CACHE_FREE_S]))
 #endif
 
+#define BULK_LIMIT 512
+
 #ifdef BULK_FREE
 /*
  * mm/slub.c frees whole arrays without an event: kfree_bulk, and with it every kfree_rcu batch. KVFREE_BULK_MAX_ENTR
- * (kernel/rcu/tree.c) keeps those below 512.
+ * (kernel/rcu/tree.c) keeps those below BULK_LIMIT.
  */
-#define BULK_LIMIT 512
 
 INLINE void on_bulk_free(void *ctx, u64 length, u64 objects)
 {
@@ -192,6 +193,108 @@ KFUNC_PROBE(kmem_cache_free_bulk)
 int on_kmem_cache_free_bulk(struct pt_regs *ctx)
 {
 	on_bulk_free(ctx, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
+	return 0;
+}
+#endif
+
+#ifdef BULK_ALLOC_FUNCTION
+/*
+ * kmem_cache_alloc_bulk hands out an array without an event. All its objects have the stack of the one call. It
+ * returns how many it got: all that were asked for, or none.
+ */
+INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects)
+{
+	u32 program = ON_BULK_ALLOC;
+	struct scratch *s = scratch.lookup(&program);
+
+	if (!s || !length)
+		return;
+
+	struct known_cache *known = know_cache(cache, s);
+
+	if (known && known->ignored)
+		return;
+
+	u8 context = current_context(s);
+	struct allocation a = {
+		.gfp_flags = gfp,
+		.kind = CACHE,
+	};
+	bool in_module = false;
+
+	if (known) {
+#ifdef FILTER_CACHE
+		a.other_cache = !known->wanted;
+#endif
+		a.cache = known->key;
+		a.bytes_req = known->object_size;
+		a.bytes_alloc = known->size;
+	}
+	if (!is_recording() || !wanted(a.bytes_req, context) || a.other_cache)
+		return;
+
+	u64 stack = take_stack(ctx, s, &in_module);
+#ifdef FILTER_MODULE
+	if (!in_module)
+		return;
+#endif
+	a.call_site = 0;
+	for (u32 i = 0; i < BULK_LIMIT; i++) {
+		if (i >= length)
+			return;
+		bpf_probe_read_kernel(&a.address, sizeof(a.address), (void *)objects + 8 * i);
+		hand_over(&a, stack, context);
+	}
+	if (length > BULK_LIMIT)
+		count(LOST_ALLOCATIONS);
+}
+
+#define ON_BULK_RETURN(function) KRETFUNC_PROBE(function)
+
+ON_BULK_RETURN(BULK_ALLOC_FUNCTION)
+{
+	u64 returned = 0;
+
+	bpf_get_func_ret(ctx, &returned);
+	on_bulk_alloc(ctx, function_argument(ctx, 0), function_argument(ctx, 1), (u32)returned, function_argument(ctx, 3));
+	return 0;
+}
+
+struct bulk_call {
+	u64 cache, objects, gfp;
+};
+BPF_TABLE("lru_hash", u64, struct bulk_call, bulk_calls, 1024);
+
+/* A task's call may be interrupted by another one: the context tells them apart. */
+INLINE u64 bulk_caller(void)
+{
+	struct scratch *s = scratch_of(ON_BULK_ALLOC);
+
+	return bpf_get_current_task() | (s ? current_context(s) : 0);
+}
+
+int on_bulk_alloc_entry(struct pt_regs *ctx)
+{
+	u64 caller = bulk_caller();
+	struct bulk_call call = {
+		.cache = PT_REGS_PARM1(ctx), .gfp = PT_REGS_PARM2(ctx), .objects = PT_REGS_PARM4(ctx),
+	};
+
+	bulk_calls.update(&caller, &call);
+	return 0;
+}
+
+int on_bulk_alloc_return(struct pt_regs *ctx)
+{
+	u64 caller = bulk_caller();
+	struct bulk_call *call = bulk_calls.lookup(&caller);
+
+	if (!call) {
+		count(LOST_ALLOCATIONS);
+		return 0;
+	}
+	on_bulk_alloc(ctx, call->cache, call->gfp, (u32)PT_REGS_RC(ctx), call->objects);
+	bulk_calls.delete(&caller);
 	return 0;
 }
 #endif

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from kleaktrace.core.events import Kind
+from kleaktrace.core.events import Kind, hide
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.edge.kmemleak import GAP_S, KmemleakClient, scan_protocol
 from kleaktrace.edge.session import Session
@@ -55,8 +55,8 @@ def watch(session: Session, suspects: Sequence[Suspect]) -> None:
     """Have the ledger remember frees at these addresses, though it may not know their allocations."""
     with session.frozen():
         for percpu in (False, True):
-            addresses = [s.untagged for s in suspects if (s.kind == "percpu") == percpu]
-            session.ledger.watch(addresses, percpu)
+            names = [hide(s.untagged) for s in suspects if (s.kind == "percpu") == percpu]
+            session.ledger.watch(names, percpu)
 
 
 def tracked_by(client: KmemleakClient) -> Callable[[int, int], bool | None]:

@@ -21,7 +21,7 @@ class Ending(IntEnum):
 
 CLOSED = np.dtype(
     [
-        ("address", "<u8"),
+        ("object", "<u8"),
         ("time_ns", "<u8"),  # of the allocation; 0: not known (UNMATCHED)
         ("closed_ns", "<u8"),  # of the free, or of the allocation that implies it
         ("stack", "<u8"),  # of the allocation
@@ -80,8 +80,8 @@ class ClosedHistory:
         held = self._ring[: min(self._written, self._ring.size)]
         start = self._written % self._ring.size if self._written > self._ring.size else 0
         of_percpu = held["kind"] == percpu_kind
-        wanted = (np.isin(held["address"], addresses[percpu]) & of_percpu) | (
-            np.isin(held["address"], addresses[~percpu]) & ~of_percpu
+        wanted = (np.isin(held["object"], addresses[percpu]) & of_percpu) | (
+            np.isin(held["object"], addresses[~percpu]) & ~of_percpu
         )
         at = np.flatnonzero(wanted)
         at = np.concatenate([at[at >= start], at[at < start]])

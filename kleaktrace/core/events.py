@@ -12,6 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_ALL_BITS = (1 << 64) - 1
+
+
+def hide(address: int) -> int:
+    """The name by which an object goes in rows and tables: the complement of its address. Its own inverse.
+
+    kmemleak takes any word that equals an object's address for a reference to it, and pages are reused uncleared: plain
+    addresses in our rings and tables would sooner or later lie in memory that it scans, and hide the leaks we look for.
+    """
+    return address ^ _ALL_BITS
+
 
 class Kind(IntEnum):
     """Which allocator an event came from. Frees match allocations by address, never by kind."""
@@ -41,7 +52,7 @@ SECOND_UNIT = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 # bpf/records.h. The ring's own 8-byte header comes first; once read, its place holds the sequence number.
 _FIRST_UNIT = [
     ("sequence", "<u8"),  # place in the event stream; orders allocations and frees of one address
-    ("address", "<u8"),
+    ("object", "<u8"),  # whose: its address, hidden
     ("time_ns", "<u8"),  # CLOCK_MONOTONIC
     ("call_site", "<u8"),  # return address into the code that asked, or that freed; 0: see the stack
     ("stack", "<u8"),  # key of the call stack, 0: none could be taken

@@ -59,6 +59,8 @@ class Ledger:
 
     Memory: 52 to 62 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
     distinct stack (see `stack_statistics`), and 66 bytes for each of the last `history_capacity` endings.
+
+    Objects are named by their hidden addresses (`events.hide`), in events as in questions.
     Single-threaded; the caller owns the batches, nothing of them is kept.
     """
 
@@ -310,7 +312,7 @@ class _Endings:
 
 def _closed(allocations: Rows) -> Closed:
     closed = np.zeros(allocations.size, CLOSED)
-    for name in ("address", "time_ns", "stack", "bytes_req", "bytes_alloc", "jiffies", "kind"):
+    for name in ("object", "time_ns", "stack", "bytes_req", "bytes_alloc", "jiffies", "kind"):
         closed[name] = allocations[name]
     return closed
 
@@ -327,7 +329,7 @@ def _endings(closed: Closed, closers: Rows, lifetimes: U64, ending: Ending) -> _
 
 def _unmatched(frees: Rows) -> _Endings:
     closed = np.zeros(frees.size, CLOSED)
-    closed["address"], closed["kind"] = frees["address"], frees["kind"]
+    closed["object"], closed["kind"] = frees["object"], frees["kind"]
     return _endings(closed, frees, np.zeros(frees.size, np.uint64), Ending.UNMATCHED)
 
 

@@ -11,7 +11,7 @@ from kleaktrace.core.address_index import U64, AddressIndex, Index, Interner, st
 from kleaktrace.core.events import ALLOCATION, Kind, Rows
 
 _FIELDS = (
-    *("address", "time_ns", "call_site", "stack", "cgroup", "bytes_req", "bytes_alloc", "cache", "comm"),
+    *("object", "time_ns", "call_site", "stack", "cgroup", "bytes_req", "bytes_alloc", "cache", "comm"),
     *("jiffies", "gfp_flags", "tid", "tgid", "cpu", "kind", "context"),
 )
 OUTSTANDING = np.dtype([(name, ALLOCATION[name]) for name in _FIELDS])
@@ -50,7 +50,7 @@ def object_keys(addresses: U64, percpu: npt.NDArray[np.bool_] | bool) -> U64:
 
 def keys_of(events: Rows) -> U64:
     """Return the object keys of ALLOCATION or FREE rows."""
-    addresses: U64 = np.ascontiguousarray(events["address"])
+    addresses: U64 = np.ascontiguousarray(events["object"])
     percpu = events["kind"] == Kind.PERCPU
     return object_keys(addresses, percpu) if percpu.any() else addresses
 
@@ -160,7 +160,7 @@ class OutstandingRows:
     def describe(self, keys: U64, records: Rows, stack_keys: U64, into: Rows) -> None:
         """Fill in the fields of `into` that tell which allocation it was: OUTSTANDING and CLOSED have them."""
         kinds = (self._origins.word(2)[records["origin"]] >> np.uint64(8)).astype(np.uint8)
-        into["address"] = object_keys(keys, kinds == Kind.PERCPU)
+        into["object"] = object_keys(keys, kinds == Kind.PERCPU)
         into["kind"] = kinds
         into["time_ns"] = records["time_ns"]
         into["jiffies"] = records["jiffies"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from kleaktrace.core.closed_history import Ending
 from kleaktrace.core.coverage import Coverage, Loss
-from kleaktrace.core.events import Context, Kind
+from kleaktrace.core.events import Context, Kind, hide
 from kleaktrace.core.jiffies import JiffiesClock, signed_difference
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.kmemleak_text import Suspect
@@ -182,14 +182,14 @@ def _same_time(row_jiffies: int, jiffies: int) -> bool:
 
 def _case(evidence: Evidence, suspect: Suspect) -> _Case:
     percpu = suspect.kind == "percpu"
-    address = np.array([suspect.untagged], np.uint64)
-    found, rows = evidence.ledger.lookup(address, percpu)
+    name = np.array([hide(suspect.untagged)], np.uint64)
+    found, rows = evidence.ledger.lookup(name, percpu)
     watched = evidence.ledger.watched_frees()
-    watched = watched[(watched["address"] == address[0]) & ((watched["kind"] == Kind.PERCPU) == percpu)]
+    watched = watched[(watched["object"] == name[0]) & ((watched["kind"] == Kind.PERCPU) == percpu)]
     return _Case(
         suspect,
         rows[0] if found[0] else None,
-        evidence.ledger.history(address, percpu),
+        evidence.ledger.history(name, percpu),
         watched,
         _times_listed_last(suspect, evidence.readings),
     )
@@ -390,7 +390,7 @@ def _judge_unloaded(evidence: Evidence, listed: Mapping[tuple[bool, int], Sequen
         if _is_bookkeeping(evidence, row):
             continue
         gone_ns = evidence.names.symbols.unloaded_after(module, int(row["time_ns"]))
-        place = (int(row["kind"]) == Kind.PERCPU, int(row["address"]))
+        place = (int(row["kind"]) == Kind.PERCPU, hide(int(row["object"])))
         judged_already = any(_same_time(int(row["jiffies"]), jiffies) for jiffies in listed.get(place, ()))
         if gone_ns is not None and not judged_already:
             judged.append(_judge_left(evidence, row, module, own_code, gone_ns))
@@ -422,7 +422,7 @@ def _judge_left(evidence: Evidence, row: Any, module: str, own_code: bool, gone_
     verdict, reason = _left_verdict(evidence, row, module, own_code, gone_ns)
     return JudgedSuspect(
         source="unload",
-        address=int(row["address"]),
+        address=hide(int(row["object"])),
         size=int(row["bytes_alloc"]),
         verdict=verdict,
         reason=reason,
@@ -442,7 +442,7 @@ def _judge_left(evidence: Evidence, row: Any, module: str, own_code: bool, gone_
 def _left_verdict(evidence: Evidence, row: Any, module: str, own_code: bool, gone_ns: int) -> tuple[Verdict, str]:
     end_ns = evidence.clock.end.time_ns
     since = f"{module} was unloaded {(end_ns - gone_ns) / 1e9:.1f} s ago"
-    known = None if evidence.tracked is None else evidence.tracked(int(row["address"]), int(row["kind"]))
+    known = None if evidence.tracked is None else evidence.tracked(hide(int(row["object"])), int(row["kind"]))
     if known is False:
         return Verdict.DISMISSED, "freed by a path without an event: kmemleak no longer has an object there"
     if not own_code:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kleaktrace.errors import UsageError
 
 _COMM_LENGTH = 15  # TASK_COMM_LEN less the NUL
-_WANTED_ADDRESSES = 1 << 20
+_WANTED_OBJECTS = 1 << 20
 _NAME = re.compile(r"^[\w.:/+@#() -]+$")
 _KMALLOC = re.compile(r"^(?:dma-|rcl-|cg-|rnd-\d+-)?(\d+)(k?)$")
 
@@ -46,7 +46,7 @@ class Filters:
         """The -D macros for bpf/common.h."""
         if not self.any:
             return {}
-        macros: dict[str, str | int] = {"FILTERED": 1, "WANTED_ADDRESSES": _WANTED_ADDRESSES}
+        macros: dict[str, str | int] = {"FILTERED": 1, "WANTED_OBJECTS": _WANTED_OBJECTS}
         if self.module is not None:
             macros["FILTER_MODULE(words)"] = _same_name(self.module.encode())
         if self.pid is not None:

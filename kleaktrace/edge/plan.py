@@ -85,6 +85,8 @@ _EVENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "module_free": (("mod",), ("on_module_free",)),
 }
 
+# The _noprof names since v6.10 (commit 7bd230a26648).
+_BULK_ALLOC_FUNCTIONS = ("kmem_cache_alloc_bulk_noprof", "kmem_cache_alloc_bulk")
 _VMALLOC_FUNCTIONS = ("__vmalloc_node_range_noprof", "__vmalloc_node_range")
 
 
@@ -147,6 +149,17 @@ class _Planner:
         needs.append(Need("kfree", self.events("kfree"), "these frees are not seen", required=True))
         needs.append(Need("slab-cache-free", self.events("kmem_cache_free"), "these frees are not seen", required=True))
         return needs
+
+    def bulk_alloc(self) -> Need:
+        """Arrays of objects handed out without an event."""
+        sources: tuple[Source, ...] = ()
+        for name in _BULK_ALLOC_FUNCTIONS:
+            if self._btf.has_function(name) and self._symbols.address_of(name) is not None:
+                self.macros["BULK_ALLOC_FUNCTION"] = name
+                by_kprobe = (_kprobe(name, "on_bulk_alloc_entry"), _kretprobe(name, "on_bulk_alloc_return"))
+                sources = (Source((_fexit(name),)), Source(by_kprobe))
+                break
+        return Need("slab-bulk-alloc", sources, "objects that kmem_cache_alloc_bulk hands out are not seen")
 
     def bulk_free(self) -> Need:
         """Arrays freed without an event, kfree_rcu batches among them."""
@@ -271,8 +284,7 @@ def _kretprobe(name: str, function: str) -> Probe:
 def make_plan(btf: Btf, symbols: SymbolTable) -> Plan:
     """The plan for this kernel. Raises `EnvironmentRefusal` when slab events can't be read at all."""
     planner = _Planner(btf, symbols)
-    needs = [*planner.slab(), planner.bulk_free(), *planner.vmalloc(), planner.percpu(), planner.modules()]
-    # No tracepoint and no probe of ours yet (mm/slub.c): said in every report, and weighed in verdicts.
-    needs.append(Need("slab-bulk-alloc", (), "objects that kmem_cache_alloc_bulk hands out are not seen"))
+    needs = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free()]
+    needs += [*planner.vmalloc(), planner.percpu(), planner.modules()]
     context_source = planner.context()
     return Plan(tuple(needs), planner.macros, context_source)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from kleaktrace.core.coverage import Coverage, Loss
-from kleaktrace.core.events import ALLOCATION, FREE, Batch, Context, Kind, LossWindow
+from kleaktrace.core.events import ALLOCATION, FREE, Batch, Context, Kind, LossWindow, hide
 from kleaktrace.core.jiffies import JiffiesClock, Moment
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.kmemleak_frames import Frame as KmemleakFrame
@@ -132,7 +132,7 @@ class Scene:
     def allocate(self, at_s: float, address: int, size: int = 100, **fields: object) -> None:
         row = {
             "sequence": self._next(),
-            "address": address,
+            "object": hide(address),
             "time_ns": START_NS + round(at_s * SECOND),
             "jiffies": jiffies_at(at_s) % (1 << 32),
             "call_site": inside("drv_probe"),
@@ -150,7 +150,7 @@ class Scene:
     def free(self, at_s: float, address: int, site: str = "core_free", kind: Kind = Kind.KMALLOC) -> None:
         row = {
             "sequence": self._next(),
-            "address": address,
+            "object": hide(address),
             "time_ns": START_NS + round(at_s * SECOND),
             "call_site": inside(site) if site else 0,
             "tid": 43,

@@ -36,7 +36,7 @@ class NaiveLedger:
 
     def apply(self, events: list[Event]) -> None:
         for event in events:
-            key = (event["kind"] == Kind.PERCPU, event["address"])
+            key = (event["kind"] == Kind.PERCPU, event["object"])
             if event["free"]:
                 self.free(key, event)
             else:

@@ -39,12 +39,12 @@ def allocation(address=BASE, time_ns=1000, **fields) -> dict:
         "kind": Kind.KMALLOC,
         "context": Context.TASK,
     }
-    return {"free": False, "address": address, "time_ns": time_ns, **defaults, **fields}
+    return {"free": False, "object": address, "time_ns": time_ns, **defaults, **fields}
 
 
 def free(address=BASE, time_ns=2000, **fields) -> dict:
     defaults = {"call_site": 0xFFFFFFFF81000002, "tid": 43, "cpu": 0, "kind": Kind.KMALLOC, "context": 0}
-    return {"free": True, "address": address, "time_ns": time_ns, **defaults, **fields}
+    return {"free": True, "object": address, "time_ns": time_ns, **defaults, **fields}
 
 
 def batch(events: list[dict], first_sequence: int = 0, step: int = 1) -> Batch:
@@ -179,7 +179,7 @@ def counts_in_bins(lifetimes: list[int]) -> list[int]:
 
 
 def check_endings(ledger: Ledger, naive: NaiveLedger) -> None:
-    fields = ["address", "time_ns", "closed_ns", "stack", "free_site", "jiffies", "ending"]
+    fields = ["object", "time_ns", "closed_ns", "stack", "free_site", "jiffies", "ending"]
     asked = {address for _, address, *_ in naive.endings} | {BASE, 1}
     for percpu in (False, True):
         got = ledger.history(sorted(asked), percpu)
@@ -197,7 +197,7 @@ def test_all_fields_come_back():
     found, rows = ledger.lookup([BASE + 1, BASE])
     assert found.tolist() == [False, True]
     assert rows[1] == row
-    assert rows[0]["address"] == 0
+    assert rows[0]["object"] == 0
 
 
 def test_percpu_offsets_are_a_name_space_of_their_own():
@@ -276,7 +276,7 @@ def test_history_forgets_the_oldest_and_says_since_when_it_is_complete():
 def test_history_keeps_only_what_lived_long_enough_to_be_a_suspect():
     lived = ledger_module.HISTORY_MIN_LIFETIME_NS
     ledger = played(allocation(BASE, 0), free(BASE, lived - 1), allocation(BASE + 64, 0), free(BASE + 64, lived))
-    assert ledger.history([BASE, BASE + 64])["address"].tolist() == [BASE + 64]
+    assert ledger.history([BASE, BASE + 64])["object"].tolist() == [BASE + 64]
 
 
 def test_watched_address_remembers_its_first_free_even_of_something_unknown():
@@ -284,7 +284,7 @@ def test_watched_address_remembers_its_first_free_even_of_something_unknown():
     ledger.watch([BASE, BASE + 64])
     ledger.apply(batch([free(BASE, 5), free(BASE, 6), free(BASE + 128, 7)]))
     (seen,) = ledger.watched_frees()
-    assert (seen["address"], seen["closed_ns"], seen["ending"]) == (BASE, 5, Ending.UNMATCHED)
+    assert (seen["object"], seen["closed_ns"], seen["ending"]) == (BASE, 5, Ending.UNMATCHED)
     assert ledger.totals().unknown_frees == 3
 
     ledger.watch(BASE)
@@ -349,7 +349,7 @@ def test_an_outstanding_allocation_takes_at_most_64_bytes():
     ledger = Ledger()
     rows = np.zeros(20_000, ALLOCATION)
     for n in range(16):
-        rows["sequence"] = rows["address"] = np.arange(rows.size, dtype=np.uint64) + np.uint64(BASE + n * rows.size)
+        rows["sequence"] = rows["object"] = np.arange(rows.size, dtype=np.uint64) + np.uint64(BASE + n * rows.size)
         ledger.apply(Batch(rows, np.zeros(0, FREE)))
         if n > 2:
             assert ledger.nbytes / ledger.totals().outstanding < 64

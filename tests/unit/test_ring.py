@@ -22,7 +22,7 @@ SIZE = PAGE
 def payload(dtype: np.dtype, number: int) -> bytes:
     """A record's bytes after its header; `number` tells it from the others."""
     row = np.zeros((), dtype)
-    row["address"], row["time_ns"], row["call_site"] = 0xFFFF888100000000 + number, number, ~np.uint64(number)
+    row["object"], row["time_ns"], row["call_site"] = 0xFFFF888100000000 + number, number, ~np.uint64(number)
     if dtype is ALLOCATION:
         row["second_unit"], row["comm"], row["bytes_req"] = SECOND_UNIT, b"task", number
     return row.tobytes()[HEADER:]
