@@ -68,13 +68,17 @@ NO_STACK = Stack((), Context.UNKNOWN)
 
 
 def trim(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """Drop the innermost frames that belong to the tracer and the allocator, but never all of them."""
+    """Drop the innermost frames that belong to the tracer and the allocator, but never all of them.
+
+    A frame without a name is dropped only if one of theirs is behind it: it may be the code that asked.
+    """
     start = 0
-    for frame in frames:
-        ours = frame.name is None or frame.module == "bpf" or _TRACING.match(frame.name)
-        if not ours and not (frame.name and _ALLOCATORS.match(frame.name)):
+    for number, frame in enumerate(frames, start=1):
+        if frame.name is None:
+            continue
+        if not (frame.module == "bpf" or _TRACING.match(frame.name) or _ALLOCATORS.match(frame.name)):
             break
-        start += 1
+        start = number
     return tuple(frames[start:]) or tuple(frames)
 
 
