@@ -158,6 +158,9 @@ class Scene:
         }
         self.ledger.apply(Batch(rows(ALLOCATION), rows(FREE, row)))
 
+    def watch(self, address: int, *, percpu: bool = False) -> None:
+        self.ledger.watch([hide(address)], percpu)
+
     def lose(self, from_s: float, to_s: float, events: int = 7) -> None:
         window = LossWindow(START_NS + round(from_s * SECOND), START_NS + round(to_s * SECOND), events)
         self.losses.append(window)

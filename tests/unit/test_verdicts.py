@@ -190,7 +190,7 @@ def test_what_predates_the_window_is_undecided_and_does_not_weaken_the_run() -> 
 @pytest.mark.parametrize("readings", [1, 2])
 def test_what_predates_the_window_is_dismissed_when_the_watch_sees_its_free(readings: int) -> None:
     scene, listed = Scene(), suspect(-100, A)
-    scene.ledger.watch([A])
+    scene.watch(A)
     scene.free(20.0, A, "core_free")
     verdict = only(scene.judge(*[[listed]] * readings))
     assert verdict.verdict is Verdict.DISMISSED
@@ -200,8 +200,8 @@ def test_what_predates_the_window_is_dismissed_when_the_watch_sees_its_free(read
 
 def test_the_watch_tells_a_per_cpu_free_from_another() -> None:
     scene = Scene()
-    scene.ledger.watch([PERCPU], False)
-    scene.ledger.watch([PERCPU], True)
+    scene.watch(PERCPU)
+    scene.watch(PERCPU, percpu=True)
     scene.free(20.0, PERCPU, kind=Kind.PERCPU)
     slab, percpu = suspect(-100, PERCPU), suspect(-100, PERCPU, kind="percpu")
     judged = scene.judge([slab, percpu], [slab, percpu])
@@ -489,7 +489,7 @@ def test_whatever_happened_a_freed_object_and_one_with_loss_in_its_life_are_neve
         [suspect(at, address) for address, at in drawn[which]] for which in (0, 1, data.draw(st.integers(0, 1)))
     ]
     tracked = data.draw(st.sampled_from([None, lambda a, k: True, lambda a, k: None]))
-    scene.ledger.watch([A])
+    scene.watch(A)
     judged = scene.judge(*readings, tracked=tracked)
 
     ticks_of = {(address, jiffies_at(at)): at for address, at in born}
