@@ -61,6 +61,14 @@ class Running:
                 return
         raise AssertionError(f"it ended without saying {text!r}:\n{''.join(self._read)}{self._said()}")
 
+    def wait_for_error(self, text: str) -> None:
+        """Return once its standard error holds `text`."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while text not in self._said():
+            assert self.process.poll() is None, f"it ended without complaint:\n{self._said()}"
+            assert time.monotonic() < deadline, self._said()
+            time.sleep(0.05)
+
     def wait_for_probes(self) -> None:
         """Return once its programs are loaded and attached."""
         deadline = time.monotonic() + TIMEOUT_S
@@ -98,8 +106,8 @@ class Running:
             self.process.wait()
 
     def _said(self) -> str:
-        self._errors.seek(0)
-        return self._errors.read().decode()
+        # Not through the file's own position, which the process writes at.
+        return os.pread(self._errors.fileno(), 1 << 20, 0).decode()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,145 @@
+"""run, doctor and the wheel on the running kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from host_tools import KLEAKTRACE, PROJECT, check_books, kleaktrace, read_json, trace
+
+pytestmark = pytest.mark.host
+
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+KMEMLEAK = Path("/sys/kernel/debug/kmemleak")
+without_kmemleak = pytest.mark.skipif(KMEMLEAK.exists(), reason="this kernel has kmemleak; the guest tests use it")
+
+
+@without_kmemleak
+def test_run_without_kmemleak_says_what_that_costs(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    done = kleaktrace(tmp_path, "run", "--json", file, "--", "sh", "-c", "exit 7")
+    assert done.status == 4
+    for text in (done.stderr, done.stdout):
+        assert "without kmemleak" in text
+        assert "Without kmemleak nothing says which outstanding memory nobody points to any more" in text
+        assert "tools/guest" in text
+    assert "the command failed: exit status 7" in done.stdout
+    assert "incomplete" in done.stdout.splitlines()[-1]
+    document = read_json(file)
+    check_books(document)
+    assert document["verdict"] == "incomplete"
+    assert document["command"] == {"arguments": ["sh", "-c", "exit 7"], "status": 7}
+    assert document["suspects"] == []
+
+
+def test_run_without_scans(tmp_path: Path) -> None:
+    done = kleaktrace(tmp_path, "run", "--no-kmemleak", "--", "true")
+    assert done.status == 0, done.stdout
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1].startswith("clean")
+
+
+def test_run_prints_json_only(tmp_path: Path) -> None:
+    done = kleaktrace(tmp_path, "run", "--no-kmemleak", "--json", "-", "--", "true")
+    assert done.status == 0
+    document = json.loads(done.stdout)
+    check_books(document)
+    assert document["command"]["status"] == 0
+    assert "clean" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--", "no-such-command-of-ours"), "there is no command 'no-such-command-of-ours'"),
+        (("--json", "/no/such/directory/file", "--", "touch", "{ran}"), "/no/such/directory/file: "),
+        ((), "Missing argument"),
+    ],
+)
+def test_run_refuses_before_anything_runs(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    done = kleaktrace(tmp_path, "run", "--no-kmemleak", *(word.format(ran=ran) for word in arguments))
+    assert done.status == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert not ran.exists()
+
+
+def test_trace_prints_json_only(tmp_path: Path) -> None:
+    done = kleaktrace(tmp_path, "trace", "--duration", 1, "--json", "-")
+    assert done.status == 0
+    check_books(json.loads(done.stdout))
+
+
+def test_doctor(tmp_path: Path) -> None:
+    done = kleaktrace(tmp_path, "doctor", "--json")
+    assert done.status == 0
+    document = json.loads(done.stdout)
+    assert document["tracing"] is True
+    checks = {check["name"]: check for check in document["checks"]}
+    for name in ("privilege", "BTF", "bcc", "symbols", "probe: kmalloc", "probe: kfree"):
+        assert checks[name]["health"] == "ok"
+    for check in checks.values():
+        assert check["found"]
+        assert check["health"] == "ok" or check["fix"] or check["name"].startswith("probe: ")
+    text = kleaktrace(tmp_path, "doctor")
+    assert text.status == 0
+    assert "Tracing works here" in text.stdout or "Everything works here" in text.stdout
+    assert "\x1b" not in text.stdout
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("trace", "--duration", "1"), ("run", "--no-kmemleak", "--", "true")])
+def test_without_privilege(command: tuple[str, ...], tmp_path: Path) -> None:
+    if subprocess.run([*NOBODY, *KLEAKTRACE, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("others may not read this checkout")
+    done = kleaktrace(tmp_path, *command, prefix=NOBODY)
+    assert done.status == 3
+    said = done.stdout + done.stderr
+    assert "sudo" in said
+    assert "Traceback" not in said
+
+
+def test_wheel_works_from_any_directory(tmp_path: Path) -> None:
+    target = tmp_path / "installed"
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+    source = tmp_path / "source"
+    for name in ("kleaktrace", "bpf"):
+        shutil.copytree(PROJECT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(PROJECT / name, source)
+    built = subprocess.run(
+        [*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(source)], capture_output=True, text=True, check=False
+    )
+    if "No matching distribution found for hatchling" in built.stderr:
+        pytest.skip("no network: hatchling, which builds the wheel, can't be had")
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("kleaktrace-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(target), str(wheel)], check=True)
+    shutil.rmtree(source)
+    # -P and a foreign directory: the checkout, which is installed in place, must not lend its sources.
+    program = (
+        "import kleaktrace.cli, sys; print(kleaktrace.cli.__file__); sys.argv[1:] = ['doctor']; kleaktrace.cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(target)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith(str(target)), done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "probe: kmalloc" in done.stdout
+    assert (target / "kleaktrace" / "bpf" / "shim" / "include" / "uapi" / "linux" / "ptrace.h").exists()
+
+
+def test_trace_of_everything_by_each_grouping(tmp_path: Path) -> None:
+    for by in ("cache", "comm", "context", "module"):
+        check_books(trace(tmp_path, "--duration", 0.5, "--by", by))

@@ -1,0 +1,108 @@
+"""Every event at full rate, exactly once; and when one can't be kept, that is said."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from host_tools import Holder, check_books, kleaktrace, load_on_all_cores, read_json
+
+from kleaktrace.core.events import Kind
+from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.report import Outcome
+from kleaktrace.edge import session as session_module
+from kleaktrace.edge.filters import Filters
+from kleaktrace.edge.session import Session
+from kleaktrace.edge.tracer import Tracer
+
+pytestmark = pytest.mark.host
+
+
+def test_every_event_once_at_full_rate(load: Path) -> None:
+    """Sockets make interrupts allocate on top of tasks that are just being traced: see RECORD_ONCE in bpf/slab.c."""
+    seconds, seen, events, ledger = 8.0, 0, 0, Ledger()
+    with (
+        Tracer() as tracer,
+        load_on_all_cores(load, "kt-sockets", "sockets", seconds),
+        load_on_all_cores(load, "kt-churn", "churn", seconds) as churning,
+    ):
+        ending = False
+        while not ending:
+            ending = all(process.poll() is not None for process in churning)
+            end = tracer.reported
+            while tracer.polled < end:
+                batch = tracer.poll()
+                files = {key for key, cache in tracer.names.caches.items() if cache.name == "filp"}
+                ours = batch.allocations[batch.allocations["comm"] == b"kt-churn"]
+                seen += int(np.isin(ours["cache"][ours["kind"] == Kind.CACHE], list(files)).sum())
+                events += batch.size
+                ledger.apply(batch)
+            time.sleep(0.02)
+        loss = tracer.check_loss()
+        opened = sum(int(_output(process)) for process in churning)
+        held = ledger.outstanding()
+    print(f"{events / seconds:,.0f} events/s, {opened:,} files opened")
+    assert (loss.events, loss.stacks, loss.names) == (0, 0, 0)
+    assert seen == opened
+    assert opened > 10_000
+    assert not np.isin(held["cache"][held["comm"] == b"kt-churn"], list(files)).any()
+    totals = ledger.totals()
+    assert totals.allocations == totals.frees + totals.implied_frees + totals.outstanding
+    assert totals.allocations + totals.double_events + totals.frees + totals.unknown_frees == events
+
+
+def test_command_keeps_up(load: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trace.json"
+    begun = kleaktrace(tmp_path, "trace", "--comm", "nobody", "--duration", 0.1)
+    with load_on_all_cores(load, "kt-churn", "churn", 60):
+        done = kleaktrace(tmp_path, "trace", "--duration", 8, "--json", file)
+    assert done.status == 0, done.stderr
+    document = read_json(file)
+    check_books(document)
+    seconds, totals = document["window"]["seconds"], document["totals"]
+    events = totals["allocations"] + totals["frees"]
+    print(
+        f"{events / seconds:,.0f} events/s; front end: {(done.cpu_s - begun.cpu_s) / seconds:.1%} of one core, "
+        f"and {begun.cpu_s:.1f} s to start"
+    )
+    assert events > 10_000
+
+
+def test_loss_is_counted_and_dated(load: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that stands still, and a ring of a few milliseconds."""
+    monkeypatch.setattr(session_module, "Tracer", functools.partial(Tracer, event_ring=1 << 16))
+    process = Holder(load, "kt-stall")
+    with Session(Filters(comm="kt-stall")) as session:
+        process.tell("open 10")
+        session.catch_up()
+        assert session.loss.events == 0
+        with session.frozen():
+            stalled_ns = time.monotonic_ns()
+            process.tell("open 4000")
+            resumed_ns = time.monotonic_ns()
+        session.catch_up()
+        process.tell("close")
+        session.stop()
+        report = session.report()
+    process.close()
+    assert report.loss.events > 0
+    windows = report.loss.windows
+    assert windows
+    assert sum(window.events for window in windows) == report.loss.events
+    assert windows[0].from_ns <= stalled_ns
+    assert windows[-1].to_ns >= resumed_ns
+    assert report.outcome is Outcome.INCOMPLETE
+    assert any("lost" in gap for gap in report.gaps)
+    totals = report.totals
+    assert totals.allocations == totals.frees + totals.implied_frees + totals.outstanding
+
+
+def _output(process: subprocess.Popen[str]) -> str:
+    assert process.wait() == os.EX_OK
+    assert process.stdout is not None
+    return process.stdout.read()
