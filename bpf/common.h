@@ -271,6 +271,9 @@ INLINE void hand_over(struct allocation *a, u64 stack, u8 context)
 
 	if (!r) {
 		count(LOST_ALLOCATIONS);
+#ifdef FILTERED
+		wanted_objects.delete(&object);
+#endif
 		return;
 	}
 	describe(&r->first, a->address, a->call_site, a->kind, context);

@@ -203,7 +203,7 @@ class Holder:
         return self._process.pid
 
     def tell(self, command: str) -> None:
-        """`open N`, `eventfd N` or `close`; returns when it is done."""
+        """`open N`, `eventfd N` or `close [N]`; returns when it is done."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{command}\n")

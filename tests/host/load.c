@@ -4,7 +4,7 @@
  *
  *   load NAME churn SECONDS CPU   open and close files as fast as possible; prints how many were opened
  *   load NAME sockets SECONDS CPU the same with TCP through the loopback device: allocations in softirqs
- *   load NAME hold                obeys lines on standard input, and answers each: `open N`, `eventfd N`, `close`
+ *   load NAME hold                obeys lines on standard input, and answers each: `open N`, `eventfd N`, `close [N]`
  *
  * NAME becomes the task's comm before the first of these files is opened.
  */
@@ -104,7 +104,7 @@ static void hold(void)
 			while (more-- > 0)
 				held[count++] = checked(eventfd(0, EFD_CLOEXEC), "eventfd");
 		else
-			while (count)
+			for (more = sscanf(line, "close %d", &more) == 1 ? more : count; count && more > 0; more--)
 				close(held[--count]);
 		puts("done");
 		fflush(stdout);
