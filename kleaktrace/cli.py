@@ -23,8 +23,18 @@ _COMMANDS = {
 }
 
 
+class _ReaderGone(Exception):
+    """Nobody reads our output any more. Not an OSError: click would make exit code 1 of it, which means leaks."""
+
+
 class _Commands(click.Group):
     """Imports a command's module only when it is used: tracing needs LLVM, explaining a report does not."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -69,7 +79,7 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         _complain("interrupted")
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGone):
         # whoever read our output has seen enough; keep Python from complaining when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

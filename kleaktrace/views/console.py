@@ -9,7 +9,13 @@ from rich.console import Console
 _UNBOUNDED = 10_000
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line: rich would exit with 1, which means confirmed leaks."""
+        raise BrokenPipeError
+
+
 def make(stderr: bool = False) -> Console:
     """A console as wide as the terminal; into a file or pipe nothing is cut or wrapped."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _UNBOUNDED, highlight=False)
+    return _Console(stderr=stderr, width=None if stream.isatty() else _UNBOUNDED, highlight=False)

@@ -1,0 +1,153 @@
+"""The command line as a whole: what it finds, and what becomes of errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from kleaktrace import __version__, cli
+from kleaktrace.errors import EnvironmentRefusal, EvidenceLost, ExitCode, KleaktraceError, UsageError
+
+COMMANDS = ["trace", "run", "confirm", "explain", "kmemleak", "doctor"]
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["kleaktrace", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch, main):
+    """Run a command that raises this."""
+
+    def run(error: BaseException) -> tuple[int, str, str]:
+        def fail() -> None:
+            raise error
+
+        monkeypatch.setattr(cli._Commands, "get_command", lambda *_: click.Command("fail", callback=fail))
+        return main("fail")
+
+    return run
+
+
+def test_help_lists_the_commands_in_their_order(main) -> None:
+    code, out, err = main("--help")
+    assert (code, err) == (0, "")
+    listed = [line.split()[0] for line in out.partition("Commands:\n")[2].splitlines() if line.startswith("  ")]
+    assert [word for word in listed if word in COMMANDS] == COMMANDS
+    for name, words in cli._COMMANDS.items():
+        assert words.split()[0] in out, name
+
+
+def test_help_imports_no_command() -> None:
+    done = python(
+        "import sys\nfrom kleaktrace import cli\nsys.argv = ['kleaktrace', '--help']\ncode = cli._run()\n"
+        "loaded = [m for m in sys.modules if m.startswith(('kleaktrace.commands', 'bcc', 'numpy', 'rich'))]\n"
+        "sys.exit(f'{code} {loaded}')"
+    )
+    assert done.stderr.strip() == "0 []"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there_and_has_help(main, name: str) -> None:
+    for option in ("--help", "-h"):
+        code, out, _ = main(name, option)
+        assert code == 0
+        assert f"kleaktrace {name}" in " ".join(out.splitlines()[0].replace(".", " ").split())
+
+
+def test_the_version(main) -> None:
+    assert main("--version") == (0, f"kleaktrace, version {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["../doctor"], "No such command"),
+        (["--nonsense"], "No such option"),
+        (["trace", "--nonsense"], "No such option"),
+        (["trace", "--duration", "x"], "--duration"),
+        (["trace", "--top", "0"], "--top"),
+        (["trace", "--by", "colour"], "--by"),
+        (["run"], "Missing argument"),
+        (["explain", "a", "b", "c"], "unexpected extra argument"),
+    ],
+)
+def test_wrong_usage_is_told_in_words_with_exit_code_2(main, arguments: list[str], message: str) -> None:
+    code, out, err = main(*arguments)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_without_a_command_the_help_is_shown_and_the_exit_code_is_usage(main) -> None:
+    code, out, err = main()
+    assert code == ExitCode.USAGE
+    assert "Commands:" in out + err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("what", "fix"), 2),
+        (EnvironmentRefusal("what", "fix"), 3),
+        (KleaktraceError("what", "fix"), 3),
+        (EvidenceLost("what", "fix"), 4),
+    ],
+)
+def test_an_error_is_one_line_what_and_one_line_what_to_do(raising, error: KleaktraceError, code: int) -> None:
+    assert raising(error) == (code, "", "kleaktrace: what\n  fix\n")
+
+
+def test_an_error_without_a_remedy_is_one_line(raising) -> None:
+    assert raising(EnvironmentRefusal("what")) == (3, "", "kleaktrace: what\n")
+
+
+def test_what_an_error_quotes_cannot_reach_the_terminal(raising) -> None:
+    assert raising(UsageError("\x1b[2J", "a\nb"))[2] == "kleaktrace: \\x1b[2J\n  a\\nb\n"
+
+
+def test_an_interrupt_is_said(raising) -> None:
+    assert raising(KeyboardInterrupt()) == (130, "", "\nkleaktrace: interrupted\n")
+
+
+def test_a_bug_keeps_its_traceback(raising) -> None:
+    with pytest.raises(ZeroDivisionError):
+        raising(ZeroDivisionError())
+
+
+def test_a_command_s_exit_code_is_ours(monkeypatch: pytest.MonkeyPatch, main) -> None:
+    @click.command()
+    @click.pass_context
+    def four(ctx: click.Context) -> None:
+        ctx.exit(4)
+
+    monkeypatch.setattr(cli._Commands, "get_command", lambda *_: four)
+    assert main("four")[0] == 4
+
+
+@pytest.mark.parametrize("how", ["print('x' * 100_000)", "console.make().print('x' * 100_000)"])
+def test_a_reader_that_has_seen_enough_gets_no_complaint_and_is_not_told_of_leaks(how: str) -> None:
+    """Exit code 1 means confirmed leaks; both click and rich would end with it."""
+    code = (
+        "import os, sys, click\nfrom kleaktrace import cli\nfrom kleaktrace.views import console\n"
+        "reading, writing = os.pipe()\nos.dup2(writing, 1)\nos.close(reading)\n"
+        f"command = click.Command('c', callback=lambda: {how})\n"
+        "cli._Commands.get_command = lambda *_: command\nsys.argv = ['kleaktrace', 'c']\ncli.main()\n"
+    )
+    done = python(code)
+    assert (done.returncode, done.stderr) == (141, "")
