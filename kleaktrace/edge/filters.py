@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from kleaktrace.errors import UsageError
 
 _COMM_LENGTH = 15  # TASK_COMM_LEN less the NUL
 _WANTED_OBJECTS = 1 << 20
-_NAME = re.compile(r"^[\w.:/+@#() -]+$")
+_LONGEST_NAME = 63  # bpf/records.h, MODULE_NAME_LENGTH and CACHE_NAME_LENGTH, less the NUL
+_NAME = re.compile(r"[\w.:/+@#() -]+", re.ASCII)
 _KMALLOC = re.compile(r"^(?:dma-|rcl-|cg-|rnd-\d+-)?(\d+)(k?)$")
 
 
@@ -30,9 +32,10 @@ class Filters:
             # the kernel's name of a module has no dashes (scripts/Makefile.lib, modname)
             object.__setattr__(self, "module", self.module.removesuffix(".ko").replace("-", "_"))
         for option, value in (("--module", self.module), ("--cache", self.cache)):
-            if value is not None and not _NAME.match(value):
+            if value is not None and not (_NAME.fullmatch(value) and len(value) <= _LONGEST_NAME):
                 raise UsageError(
-                    f"{option} {value!r} is not a name the kernel could have", "use letters, digits, -_.:/"
+                    f"{option} {value!r} is not a name the kernel could have",
+                    f"use letters, digits, -_.:/, at most {_LONGEST_NAME} of them",
                 )
         if self.min_size is not None and self.max_size is not None and self.min_size > self.max_size:
             raise UsageError("--min-size is larger than --max-size", "swap them")
@@ -52,7 +55,7 @@ class Filters:
         if self.pid is not None:
             macros["FILTER_PID"] = self.pid
         if self.comm is not None:
-            macros["FILTER_COMM(words)"] = _same_name(self.comm.encode()[:_COMM_LENGTH])
+            macros["FILTER_COMM(words)"] = _same_name(os.fsencode(self.comm)[:_COMM_LENGTH])
         if self.cache is not None:
             macros["FILTER_CACHE(words)"] = _same_name(self.cache.encode())
             macros["FILTER_KMALLOC_SIZE"] = _kmalloc_size(self.cache)
