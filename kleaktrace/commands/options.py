@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,8 +16,9 @@ from kleaktrace.errors import UsageError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-
+_PID_LIMIT = 1 << 22  # include/linux/threads.h
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_MOST_DIGITS = 10  # with any factor it still fits 64 bits
 
 
 class _Size(click.ParamType[int]):
@@ -27,14 +29,16 @@ class _Size(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value).upper().removesuffix("IB").removesuffix("B")
         number, factor = (text[:-1], text[-1:]) if text[-1:] in ("K", "M", "G") else (text, "")
-        if not number.isascii() or not number.isdigit():
+        if not number.isascii() or not number.isdigit() or len(number) > _MOST_DIGITS:
             self.fail(f"{value!r} is not a number of bytes, such as 192, 4K or 1M", param, ctx)
         return int(number) * _FACTORS[factor]
 
 
 _FILTERS = (
     click.option("--module", metavar="NAME", help="Only what passes through this module's code, loaded or not yet."),
-    click.option("--pid", metavar="PID", type=click.IntRange(1), help="Only this process, or this one thread."),
+    click.option(
+        "--pid", metavar="PID", type=click.IntRange(1, _PID_LIMIT), help="Only this process, or this one thread."
+    ),
     click.option("--comm", metavar="NAME", help="Only tasks of this name."),
     click.option("--cache", metavar="NAME", help="Only this slab cache, as /proc/slabinfo names it."),
     click.option("--min-size", metavar="BYTES", type=_Size(), help="Only allocations of at least this size."),
@@ -84,8 +88,9 @@ class OutputFile:
             sys.stdout.write(text)
         elif self._fd is not None:
             try:
-                os.ftruncate(self._fd, 0)
                 with os.fdopen(self._fd, "w") as stream:
+                    if stat.S_ISREG(os.fstat(self._fd).st_mode):  # not /dev/stdout, a pipe or a terminal
+                        stream.truncate(0)
                     stream.write(text)
             except OSError as error:
                 raise UsageError(f"{self._path}: {error.strerror}", "make room, or give another file") from error
