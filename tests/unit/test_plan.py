@@ -169,6 +169,15 @@ def test_a_function_that_kallsyms_does_not_have_cannot_be_hooked() -> None:
     assert "BULK_FREE" not in found.macros
 
 
+def test_a_function_that_btf_does_not_have_cannot_be_hooked() -> None:
+    btf = modern()
+    symbols = parse_kallsyms(kallsyms(dict.fromkeys(btf.functions, 0xFFFFFFFF81000000)))
+    btf.functions = set()
+    found = make_plan(btf, symbols)  # type: ignore[arg-type]
+    hooked = {probe.how for wanted in found.needs for source in wanted.sources for probe in source.probes}
+    assert hooked == {"raw_tracepoint"}
+
+
 def test_the_c_side_is_told_where_a_hooked_function_lies_and_how_long_it_is() -> None:
     macros = plan(modern()).macros
     names = sorted(modern().functions)
