@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from kleaktrace.core.events import Kind, hide
 from kleaktrace.core.kmemleak_text import Suspect
-from kleaktrace.edge.kmemleak import GAP_S, KmemleakClient, scan_protocol
+from kleaktrace.edge.kmemleak import GAP_S, KmemleakClient, ScanReading, scan_protocol
 from kleaktrace.edge.session import Session
 from kleaktrace.views import console
 
@@ -46,9 +46,18 @@ def scan_and_watch(session: Session, client: KmemleakClient, gap_s: float = GAP_
         watch(session, client.read().objects)
         time.sleep(seconds)
 
+    began = session.clock().start.jiffies
     with scan_progress() as progress:
-        scanned = scan_protocol(client, client.needed_scans(), gap_s, progress, pause)
+        scanned = scan_protocol(
+            client, client.needed_scans(), gap_s, progress, pause, lambda done: _unsettled(done, began)
+        )
     return readings + [list(reading.objects) for reading in scanned]
+
+
+def _unsettled(readings: Sequence[ScanReading], began: int) -> bool:
+    """Whether the last two scans disagree about an object that was allocated since `began` (jiffies)."""
+    last, before = ({(s.kind, s.address, s.jiffies) for s in r.objects if s.jiffies >= began} for r in readings[-2:])
+    return last != before
 
 
 def watch(session: Session, suspects: Sequence[Suspect]) -> None:

@@ -26,7 +26,7 @@ JIFFIES_TOLERANCE = 2
 """kmemleak stamps its object a moment after the tracepoint fires (mm/kmemleak.c, __create_object)."""
 
 _STABLE_READINGS = 2
-"""A suspect must be in this many last readings: one scan alone may have caught a pointer on its way."""
+"""So many last readings must agree: one alone may have caught a pointer on its way, or a stale one on a stack."""
 
 _ENOUGH_SIBLINGS = 5
 """So many freed siblings say something about how long such objects normally live."""
@@ -122,7 +122,7 @@ class Evidence:
 def judge(evidence: Evidence) -> list[JudgedSuspect]:
     """Judge every suspect of every reading, and what unloaded modules left behind. Confirmed ones come first."""
     suspects = _distinct(evidence.readings)
-    judged = [_judge_suspect(evidence, suspect) for suspect in suspects]
+    judged = [_judge_suspect(evidence, case) for case in _cases(evidence, suspects)]
     listed: dict[tuple[bool, int], list[int]] = {}
     for suspect in suspects:
         listed.setdefault((suspect.kind == "percpu", suspect.untagged), []).append(suspect.jiffies)
@@ -144,29 +144,25 @@ def _identity(suspect: Suspect) -> tuple[str, int, int]:
     return suspect.kind, suspect.untagged, suspect.jiffies
 
 
-def _times_listed_last(suspect: Suspect, readings: Sequence[Sequence[Suspect]]) -> int:
-    """In how many readings, counted back from the last, the suspect is listed without a gap."""
-    count = 0
-    for reading in reversed(readings):
-        if not any(_identity(other) == _identity(suspect) for other in reading):
-            break
-        count += 1
-    return count
-
-
 @dataclass(frozen=True, slots=True)
 class _Case:
     """One suspect and what the ledger knows about its address."""
 
     suspect: Suspect
     row: Any | None  # the OUTSTANDING row at its address
-    endings: Any  # CLOSED rows at its address, oldest first
-    watched: Any  # CLOSED rows seen since it was watched
-    listed_last: int
+    endings: Sequence[Any]  # CLOSED rows at its address, oldest first
+    watched: Sequence[Any]  # CLOSED rows seen since it was watched
+    listed_last: int  # by how many last readings in a row
+    missed_last: int  # or by how many it is not
 
     @property
     def matches_row(self) -> bool:
         return self.row is not None and _same_time(int(self.row["jiffies"]), self.suspect.jiffies)
+
+    @property
+    def matched(self) -> Any:
+        """The row, for where `matches_row` holds."""
+        return self.row
 
     @property
     def newer_row(self) -> bool:
@@ -180,24 +176,48 @@ def _same_time(row_jiffies: int, jiffies: int) -> bool:
     return abs(signed_difference(row_jiffies, jiffies & 0xFFFF_FFFF)) <= JIFFIES_TOLERANCE
 
 
-def _case(evidence: Evidence, suspect: Suspect) -> _Case:
-    percpu = suspect.kind == "percpu"
-    name = np.array([hide(suspect.untagged)], np.uint64)
-    found, rows = evidence.ledger.lookup(name, percpu)
-    watched = evidence.ledger.watched_frees()
-    watched = watched[(watched["object"] == name[0]) & ((watched["kind"] == Kind.PERCPU) == percpu)]
-    return _Case(
-        suspect,
-        rows[0] if found[0] else None,
-        evidence.ledger.history(name, percpu),
-        watched,
-        _times_listed_last(suspect, evidence.readings),
-    )
+def _cases(evidence: Evidence, suspects: Sequence[Suspect]) -> list[_Case]:
+    """What the ledger and the readings say about each suspect, looked up for all of them at once."""
+    names = np.array([hide(suspect.untagged) for suspect in suspects], np.uint64)
+    percpu = np.array([suspect.kind == "percpu" for suspect in suspects], bool)
+    found, rows = evidence.ledger.lookup(names, percpu)
+    endings = _by_object(evidence.ledger.history(names, percpu))
+    watched = _by_object(evidence.ledger.watched_frees())
+    listings = [{_identity(suspect) for suspect in reading} for reading in evidence.readings]
+    return [
+        _Case(
+            suspect,
+            rows[number] if found[number] else None,
+            endings.get((of_percpu, name), []),
+            watched.get((of_percpu, name), []),
+            _last(listings, _identity(suspect), listed=True),
+            _last(listings, _identity(suspect), listed=False),
+        )
+        for number, (suspect, name, of_percpu) in enumerate(zip(suspects, names.tolist(), percpu.tolist(), strict=True))
+    ]
 
 
-def _judge_suspect(evidence: Evidence, suspect: Suspect) -> JudgedSuspect:
-    case = _case(evidence, suspect)
-    if evidence.clock.before_start(suspect.jiffies, JIFFIES_TOLERANCE) and not case.matches_row:
+def _by_object(closed: Any) -> dict[tuple[bool, int], list[Any]]:
+    """CLOSED rows by (whether per-CPU, object), in their order."""
+    found: dict[tuple[bool, int], list[Any]] = {}
+    for row in closed:
+        found.setdefault((int(row["kind"]) == Kind.PERCPU, int(row["object"])), []).append(row)
+    return found
+
+
+def _last(listings: Sequence[set[tuple[str, int, int]]], who: tuple[str, int, int], *, listed: bool) -> int:
+    """How many readings, counted back from the last, list the suspect, or do not, without a break."""
+    count = 0
+    for listing in reversed(listings):
+        if (who in listing) is not listed:
+            break
+        count += 1
+    return count
+
+
+def _judge_suspect(evidence: Evidence, case: _Case) -> JudgedSuspect:
+    suspect = case.suspect
+    if _predates(evidence, case):
         return _judge_predating(evidence, case)
     for ending in reversed(case.endings):
         if ending["ending"] != Ending.UNMATCHED and _same_time(int(ending["jiffies"]), suspect.jiffies):
@@ -225,10 +245,28 @@ def _judge_predating(evidence: Evidence, case: _Case) -> JudgedSuspect:
         reason = "freed and reused: its address now holds a newer allocation"
         return _verdict(evidence, case, Verdict.DISMISSED, reason, in_window=False)
     if not case.listed_last:
-        reason = "no longer listed: freed, or referenced again"
-        return _verdict(evidence, case, Verdict.DISMISSED, reason, in_window=False)
+        return _judge_no_longer_listed(evidence, case)
     reason = f"allocated before tracing began; no free seen in {evidence.watched_s:.0f} s of watching"
     return _verdict(evidence, case, Verdict.UNDECIDED, reason, in_window=False)
+
+
+def _judge_no_longer_listed(evidence: Evidence, case: _Case) -> JudgedSuspect:
+    """Of a suspect whose allocation was not seen, only kmemleak knows whether it is still there.
+
+    If it is, something points to it now; a stale word on some stack will do, so that is no reason to dismiss it.
+    """
+    kind = Kind.PERCPU if case.suspect.kind == "percpu" else Kind.KMALLOC
+    known = None if evidence.tracked is None else evidence.tracked(case.suspect.untagged, kind)
+    verdict, reason = Verdict.UNDECIDED, "no longer listed: freed, or something points to it now, perhaps by chance"
+    if known is False:
+        verdict, reason = Verdict.DISMISSED, "freed meanwhile: kmemleak no longer has an object there"
+    if known:
+        reason = "no longer listed: something points to it now, perhaps by chance"
+    return _verdict(evidence, case, verdict, reason, in_window=not _predates(evidence, case))
+
+
+def _predates(evidence: Evidence, case: _Case) -> bool:
+    return evidence.clock.before_start(case.suspect.jiffies, JIFFIES_TOLERANCE) and not case.matches_row
 
 
 def _judge_ended(evidence: Evidence, case: _Case, ending: Any) -> JudgedSuspect:
@@ -245,8 +283,7 @@ def _judge_ended(evidence: Evidence, case: _Case, ending: Any) -> JudgedSuspect:
 def _judge_unseen(evidence: Evidence, case: _Case) -> JudgedSuspect:
     """Allocated in the window, but its allocation was not seen."""
     if not case.listed_last:
-        reason = "no longer listed: freed, or referenced again; its allocation was not seen"
-        return _verdict(evidence, case, Verdict.DISMISSED, reason)
+        return _judge_no_longer_listed(evidence, case)
     lost = evidence.loss.events
     if lost:
         return _verdict(evidence, case, Verdict.UNDECIDED, f"its allocation was not seen: {lost} events were lost")
@@ -259,35 +296,44 @@ def _judge_unseen(evidence: Evidence, case: _Case) -> JudgedSuspect:
 
 def _judge_outstanding(evidence: Evidence, case: _Case) -> JudgedSuspect:
     """Matched, and no free was seen."""
-    row, suspect = case.row, case.suspect
-    assert row is not None
-    if not case.listed_last:
-        reason = "referenced again: listed by one scan, not by the next"
+    if case.missed_last >= _STABLE_READINGS:
+        reason = f"referenced again: listed by one scan, not by the {case.missed_last} after it"
         return _verdict(evidence, case, Verdict.DISMISSED, reason)
-    if not int(row["bytes_req"]) <= suspect.size <= int(row["bytes_alloc"]):
-        reason = (
-            f"sizes differ: kmemleak says {suspect.size} bytes, "
-            f"traced were {int(row['bytes_req'])} asked for and {int(row['bytes_alloc'])} given"
-        )
-        return _verdict(evidence, case, Verdict.UNDECIDED, reason)
-    if case.listed_last < _STABLE_READINGS:
-        return _verdict(evidence, case, Verdict.UNDECIDED, "listed by the last scan only; scan again")
-    lost = evidence.loss.within(int(row["time_ns"]), evidence.clock.end.time_ns)
-    if lost:
-        return _verdict(evidence, case, Verdict.UNDECIDED, f"{lost} events were lost in its lifetime")
-    patience = _siblings_live_longer(evidence, row)
-    if patience:
-        return _verdict(evidence, case, Verdict.UNDECIDED, patience)
+    doubts = (_sizes_differ, _scans_disagree, _loss_in_lifetime, _siblings_live_longer)
+    for doubt in doubts:
+        reason = doubt(evidence, case)
+        if reason:
+            return _verdict(evidence, case, Verdict.UNDECIDED, reason)
     reason = f"not freed, and nothing has pointed to it in {case.listed_last} scans"
     return _verdict(evidence, case, Verdict.CONFIRMED, reason)
 
 
-def _siblings_live_longer(evidence: Evidence, row: Any) -> str:
-    """A reason to wait: those allocated by the same stack are normally freed at a higher age than this one has."""
-    (statistics,) = evidence.ledger.stack_statistics([int(row["stack"])])
-    if not int(row["stack"]) or sum(n for _, n in statistics.lifetimes) < _ENOUGH_SIBLINGS:
+def _sizes_differ(_: Evidence, case: _Case) -> str:
+    asked, given = int(case.matched["bytes_req"]), int(case.matched["bytes_alloc"])
+    size = case.suspect.size
+    if asked <= size <= given:
         return ""
-    age_ns = evidence.clock.end.time_ns - int(row["time_ns"])
+    return f"sizes differ: kmemleak says {size} bytes, traced were {asked} asked for and {given} given"
+
+
+def _scans_disagree(_: Evidence, case: _Case) -> str:
+    if case.missed_last:
+        return "listed by one scan, but not by the last; scan again"
+    return "listed by the last scan only; scan again" if case.listed_last < _STABLE_READINGS else ""
+
+
+def _loss_in_lifetime(evidence: Evidence, case: _Case) -> str:
+    lost = evidence.loss.within(int(case.matched["time_ns"]), evidence.clock.end.time_ns)
+    return f"{lost} events were lost in its lifetime" if lost else ""
+
+
+def _siblings_live_longer(evidence: Evidence, case: _Case) -> str:
+    """A reason to wait: those allocated by the same stack are normally freed at a higher age than this one has."""
+    key = int(case.matched["stack"])
+    (statistics,) = evidence.ledger.stack_statistics([key])
+    if not key or sum(n for _, n in statistics.lifetimes) < _ENOUGH_SIBLINGS:
+        return ""
+    age_ns = evidence.clock.end.time_ns - int(case.matched["time_ns"])
     usual_ns = statistics.lifetime_quantile(0.9) or 0.0
     if usual_ns <= age_ns:
         return ""

@@ -13,7 +13,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ MOUNTS = Path("/proc/self/mounts")
 
 GAP_S = 6.0
 """Seconds between scans: an object must be 5 s old at the start of a scan to be listed (MSECS_MIN_AGE)."""
+
+MORE_SCANS = 3
+"""A stale pointer on some stack can hide an object for a scan or two; patience settles most of it."""
 
 _COMMAND = re.compile(r"clear|off|stack=(?:on|off)|scan=(?:on|off|\d{1,7})")
 _PROBE = b"nonsense"  # no prefix of it is a command
@@ -230,23 +233,27 @@ def scan_protocol(
     gap_s: float = GAP_S,
     progress: Callable[[int, int, str], None] = lambda done, total, doing: None,
     sleep: Callable[[float], None] = time.sleep,
+    unsettled: Callable[[Sequence[ScanReading]], bool] = lambda readings: False,
 ) -> list[ScanReading]:
-    """Scan `scans` times, `gap_s` seconds apart, and read after each scan.
+    """Scan `scans` times, `gap_s` seconds apart, and read after each scan; up to MORE_SCANS more while `unsettled`.
 
     `progress(done, total, doing)` is told the number of scans done and what begins now. What is listed by the
     last readings with the same address and jiffies is stable. Raises as `KmemleakClient.scan` does; Ctrl-C comes
     through at once.
     """
     readings: list[ScanReading] = []
-    for done in range(scans):
+    total = scans
+    while len(readings) < total or (total < scans + MORE_SCANS and unsettled(readings)):
+        done = len(readings)
+        total = max(total, done + 1)
         if done:
-            progress(done, scans, f"waiting {gap_s:.0f} s for the next scan")
+            progress(done, total, f"waiting {gap_s:.0f} s for the next scan")
             sleep(gap_s)
-        progress(done, scans, "scanning")
+        progress(done, total, "scanning")
         before = time.monotonic_ns()
         client.scan()
         after = time.monotonic_ns()
-        progress(done + 1, scans, "reading")
+        progress(done + 1, total, "reading")
         readings.append(ScanReading(before, after, client.read()))
     return readings
 

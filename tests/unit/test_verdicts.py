@@ -99,9 +99,15 @@ def test_an_older_allocation_at_the_address_is_no_match_and_confirms_nothing() -
 
 
 def test_listed_by_one_scan_and_not_by_the_next_is_referenced_again() -> None:
-    verdict = only(leaked_at(1.0).judge([suspect(1.0, A)], []))
+    verdict = only(leaked_at(1.0).judge([suspect(1.0, A)], [], []))
     assert verdict.verdict is Verdict.DISMISSED
-    assert verdict.reason == "referenced again: listed by one scan, not by the next"
+    assert verdict.reason == "referenced again: listed by one scan, not by the 2 after it"
+
+
+def test_one_scan_that_does_not_list_it_may_have_been_misled() -> None:
+    verdict = only(leaked_at(1.0).judge([suspect(1.0, A)], []))
+    assert verdict.verdict is Verdict.UNDECIDED
+    assert verdict.reason == "listed by one scan, but not by the last; scan again"
 
 
 def test_listed_again_after_a_gap_must_prove_itself_anew() -> None:
@@ -215,9 +221,17 @@ def test_what_predates_the_window_is_dismissed_when_its_address_is_allocated_in_
     assert not verdict.in_window
 
 
-def test_what_predates_the_window_is_dismissed_when_it_is_no_longer_listed() -> None:
-    verdict = only(Scene().judge([suspect(-100, A)], []))
-    assert (verdict.verdict, verdict.reason) == (Verdict.DISMISSED, "no longer listed: freed, or referenced again")
+@pytest.mark.parametrize(
+    ("known", "verdict", "reason"),
+    [
+        (False, Verdict.DISMISSED, "freed meanwhile: kmemleak no longer has an object there"),
+        (True, Verdict.UNDECIDED, "no longer listed: something points to it now, perhaps by chance"),
+        (None, Verdict.UNDECIDED, "no longer listed: freed, or something points to it now, perhaps by chance"),
+    ],
+)
+def test_what_predates_the_window_and_is_no_longer_listed(known, verdict, reason) -> None:
+    judged = only(Scene().judge([suspect(-100, A)], [], [], tracked=lambda address, kind: known))
+    assert (judged.verdict, judged.reason) == (verdict, reason)
 
 
 def test_an_allocation_in_the_window_s_first_ticks_is_matched_all_the_same() -> None:
@@ -253,8 +267,10 @@ def test_a_physical_address_has_no_event() -> None:
     assert verdict.reason.startswith("a physical address")
 
 
-def test_not_seen_and_no_longer_listed_is_dismissed() -> None:
-    assert only(Scene().judge([suspect(1.0, A)], [])).verdict is Verdict.DISMISSED
+def test_not_seen_and_no_longer_listed_is_dismissed_only_if_kmemleak_knows_it_no_more() -> None:
+    readings = [suspect(1.0, A)], []
+    assert only(Scene().judge(*readings)).verdict is Verdict.UNDECIDED
+    assert only(Scene().judge(*readings, tracked=lambda address, kind: False)).verdict is Verdict.DISMISSED
 
 
 # Loss
