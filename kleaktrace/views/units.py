@@ -6,11 +6,11 @@ from __future__ import annotations
 def size(count: float) -> str:
     """Bytes: 129 B, 4.0 KiB, 1.2 MiB; negative for what was given back."""
     sign, count = ("-", -count) if count < 0 else ("", count)
-    if count < 1024:
+    if round(count) < 1024:
         return f"{sign}{count:.0f} B"
     for unit in ("KiB", "MiB", "GiB"):
         count /= 1024
-        if count < 1024:
+        if round(count, 1) < 1024:
             return f"{sign}{count:.1f} {unit}"
     return f"{sign}{count / 1024:.1f} TiB"
 
@@ -26,9 +26,9 @@ def rate(per_second: float) -> str:
 
 def seconds(duration: float) -> str:
     """A stretch of time: 3 ms, 1.2 s, 4 min 10 s, 2 h 5 min."""
-    if duration < 1:
+    if round(duration, 3) < 1:
         return f"{duration * 1000:.0f} ms"
-    if duration < 120:
+    if round(duration, 1) < 120:
         return f"{duration:.1f} s"
     minutes = int(duration) // 60
     if minutes < 120:
