@@ -16,6 +16,7 @@ from kleaktrace.core.events import Kind
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.report import Outcome
 from kleaktrace.edge import session as session_module
+from kleaktrace.edge.bpf import BpfObject
 from kleaktrace.edge.filters import Filters
 from kleaktrace.edge.session import Session
 from kleaktrace.edge.tracer import Tracer
@@ -112,3 +113,22 @@ def _output(process: subprocess.Popen[str]) -> str:
     assert process.wait() == os.EX_OK
     assert process.stdout is not None
     return process.stdout.read()
+
+
+def test_starting_under_load_loses_nothing(load: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the programs of an event are attached, the first is skipped already, and the second not there yet."""
+    attach = BpfObject._attach_raw
+
+    def attach_slowly(bpf: BpfObject, event: str, function: str) -> None:
+        if function == "second_kmem_cache_free":
+            time.sleep(1.5)
+        attach(bpf, event, function)
+
+    monkeypatch.setattr(BpfObject, "_attach_raw", attach_slowly)
+    with (
+        load_on_all_cores(load, "kt-sockets", "sockets", 60),
+        load_on_all_cores(load, "kt-churn", "churn", 60),
+        Session() as session,
+    ):
+        session.stop()
+    assert session.loss.events == 0
