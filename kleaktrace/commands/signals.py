@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+_Handler = Callable[[int, FrameType | None], Any]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -13,12 +17,51 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
-    """While inside, being asked to end raises KeyboardInterrupt in the main thread."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, _interrupt) for number in numbers]
+def _handling(numbers: tuple[signal.Signals, ...], handler: _Handler) -> Iterator[None]:
+    before = [signal.signal(number, handler) for number in numbers]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """While inside, being asked to end raises KeyboardInterrupt in the main thread."""
+    with _handling((signal.SIGTERM, signal.SIGHUP), _interrupt):
+        yield
+
+
+class EndingBetween:
+    """Being asked to end raises KeyboardInterrupt in `sleep` only, so that nothing is left half printed.
+
+    A context manager. Asked a second time, it is raised wherever we are: what we are doing may hang.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._sleeping = False
+        self._handling = _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        again, self._asked = self._asked, True
+        if self._sleeping or again:
+            raise KeyboardInterrupt
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, or raise KeyboardInterrupt if we are asked to end, or have been."""
+        try:
+            self._sleeping = True
+            if self._asked:
+                raise KeyboardInterrupt
+            time.sleep(seconds)
+        finally:
+            self._sleeping = False
+
+    def __enter__(self) -> EndingBetween:
+        self._handling.__enter__()
+        return self
+
+    def __exit__(self, *reason: Any) -> None:
+        self._handling.__exit__(*reason)

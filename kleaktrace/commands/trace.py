@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kleaktrace.commands.options import OutputFile, filter_options, json_option
-from kleaktrace.commands.signals import ending_in_order
+from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.outstanding import By, group
 from kleaktrace.core.rates import Look, rates
 from kleaktrace.edge.filters import Filters
@@ -45,16 +45,16 @@ def trace(duration: float | None, top: int, by: str, older: float, filters: Filt
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
     shown = _Shown(By(by), top, older)
-    with ending_in_order(), Session(filters) as session:
+    with EndingBetween() as ending, Session(filters) as session:
         with contextlib.suppress(KeyboardInterrupt):
-            _watch(screen, session, shown, duration)
+            _watch(screen, session, shown, duration, ending)
         session.stop()
         report = session.report(gaps=[_NOT_JUDGED])
+        output.write(dumps(document(report)))
         final = shown.render(session, _FINAL_FRAMES, since_start=True)
         screen.print(final)
         screen.print()
         view.header(screen, report)
-    output.write(dumps(document(report)))
 
 
 @dataclass
@@ -93,29 +93,29 @@ class _Shown:
         return Renderables(summary, Text(), lines(groups, rates(groups, before, now), now.time_ns, self.by, frames))
 
 
-def _watch(console: Console, session: Session, shown: _Shown, duration: float | None) -> None:
+def _watch(console: Console, session: Session, shown: _Shown, duration: float | None, ending: EndingBetween) -> None:
     end = None if duration is None else time.monotonic() + duration
     if console.is_terminal:
-        _watch_live(console, session, shown, end)
+        _watch_live(console, session, shown, end, ending)
     else:
-        while _sleep(_PLAIN_S, end):
+        while _sleep(_PLAIN_S, end, ending):
             console.print(shown.render(session, _FINAL_FRAMES))
             console.print()
 
 
-def _watch_live(console: Console, session: Session, shown: _Shown, end: float | None) -> None:
+def _watch_live(console: Console, session: Session, shown: _Shown, end: float | None, ending: EndingBetween) -> None:
     from rich.live import Live
 
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             room = (console.size.height - 4) // shown.top - 1
             live.update(shown.render(session, max(room, 1)), refresh=True)
-            if not _sleep(_LIVE_S, end):
+            if not _sleep(_LIVE_S, end, ending):
                 break
 
 
-def _sleep(seconds: float, end: float | None) -> bool:
+def _sleep(seconds: float, end: float | None, ending: EndingBetween) -> bool:
     """Sleep, but not past the end; whether the end is still to come."""
     left = seconds if end is None else min(seconds, end - time.monotonic())
-    time.sleep(max(left, 0))
+    ending.sleep(max(left, 0))
     return end is None or time.monotonic() < end
