@@ -234,6 +234,9 @@ struct allocation {
 /* As kmemleak would take an address in a map, or in a page that was one of the ring's, for a reference. */
 INLINE u64 hidden(u64 address)
 {
+	/* KASAN keeps a tag in the top byte (arm64), and not always the same one for one object. */
+	if (address >> 55 & 1)
+		address |= 0xffULL << 56;
 	return ~address;
 }
 

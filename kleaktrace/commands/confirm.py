@@ -54,6 +54,6 @@ def confirm(ctx: click.Context, json_file: str | None) -> None:
                 f"{undecided} suspects were allocated before tracing began: reproduce the leak under `kleaktrace run`"
             )
         report = session.report(suspects, gaps)
-    view.show(screen, report)
     output.write(dumps(document(report)))
+    view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))

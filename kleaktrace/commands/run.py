@@ -55,8 +55,8 @@ def run(ctx: click.Context, json_file: str | None, no_kmemleak: bool, command: t
         suspects = session.judge(readings, tracked_by(client) if client is not None else None)
         session.stop()
         report = session.report(suspects, gaps, result)
-    view.show(screen, report)
     output.write(dumps(document(report)))
+    view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))
 
 

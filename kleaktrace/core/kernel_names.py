@@ -38,7 +38,7 @@ class KernelNames:
             return "percpu"
         if kind == Kind.CACHE:
             known = self.caches.get(key)
-            return known.name if known else "unnamed cache"
+            return known.name if known else ""
         return kmalloc_cache(bytes_alloc)
 
 

@@ -222,6 +222,11 @@ class Symbols:
         """The newest module whose struct module is at `key`."""
         return next((image for image in reversed(self._images) if image.key == key), None)
 
+    @property
+    def unloaded(self) -> frozenset[str]:
+        """Names of the modules that were unloaded at least once."""
+        return frozenset(module for module, _ in self._unloads)
+
     def unloaded_after(self, name: str, time_ns: int) -> int | None:
         """When (ns) a module of this name was first unloaded after `time_ns`; None: not since."""
         return min((when for module, when in self._unloads if module == name and when >= time_ns), default=None)

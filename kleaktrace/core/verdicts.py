@@ -5,8 +5,8 @@ A verdict is right or it is `undecided`: what could not be seen never confirms a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -38,6 +38,10 @@ _OPTIONAL_FREES: dict[int, tuple[str, str]] = {
     Kind.VMALLOC: ("vfree", "vfree"),
 }
 """Ways of freeing that not every kernel shows, though it shows the allocations: (kind of coverage, in words)."""
+
+
+_Place = tuple[bool, int]
+"""Where an object is: whether among per-CPU offsets, and its hidden address."""
 
 
 class Verdict(StrEnum):
@@ -113,6 +117,13 @@ class Evidence:
     readings: Sequence[Sequence[Suspect]] = ()
     tracked: Callable[[int, int], bool | None] | None = None
     watched_s: float = 0.0
+    _statistics: dict[int, StackStatistics] = field(default_factory=dict, repr=False, compare=False)
+
+    def statistics(self, stack: int) -> StackStatistics:
+        """The books of a stack, looked up once."""
+        if stack not in self._statistics:
+            (self._statistics[stack],) = self.ledger.stack_statistics([stack])
+        return self._statistics[stack]
 
     def covers(self, kind: str) -> bool:
         """Whether events of this kind were seen."""
@@ -121,14 +132,18 @@ class Evidence:
 
 def judge(evidence: Evidence) -> list[JudgedSuspect]:
     """Judge every suspect of every reading, and what unloaded modules left behind. Confirmed ones come first."""
-    suspects = _distinct(evidence.readings)
-    judged = [_judge_suspect(evidence, case) for case in _cases(evidence, suspects)]
-    listed: dict[tuple[bool, int], list[int]] = {}
-    for suspect in suspects:
-        listed.setdefault((suspect.kind == "percpu", suspect.untagged), []).append(suspect.jiffies)
-    judged += _judge_unloaded(evidence, listed)
+    cases = _cases(evidence, _distinct(evidence.readings))
+    judged = {case.place: _judge_suspect(evidence, case) for case in cases}
+    # What is listed is judged. What was listed only before may be left behind all the same.
+    listed = {case.place for case in cases if case.listed_last}
+    matched = {_row_place(case.row): case.place for case in cases if case.row is not None and case.matches_row}
+    for place, left in _judge_unloaded(evidence, {p for p, of in matched.items() if of in listed}):
+        if place not in matched:
+            judged[*place, -1] = left
+        elif left.verdict is not Verdict.UNDECIDED:
+            judged[matched[place]] = left
     order = list(Verdict)
-    return sorted(judged, key=lambda j: (order.index(j.verdict), not j.in_window, -j.size, j.address))
+    return sorted(judged.values(), key=lambda j: (order.index(j.verdict), not j.in_window, -j.size, j.address))
 
 
 def _distinct(readings: Sequence[Sequence[Suspect]]) -> list[Suspect]:
@@ -154,6 +169,11 @@ class _Case:
     watched: Sequence[Any]  # CLOSED rows seen since it was watched
     listed_last: int  # by how many last readings in a row
     missed_last: int  # or by how many it is not
+
+    @property
+    def place(self) -> tuple[bool, int, int]:
+        """Which object: a `_Place`, and the time of allocation in jiffies."""
+        return self.suspect.kind == "percpu", hide(self.suspect.untagged), self.suspect.jiffies
 
     @property
     def matches_row(self) -> bool:
@@ -197,11 +217,11 @@ def _cases(evidence: Evidence, suspects: Sequence[Suspect]) -> list[_Case]:
     ]
 
 
-def _by_object(closed: Any) -> dict[tuple[bool, int], list[Any]]:
-    """CLOSED rows by (whether per-CPU, object), in their order."""
-    found: dict[tuple[bool, int], list[Any]] = {}
+def _by_object(closed: Any) -> dict[_Place, list[Any]]:
+    """CLOSED rows by place, in their order."""
+    found: dict[_Place, list[Any]] = {}
     for row in closed:
-        found.setdefault((int(row["kind"]) == Kind.PERCPU, int(row["object"])), []).append(row)
+        found.setdefault(_row_place(row), []).append(row)
     return found
 
 
@@ -330,7 +350,7 @@ def _loss_in_lifetime(evidence: Evidence, case: _Case) -> str:
 def _siblings_live_longer(evidence: Evidence, case: _Case) -> str:
     """A reason to wait: those allocated by the same stack are normally freed at a higher age than this one has."""
     key = int(case.matched["stack"])
-    (statistics,) = evidence.ledger.stack_statistics([key])
+    statistics = evidence.statistics(key)
     if not key or sum(n for _, n in statistics.lifetimes) < _ENOUGH_SIBLINGS:
         return ""
     age_ns = evidence.clock.end.time_ns - int(case.matched["time_ns"])
@@ -347,7 +367,8 @@ def _site(evidence: Evidence, call_site: int) -> str:
     return str(evidence.names.symbols.frame(call_site)) if call_site else "an unknown caller"
 
 
-def _siblings(evidence: Evidence, statistics: StackStatistics) -> Siblings:
+def _siblings(evidence: Evidence, stack: int) -> Siblings:
+    statistics = evidence.statistics(stack)
     median = statistics.lifetime_quantile(0.5)
     return Siblings(
         statistics.allocations,
@@ -404,7 +425,7 @@ def _verdict(
         stack=tuple(stack.lines()) or tuple(frame.text for frame in suspect.frames),
         bytes_req=int(known["bytes_req"]) if known is not None else None,
         bytes_alloc=int(known["bytes_alloc"]) if known is not None else None,
-        siblings=_siblings(evidence, evidence.ledger.stack_statistics([key])[0]) if key else Siblings(0, 0, 0),
+        siblings=_siblings(evidence, key) if key else Siblings(0, 0, 0),
         freed=freed,
         in_window=in_window,
         weakens=in_window,
@@ -417,30 +438,25 @@ def _age_s(evidence: Evidence, suspect: Suspect, row: Any | None) -> float:
     return evidence.clock.age_s(suspect.jiffies)
 
 
-def _judge_unloaded(evidence: Evidence, listed: Mapping[tuple[bool, int], Sequence[int]]) -> list[JudgedSuspect]:
-    """What modules that are gone have left behind, though something may still point at it.
-
-    `listed` is what kmemleak has listed: from name space and address to jiffies. It is judged already.
-    """
-    judged = []
+def _judge_unloaded(evidence: Evidence, listed: Set[_Place]) -> Iterator[tuple[_Place, JudgedSuspect]]:
+    """What modules that are gone have left behind, though something may still point at it; not what is `listed`."""
     rows = evidence.ledger.outstanding()
-    left_by: dict[int, tuple[str, bool]] = {}
-    for key in np.unique(rows["stack"]).tolist():
-        culprit = _unloaded_module(evidence, evidence.names.stacks.get(key))
-        if culprit:
-            left_by[key] = culprit
-    if not left_by:
-        return []
-    for row in rows[np.isin(rows["stack"], np.array(list(left_by), np.uint64))]:
-        module, own_code = left_by[int(row["stack"])]
-        if _is_bookkeeping(evidence, row):
+    behind = {key: _modules_behind(evidence.names.stacks.get(key)) for key in np.unique(rows["stack"]).tolist()}
+    gone = evidence.names.symbols.unloaded
+    suspected = [key for key, modules in behind.items() if any(module in gone for module, _ in modules)]
+    for row in rows[np.isin(rows["stack"], np.array(suspected, np.uint64))]:
+        place = _row_place(row)
+        if place in listed or _is_bookkeeping(evidence, row):
             continue
-        gone_ns = evidence.names.symbols.unloaded_after(module, int(row["time_ns"]))
-        place = (int(row["kind"]) == Kind.PERCPU, hide(int(row["object"])))
-        judged_already = any(_same_time(int(row["jiffies"]), jiffies) for jiffies in listed.get(place, ()))
-        if gone_ns is not None and not judged_already:
-            judged.append(_judge_left(evidence, row, module, own_code, gone_ns))
-    return judged
+        for module, own_code in behind[int(row["stack"])]:
+            gone_ns = evidence.names.symbols.unloaded_after(module, int(row["time_ns"]))
+            if gone_ns is not None:
+                yield place, _judge_left(evidence, row, module, own_code, gone_ns)
+                break
+
+
+def _row_place(row: Any) -> _Place:
+    return int(row["kind"]) == Kind.PERCPU, int(row["object"])
 
 
 def _is_bookkeeping(evidence: Evidence, row: Any) -> bool:
@@ -452,15 +468,12 @@ def _is_bookkeeping(evidence: Evidence, row: Any) -> bool:
     return slab and evidence.names.stacks.get(int(row["stack"])).below_machinery
 
 
-def _unloaded_module(evidence: Evidence, stack: Stack) -> tuple[str, bool] | None:
-    """The module behind an allocation that has been unloaded since, and whether its own code asked."""
+def _modules_behind(stack: Stack) -> list[tuple[str, bool]]:
+    """The modules an allocation passes through, and whether the module's own code asked; that one first."""
     asker = stack.asker
-    if asker is not None and asker.module and evidence.names.symbols.unloaded_after(asker.module, 0) is not None:
-        return asker.module, True
-    for module in stack.modules:
-        if evidence.names.symbols.unloaded_after(module, 0) is not None:
-            return module, False
-    return None
+    own = asker.module if asker is not None else None
+    others = sorted(stack.modules - {own})
+    return ([(own, True)] if own else []) + [(module, False) for module in others]
 
 
 def _judge_left(evidence: Evidence, row: Any, module: str, own_code: bool, gone_ns: int) -> JudgedSuspect:
@@ -480,7 +493,7 @@ def _judge_left(evidence: Evidence, row: Any, module: str, own_code: bool, gone_
         stack=tuple(stack.lines()),
         bytes_req=int(row["bytes_req"]),
         bytes_alloc=int(row["bytes_alloc"]),
-        siblings=_siblings(evidence, evidence.ledger.stack_statistics([int(row["stack"])])[0]),
+        siblings=_siblings(evidence, int(row["stack"])),
         weakens=own_code,
     )
 

@@ -28,7 +28,7 @@ def test_what_an_allocation_came_out_of_is_told_by_its_kind() -> None:
     names = kernel_names()
     names.caches[5] = CacheName(5, "dentry", 192, 192)
     assert names.cache(Kind.CACHE, 5, 192) == "dentry"
-    assert names.cache(Kind.CACHE, 6, 192) == "unnamed cache"
+    assert names.cache(Kind.CACHE, 6, 192) == ""
     assert names.cache(Kind.KMALLOC, 0, 192) == "kmalloc-192"
     assert names.cache(Kind.VMALLOC, 0, 8192) == "vmalloc"
     assert names.cache(Kind.PERCPU, 0, 8) == "percpu"

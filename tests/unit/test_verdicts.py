@@ -425,6 +425,12 @@ def test_what_kmemleak_lists_is_judged_once() -> None:
     assert [j.source for j in unloaded().judge([listed], [listed])] == ["kmemleak"]
 
 
+def test_what_was_listed_once_and_left_by_an_unloaded_module_is_judged_by_the_unload() -> None:
+    scene = unloaded()
+    verdict = only(scene.judge([suspect(1.0, A)], [], []))
+    assert (verdict.source, verdict.verdict) == ("unload", Verdict.CONFIRMED)
+
+
 def test_the_unload_rule_is_not_silenced_by_an_older_object_at_the_same_address() -> None:
     """The listed one was there before; what the module left is another object."""
     scene = unloaded()
@@ -510,7 +516,9 @@ def test_whatever_happened_a_freed_object_and_one_with_loss_in_its_life_are_neve
 
     ticks_of = {(address, jiffies_at(at)): at for address, at in born}
     listed = {(s.address, s.jiffies) for reading in readings for s in reading}
-    assert sum(j.source == "kmemleak" for j in judged) == len(listed)
+    # Each suspect is judged once; one no longer listed, of a module that is gone, by the unload.
+    times = [(j, jiffies_at(round(scene.seconds - j.age_s))) for j in judged]
+    assert sum(j.source == "kmemleak" or (j.address, at) in listed for j, at in times) == len(listed)
     for verdict in judged:
         if verdict.verdict is not Verdict.CONFIRMED:
             continue
