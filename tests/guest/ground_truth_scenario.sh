@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs kleaktrace in the guest on drivers whose truth is known; one boot for all, since each start is slow there.
 #
-#   verdict_scenario.sh OUT KMEMLEAK_TEST.KO LAB.KO
+#   ground_truth_scenario.sh OUT KMEMLEAK_TEST.KO LAB.KO
 #
 # Leaves in OUT, for each STEP: STEP.json, STEP.txt (what was printed), STEP.status, and the lab's own account.
 out=$1 sample=$2 lab_ko=$3

@@ -13,7 +13,7 @@ from guest_tool import PROJECT, Guest
 
 pytestmark = pytest.mark.guest
 
-SCENARIO = PROJECT / "tests" / "guest" / "verdict_scenario.sh"
+SCENARIO = PROJECT / "tests" / "guest" / "ground_truth_scenario.sh"
 LEAKS = {
     "leak_kzalloc_1520": (1520, 2048, "task"),
     "leak_vmalloc_5k": (5120, 8192, "task"),
