@@ -54,6 +54,18 @@ class Totals:
     """Second events of one allocation, see `is_double_event`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Survivors:
+    """Outstanding allocations of some stacks, in parallel arrays."""
+
+    place: Index
+    """Which of the stacks asked for."""
+    time_ns: U64
+    """When allocated."""
+    bytes: U64
+    """As allocated (`bytes_alloc`)."""
+
+
 class Ledger:
     """Matches frees with allocations by address, and keeps the books per call stack.
 
@@ -178,6 +190,24 @@ class Ledger:
     def stack_statistics(self, stacks: Iterable[int]) -> list[StackStatistics]:
         """Return the statistics of stacks by key, in the order asked; all zero for one never seen."""
         return self._stacks.statistics(stacks)
+
+    def lifetime_counts(self, stacks: npt.ArrayLike) -> U64:
+        """Return how many of each stack's allocations (rows, as asked) were freed at which age.
+
+        Columns are the bins of `stack_statistics.bin_range`. Stacks are asked for once each.
+        """
+        return self._stacks.lifetime_counts(np.asarray(stacks, np.uint64))
+
+    def survivors(self, stacks: npt.ArrayLike) -> Survivors:
+        """Return what is outstanding of these stacks, in no particular order. Stacks are asked for once each.
+
+        Reads 4 bytes of every outstanding allocation, and the others' records not at all.
+        """
+        rows = self._rows.index.rows
+        place = self._stacks.places(np.asarray(stacks, np.uint64))[self._rows.stacks(rows)]
+        wanted = place >= 0
+        records = self._rows.read(rows[wanted])
+        return Survivors(place[wanted], records["time_ns"].copy(), self._rows.sizes(records["bytes_alloc"]))
 
     def snapshot(self) -> StackSnapshot:
         """Copy the counters of all stacks; the difference of two is what happened between them."""

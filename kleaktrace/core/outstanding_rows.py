@@ -113,6 +113,10 @@ class OutstandingRows:
         """Return raw records (time_ns, stack number, …) of the rows; sizes are packed, see `sizes`."""
         return self._records.view(_BYTES)[rows].view(_RECORD)
 
+    def stacks(self, rows: Index) -> Index:
+        """Return the stack numbers of the rows."""
+        return self._records["stack"][rows].astype(np.intp)
+
     def sizes(self, packed: npt.NDArray[np.uint32]) -> U64:
         """Return sizes in bytes from `bytes_req` or `bytes_alloc` of raw records."""
         return self._sizes.unpack(packed)

@@ -38,6 +38,10 @@ def lifetime_bins(lifetimes_ns: U64) -> U64:
     return np.minimum(bits, np.uint64(255), out=bits)
 
 
+LIFETIME_BINS = 256
+"""How many bins there are."""
+
+
 def bin_range(number: int) -> tuple[float, float]:
     """Return the lifetimes (ns) a bin covers, from (included) and to (excluded)."""
     octave, quarter = divmod(number, 4)
@@ -221,6 +225,22 @@ class StackTable:
                 keys.tolist(), numbers.tolist(), starts.tolist(), ends.tolist(), strict=True
             )
         ]
+
+    def lifetime_counts(self, stacks: U64) -> U64:
+        """Return frees by stack (rows, as asked) and lifetime bin (LIFETIME_BINS columns); 0 for one never seen."""
+        cells = self._cells.keys
+        rows = self.places(stacks)[(cells >> _STACK_SHIFT).astype(np.intp)]
+        of_asked = np.flatnonzero(rows >= 0)
+        bins = (cells[of_asked] & np.uint64(LIFETIME_BINS - 1)).astype(np.intp)
+        counts = np.zeros((stacks.size, LIFETIME_BINS), np.uint64)
+        np.add.at(counts, (rows[of_asked], bins), self._cell_counts[of_asked])
+        return counts
+
+    def places(self, stacks: U64) -> Index:
+        """Return, for every stack by number, its place in `stacks`; -1 if it is not among them."""
+        place = np.full(len(self._stacks) + 1, -1, np.intp)  # those never seen go to the end, which is cut off
+        place[self._stacks.lookup(stacks)] = np.arange(stacks.size)
+        return place[:-1]
 
     def _one(self, key: int, number: int, cells: Index) -> StackStatistics:
         if number < 0:
