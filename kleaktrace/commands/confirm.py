@@ -8,7 +8,7 @@ import click
 
 from kleaktrace.commands.options import OutputFile, json_option
 from kleaktrace.commands.scanning import scan_and_watch, tracked_by
-from kleaktrace.commands.signals import ending_in_order
+from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.edge.kmemleak import KmemleakClient
 from kleaktrace.edge.session import Session
@@ -36,12 +36,12 @@ def confirm(ctx: click.Context, json_file: str | None) -> None:
     screen = console.make(stderr=output.is_stdout)
     client = KmemleakClient()
     client.require_on()
-    with ending_in_order(), Session() as session:
+    with EndingBetween() as ending, Session() as session:
         begun = time.monotonic()
         readings: list[list[Suspect]] = []
         gaps: list[str] = []
         try:
-            readings = scan_and_watch(session, client, _GAP_S)
+            readings = scan_and_watch(session, client, ending, _GAP_S)
         except KeyboardInterrupt:
             gaps.append("the scans were interrupted")
         except EvidenceLost as lost:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import subprocess
 import sys
-import time
 
 import click
 
 from kleaktrace.commands.options import OutputFile, json_option
 from kleaktrace.commands.scanning import scan_and_watch, tracked_by
-from kleaktrace.commands.signals import ending_in_order
+from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.kmemleak_health import State
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.core.report import CommandResult
@@ -22,6 +20,7 @@ from kleaktrace.edge.session import Session
 from kleaktrace.errors import EvidenceLost, UsageError
 from kleaktrace.views import console
 
+_POLL_S = 0.02
 _QUIESCE_S = 1.0
 """For what the command set going: RCU callbacks, delayed work, dying tasks."""
 
@@ -46,11 +45,11 @@ def run(ctx: click.Context, json_file: str | None, no_kmemleak: bool, command: t
     client, gaps = (None, []) if no_kmemleak else _kmemleak()
     for gap in gaps:
         console.make(stderr=True).print(f"kleaktrace: {gap}")
-    with ending_in_order(), Session() as session:
-        result = _run(command)
+    with EndingBetween() as ending, Session() as session:
+        result = _run(command, ending)
         readings: list[list[Suspect]] = []
         if client is not None:
-            readings, missing = _scan(session, client)
+            readings, missing = _scan(session, client, ending)
             gaps += missing
         suspects = session.judge(readings, tracked_by(client) if client is not None else None)
         session.stop()
@@ -72,32 +71,28 @@ def _kmemleak() -> tuple[KmemleakClient | None, list[str]]:
     ]
 
 
-def _run(command: tuple[str, ...]) -> CommandResult:
-    """Run the command to its end. Ctrl-C reaches it, too, and ends the wait for it, not us."""
+def _run(command: tuple[str, ...], ending: EndingBetween) -> CommandResult:
+    """Run the command to its end. Being asked to end ends the command, not the report on it."""
     try:
         child = subprocess.Popen(command)
     except OSError as error:
         raise UsageError(f"{command[0]}: {error.strerror}", "give a command that can be run") from error
+    end = child.terminate
     while child.poll() is None:
         try:
-            child.wait()
+            ending.sleep(_POLL_S)
         except KeyboardInterrupt:
             print("kleaktrace: waiting for the command to end; again to kill it", file=sys.stderr)
-            with contextlib.suppress(ProcessLookupError):
-                child.terminate()
-            try:
-                child.wait()
-            except KeyboardInterrupt:
-                child.kill()
-                child.wait()
+            end()
+            end = child.kill
     return CommandResult(command, child.returncode)
 
 
-def _scan(session: Session, client: KmemleakClient) -> tuple[list[list[Suspect]], list[str]]:
+def _scan(session: Session, client: KmemleakClient, ending: EndingBetween) -> tuple[list[list[Suspect]], list[str]]:
     """What kmemleak lists after each scan, and what is missing from the evidence."""
     try:
-        time.sleep(_QUIESCE_S)
-        return scan_and_watch(session, client), []
+        ending.sleep(_QUIESCE_S)
+        return scan_and_watch(session, client, ending), []
     except KeyboardInterrupt:
         return [], ["the scans were interrupted"]
     except EvidenceLost as lost:

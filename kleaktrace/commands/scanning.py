@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.events import Kind, hide
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.edge.kmemleak import GAP_S, KmemleakClient, ScanReading, scan_protocol
@@ -34,7 +34,9 @@ def scan_progress() -> Iterator[Progress]:
         yield lambda done, total, doing: status.update(f"kmemleak: {done} of {total} scans done, {doing}")
 
 
-def scan_and_watch(session: Session, client: KmemleakClient, gap_s: float = GAP_S) -> list[list[Suspect]]:
+def scan_and_watch(
+    session: Session, client: KmemleakClient, ending: EndingBetween, gap_s: float = GAP_S
+) -> list[list[Suspect]]:
     """Scan as often as this kernel needs; from the first listing on, frees of listed objects are remembered.
 
     Returns what was listed before the first scan, and after each. Raises as `KmemleakClient.scan` does.
@@ -44,7 +46,7 @@ def scan_and_watch(session: Session, client: KmemleakClient, gap_s: float = GAP_
 
     def pause(seconds: float) -> None:
         watch(session, client.read().objects)
-        time.sleep(seconds)
+        ending.sleep(seconds)
 
     began = session.clock().start.jiffies
     with scan_progress() as progress:

@@ -1,4 +1,4 @@
-"""Ends a long command in order: SIGTERM and SIGHUP come as KeyboardInterrupt, like Ctrl-C."""
+"""Ends a long command in order: Ctrl-C, SIGTERM and SIGHUP come as KeyboardInterrupt, where we can take it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from typing import Any
 _Handler = Callable[[int, FrameType | None], Any]
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 @contextmanager
 def _handling(numbers: tuple[signal.Signals, ...], handler: _Handler) -> Iterator[None]:
     before = [signal.signal(number, handler) for number in numbers]
@@ -26,17 +22,10 @@ def _handling(numbers: tuple[signal.Signals, ...], handler: _Handler) -> Iterato
             signal.signal(number, old)
 
 
-@contextmanager
-def ending_in_order() -> Iterator[None]:
-    """While inside, being asked to end raises KeyboardInterrupt in the main thread."""
-    with _handling((signal.SIGTERM, signal.SIGHUP), _interrupt):
-        yield
-
-
 class EndingBetween:
     """Being asked to end raises KeyboardInterrupt in `sleep` only, so that nothing is left half printed.
 
-    A context manager. Asked a second time, it is raised wherever we are: what we are doing may hang.
+    A context manager. Asked again before that, it is raised wherever we are: what we are doing may hang.
     """
 
     def __init__(self) -> None:
@@ -56,6 +45,9 @@ class EndingBetween:
             if self._asked:
                 raise KeyboardInterrupt
             time.sleep(seconds)
+        except KeyboardInterrupt:
+            self._asked = False
+            raise
         finally:
             self._sleeping = False
 

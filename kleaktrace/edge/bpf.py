@@ -106,47 +106,68 @@ class BpfObject:
                     f"the BPF programs could not be set up: {_reason(error, said())}",
                     "run as root; `kleaktrace doctor` shows what this kernel refuses",
                 ) from error
-        self._attached: list[int] = []
+        self._undo: list[Callable[[], object]] = []
 
-    def _attach(self, attach: Callable[[], object]) -> None:
+    def _attach(self, attach: Callable[[], object], undo: Callable[[], object]) -> None:
         with _quiet_stderr() as said:
             try:
                 attach()
             except Exception as error:
                 raise AttachRefused(_reason(error, said())) from error
+        self._undo.append(undo)
+
+    @property
+    def attached(self) -> int:
+        """How many programs are attached; what `detach_to` takes."""
+        return len(self._undo)
+
+    def detach_to(self, count: int) -> None:
+        """Detach what was attached last, until `count` programs are left."""
+        with _quiet_stderr():
+            while len(self._undo) > count:
+                self._undo.pop()()
 
     def attach_raw_tracepoint(self, event: str, *functions: str) -> None:
         """Run the functions at a raw tracepoint, in this order."""
         for function in functions:
-            self._attach(lambda function=function: self._attach_raw(event, function))  # type: ignore[misc]
+            fds: list[int] = []
+            self._attach(
+                lambda function=function, fds=fds: fds.append(self._attach_raw(event, function)),  # type: ignore[misc]
+                lambda fds=fds: os.close(fds[0]),  # type: ignore[misc]
+            )
 
-    def _attach_raw(self, event: str, function: str) -> None:
+    def _attach_raw(self, event: str, function: str) -> int:
         # bcc's own method allows one function per event
         loaded = self._bpf.load_func(function.encode(), self._bcc.BPF.RAW_TRACEPOINT)
-        fd = self._bcc.lib.bpf_attach_raw_tracepoint(loaded.fd, event.encode())
+        fd = int(self._bcc.lib.bpf_attach_raw_tracepoint(loaded.fd, event.encode()))
         if fd < 0:
             raise OSError(f"raw tracepoint {event}: {os.strerror(ctypes.get_errno() or -fd)}")
-        self._attached.append(fd)
+        return fd
 
     def attach_fentry(self, target: str) -> None:
         """Run `kfunc__TARGET` whenever the kernel function `target` is entered."""
-        self._attach(lambda: self._bpf.attach_kfunc(fn_name=f"kfunc__{target}".encode()))
+        name = f"kfunc__{target}".encode()
+        self._attach(lambda: self._bpf.attach_kfunc(fn_name=name), lambda: self._bpf.detach_kfunc(fn_name=name))
 
     def attach_fexit(self, target: str) -> None:
         """Run `kretfunc__TARGET` whenever the kernel function `target` returns."""
-        self._attach(lambda: self._bpf.attach_kretfunc(fn_name=f"kretfunc__{target}".encode()))
+        name = f"kretfunc__{target}".encode()
+        self._attach(lambda: self._bpf.attach_kretfunc(fn_name=name), lambda: self._bpf.detach_kretfunc(fn_name=name))
 
     def attach_kprobe(self, target: str, function: str) -> None:
         """Run `function` whenever the kernel function `target` is entered."""
-        self._attach(lambda: self._bpf.attach_kprobe(event=target.encode(), fn_name=function.encode()))
+        event, name = target.encode(), function.encode()
+        self._attach(
+            lambda: self._bpf.attach_kprobe(event=event, fn_name=name), lambda: self._bpf.detach_kprobe(event, name)
+        )
 
     def attach_kretprobe(self, target: str, function: str) -> None:
         """Run `function` whenever the kernel function `target` returns."""
-        self._attach(lambda: self._bpf.attach_kretprobe(event=target.encode(), fn_name=function.encode()))
-
-    def detach_kprobe(self, target: str) -> None:
-        """Undo `attach_kprobe`."""
-        self._bpf.detach_kprobe(target.encode())
+        event, name = target.encode(), function.encode()
+        self._attach(
+            lambda: self._bpf.attach_kretprobe(event=event, fn_name=name),
+            lambda: self._bpf.detach_kretprobe(event, name),
+        )
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map."""
@@ -185,8 +206,7 @@ class BpfObject:
 
     def close(self) -> None:
         """Detach everything. May be called twice."""
-        while self._attached:
-            os.close(self._attached.pop())
+        self.detach_to(0)
         with _quiet_stderr():
             self._bpf.cleanup()
 

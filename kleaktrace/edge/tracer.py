@@ -170,11 +170,13 @@ class Tracer:
         return Coverage(need.kind, None, need.without)
 
     def _try(self, source: Source) -> str | None:
-        """Attach all probes of a source; the kernel's reason if it refuses one."""
+        """Attach all probes of a source; if the kernel refuses one, none of them, and its reason."""
+        before = self._bpf.attached
         for probe in source.probes:
             try:
                 probe.attach(self._bpf)
             except AttachRefused as refusal:
+                self._bpf.detach_to(before)
                 return str(refusal)
         return None
 

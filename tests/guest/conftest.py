@@ -40,7 +40,7 @@ def guest(kernel_tree: Path) -> Guest:
 
 @pytest.fixture(scope="session")
 def lab_module(kernel_tree: Path) -> Path:
-    """Give the lab, built: insmod it in the guest, and see tests/lab/kleaktrace_lab.c for what it does."""
+    """Give the lab, built: insmod it in the guest, and see the table in tests/lab/lab_main.c for what it does."""
     return build_module(PROJECT / "tests" / "lab", kernel_tree) / "kleaktrace_lab.ko"
 
 
