@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.intervals import Interval, total_interval
-from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.ledger import Ledger, Survivors
 from kleaktrace.core.stack_statistics import LIFETIME_BINS, lifetime_bins
-from kleaktrace.core.survival import Plateaus, SurvivalCurves, plateaus, survival_curves
+from kleaktrace.core.survival import Plateaus, plateaus, survival_curves
 
 F64 = npt.NDArray[np.float64]
 U64 = npt.NDArray[np.uint64]
@@ -80,11 +80,73 @@ class Growing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaked:
-    """Survivors of one stack that are on its plateau: births (s since the origin, ascending) and expected bytes."""
+class GrowthEvidence:
+    """What `growing` needs of a ledger, copied out of it: stacks with enough outstanding, and in parallel their counts.
 
-    births: F64
-    bytes: F64
+    Times are ns, CLOCK_MONOTONIC. `origin_ns` is since when nothing was lost.
+    """
+
+    origin_ns: int
+    now_ns: int
+    stacks: U64
+    outstanding: U64
+    outstanding_bytes: U64
+    implied_frees: U64
+    lifetime_counts: U64
+    survivors: Survivors
+
+
+def growth_evidence(ledger: Ledger, start_ns: int, now_ns: int) -> GrowthEvidence:
+    """Copy what is needed out of the ledger; tracing began at `start_ns`. Some 50 ns for each outstanding allocation.
+
+    A lost free makes a survivor of what has died. So of a session with losses, only what was allocated after the
+    last one counts; leak fractions then are too small, since frees from before do count.
+    """
+    snapshot = ledger.snapshot()
+    # Stack 0 is everything of which no stack could be taken: no one place in the code.
+    chosen = np.flatnonzero((snapshot.outstanding >= MIN_SURVIVORS) & (snapshot.stacks != 0))
+    stacks = snapshot.stacks[chosen]
+    return GrowthEvidence(
+        origin_ns=max([start_ns, *(loss.to_ns for loss in ledger.losses)]),
+        now_ns=now_ns,
+        stacks=stacks,
+        outstanding=snapshot.outstanding[chosen],
+        outstanding_bytes=snapshot.outstanding_bytes[chosen],
+        implied_frees=snapshot.implied_frees[chosen],
+        lifetime_counts=ledger.lifetime_counts(stacks),
+        survivors=ledger.survivors(stacks),
+    )
+
+
+class _Leaked:
+    """Survivors of one stack that are on its plateau: their births, and the bytes that are expected to stay."""
+
+    def __init__(self, births_s: F64, sizes: F64) -> None:
+        order = np.argsort(births_s)
+        self.births_s = births_s[order]
+        """Since the origin, ascending."""
+        self._bytes = np.concatenate([[0.0], np.cumsum(sizes[order])])
+        self._squares = np.concatenate([[0.0], np.cumsum(sizes[order] ** 2)])
+
+    def counts(self, start_s: float, end_s: float) -> F64:
+        """How many were born in each twelfth of this time."""
+        return np.diff(self._places(start_s, end_s, _PARTS)).astype(np.float64)
+
+    def rate(self, start_s: float, end_s: float) -> _Window:
+        """How fast they came in this time."""
+        places = self._places(start_s, end_s, _RATE_PARTS)
+        first, last = int(places[0]), int(places[-1])
+        total = total_interval(np.diff(self._bytes[places]), float(self._squares[last] - self._squares[first]))
+        seconds = end_s - start_s
+        rate = Interval(total.estimate / seconds, total.low / seconds, total.high / seconds)
+        share = total.low / total.estimate if total.estimate else 0.0
+        return _Window(rate, share, last - first, float(self.births_s[first]))
+
+    def _places(self, start_s: float, end_s: float, parts: int) -> npt.NDArray[np.intp]:
+        edges = np.linspace(start_s, end_s, parts + 1)
+        places = np.searchsorted(self.births_s, edges)
+        places[-1] = np.searchsorted(self.births_s, end_s, side="right")
+        return places
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,53 +161,44 @@ class _Window:
     first_birth_s: float
 
 
-def growing(ledger: Ledger, start_ns: int, now_ns: int) -> list[Growing]:
-    """Return the growing stacks, the fastest first. Tracing began at `start_ns` (CLOCK_MONOTONIC).
-
-    A lost free makes a survivor of what has died. So of a session with losses, only what was allocated after the
-    last one counts.
-    """
-    origin_ns = max([start_ns, *(loss.to_ns for loss in ledger.losses)])
-    snapshot = ledger.snapshot()
-    candidates = np.flatnonzero(snapshot.outstanding >= MIN_SURVIVORS)
-    # Stack 0 is everything of which no stack could be taken: no one place in the code.
-    candidates = candidates[snapshot.stacks[candidates] != 0]
-    if not candidates.size or now_ns - origin_ns < MIN_WINDOW_S * 1e9:
+def growing(evidence: GrowthEvidence) -> list[Growing]:
+    """Return the growing stacks, the fastest first."""
+    count, now_ns, survivors = evidence.stacks.size, evidence.now_ns, evidence.survivors
+    if not count or now_ns - evidence.origin_ns < MIN_WINDOW_S * 1e9:
         return []
-    keys = snapshot.stacks[candidates]
-    survivors = ledger.survivors(keys)
-    known = (survivors.time_ns >= origin_ns) & (survivors.time_ns <= now_ns)
+    known = np.flatnonzero((survivors.time_ns >= evidence.origin_ns) & (survivors.time_ns <= now_ns))
     place, births, sizes = survivors.place[known], survivors.time_ns[known], survivors.bytes[known]
     bins = lifetime_bins(np.uint64(now_ns) - births).astype(np.intp)
-    running = np.bincount(place * LIFETIME_BINS + bins, minlength=keys.size * LIFETIME_BINS)
-    ended = _with_implied(ledger.lifetime_counts(keys), snapshot.implied_frees[candidates])
-    curves = survival_curves(ended, running.reshape(keys.size, LIFETIME_BINS).astype(np.float64))
+    running = np.bincount(place * LIFETIME_BINS + bins, minlength=count * LIFETIME_BINS)
+    ended = _with_implied(evidence.lifetime_counts, evidence.implied_frees)
+    curves = survival_curves(ended, running.reshape(count, LIFETIME_BINS).astype(np.float64))
     flat = plateaus(curves)
-
+    order = np.argsort(place, kind="stable")
+    bounds = np.searchsorted(place[order], np.arange(count + 1))
     found = []
-    order = np.lexsort((births, place))
-    bounds = np.searchsorted(place[order], np.arange(keys.size + 1))
     for number in np.flatnonzero(flat.reached).tolist():
         mine = order[bounds[number] : bounds[number + 1]]
-        leaked = _on_plateau(births[mine], sizes[mine], bins[mine], curves, flat, number, origin_ns, now_ns)
-        end_s = (now_ns - flat.from_ns[number] - origin_ns) / 1e9
-        window = _best_window(leaked, end_s)
-        implied = int(snapshot.implied_frees[candidates[number]])
-        if window is None or window.survivors * window.certain_share <= implied:
-            continue
-        found.append(
-            Growing(
-                stack=int(keys[number]),
-                outstanding=int(snapshot.outstanding[candidates[number]]),
-                bytes=int(snapshot.outstanding_bytes[candidates[number]]),
-                bytes_per_s=window.rate.estimate,
-                ci95=(window.rate.low, window.rate.high),
-                leak_fraction=float(flat.fraction[number]),
-                leak_fraction_ci95=(float(flat.low[number]), float(flat.high[number])),
-                since_ns=origin_ns + round(window.first_birth_s * 1e9),
-            )
-        )
+        mine = mine[births[mine] <= max(now_ns - int(flat.from_ns[number]), 0)]
+        # Some of those of this age will still be freed: each counts by its chance to be there in the end.
+        chance = np.minimum(flat.fraction[number] / curves.survival[number, bins[mine]], 1.0)
+        leaked = _Leaked((births[mine] - np.uint64(evidence.origin_ns)) / 1e9, sizes[mine] * chance)
+        window = _best_window(leaked, (now_ns - int(flat.from_ns[number]) - evidence.origin_ns) / 1e9)
+        if window is not None and window.survivors * window.certain_share > evidence.implied_frees[number]:
+            found.append(_describe(evidence, flat, number, window))
     return sorted(found, key=lambda one: (-one.bytes_per_s, one.stack))
+
+
+def _describe(evidence: GrowthEvidence, flat: Plateaus, number: int, window: _Window) -> Growing:
+    return Growing(
+        stack=int(evidence.stacks[number]),
+        outstanding=int(evidence.outstanding[number]),
+        bytes=int(evidence.outstanding_bytes[number]),
+        bytes_per_s=window.rate.estimate,
+        ci95=(window.rate.low, window.rate.high),
+        leak_fraction=float(flat.fraction[number]),
+        leak_fraction_ci95=(float(flat.low[number]), float(flat.high[number])),
+        since_ns=evidence.origin_ns + round(window.first_birth_s * 1e9),
+    )
 
 
 def _with_implied(freed: U64, implied: U64) -> F64:
@@ -157,31 +210,21 @@ def _with_implied(freed: U64, implied: U64) -> F64:
     return ended
 
 
-def _on_plateau(
-    births: U64, sizes: U64, bins: npt.NDArray[np.intp], curves: SurvivalCurves, flat: Plateaus, number: int,
-    origin_ns: int, now_ns: int,
-) -> _Leaked:  # fmt: skip
-    old = births <= now_ns - flat.from_ns[number]
-    # Some of those of this age will still be freed: each counts by its chance to be there in the end.
-    chance = np.minimum(flat.fraction[number] / curves.survival[number, bins[old]], 1.0)
-    return _Leaked((births[old] - np.uint64(origin_ns)) / 1e9, sizes[old] * chance)
-
-
 def _best_window(leaked: _Leaked, end_s: float) -> _Window | None:
     """Return the longest window up to the end in which births keep on; None if they do in none.
 
     Not one that makes the rate far more uncertain than another does: there is a burst in it.
     """
-    births = leaked.births
-    if births.size < MIN_SURVIVORS or _falls_off(_without_bursts(_counts(births, 0.0, end_s))):
+    births = leaked.births_s
+    if births.size < MIN_SURVIVORS or end_s < MIN_WINDOW_S or _falls_off(_without_bursts(leaked.counts(0.0, end_s))):
         return None
     # The first survivor only marks where its window begins; it is no part of it.
     starts = [0.0, float(np.nextafter(births[0], np.inf))]
     starts += [end_s * (1 - part) for part in _TRAILING ** np.arange(1, 1 + _longest_chain(end_s))]
     windows = [
-        _rate(leaked, start, end_s)
+        leaked.rate(start, end_s)
         for number, start in enumerate(starts)
-        if end_s - start >= MIN_WINDOW_S and _persists(births, start, end_s, trailing=number > 1)
+        if end_s - start >= MIN_WINDOW_S and _persists(leaked, start, end_s, trailing=number > 1)
     ]
     best = max((window.certain_share for window in windows), default=0.0)
     return next((w for w in windows if best > 0 and w.certain_share >= _AS_CERTAIN * best), None)
@@ -189,11 +232,11 @@ def _best_window(leaked: _Leaked, end_s: float) -> _Window | None:
 
 def _longest_chain(end_s: float) -> int:
     """How many trailing windows are longer than the shortest allowed."""
-    return max(int(np.log(end_s / MIN_WINDOW_S) / -np.log(_TRAILING)), 0) if end_s > 0 else 0
+    return max(int(np.log(end_s / MIN_WINDOW_S) / -np.log(_TRAILING)), 0)
 
 
-def _persists(births: F64, start_s: float, end_s: float, trailing: bool) -> bool:
-    counts = _counts(births, start_s, end_s)
+def _persists(leaked: _Leaked, start_s: float, end_s: float, trailing: bool) -> bool:
+    counts = leaked.counts(start_s, end_s)
     total, with_births = counts.sum(), np.count_nonzero(counts.reshape(-1, 2).sum(axis=1))
     blocks_needed = _BLOCKS if total >= _MANY else _BLOCKS - 1
     if total < MIN_SURVIVORS or with_births < blocks_needed or not counts[-2:].any():
@@ -202,12 +245,8 @@ def _persists(births: F64, start_s: float, end_s: float, trailing: bool) -> bool
     if _falls_off(counts):
         return False
     # What goes on in a trailing window must not be the tail of what was before.
-    before = _without_bursts(_counts(births, 0.0, start_s)) if trailing else counts
+    before = _without_bursts(leaked.counts(0.0, start_s)) if trailing else counts
     return not (trailing and _rarer(before, counts, start_s / (end_s - start_s)))
-
-
-def _counts(births: F64, start_s: float, end_s: float) -> F64:
-    return np.histogram(births, _PARTS, (start_s, end_s))[0].astype(np.float64)
 
 
 def _without_bursts(counts: F64) -> F64:
@@ -232,13 +271,3 @@ def _rarer(before: F64, after: F64, ratio_of_times: float) -> bool:
     error = np.sqrt(dispersion * (1 / (earlier + 0.5) + 1 / (later + 0.5)))
     fall = -np.log((later + 0.5) / (earlier + 0.5) * ratio_of_times)
     return bool(fall > max(_Z90 * error, -np.log(_STEADY)))
-
-
-def _rate(leaked: _Leaked, start_s: float, end_s: float) -> _Window:
-    inside = leaked.births >= start_s
-    births, sizes = leaked.births[inside], leaked.bytes[inside]
-    parts = np.histogram(births, _RATE_PARTS, (start_s, end_s), weights=sizes)[0]
-    total = total_interval(parts, float((sizes**2).sum()))
-    seconds = end_s - start_s
-    rate = Interval(total.estimate / seconds, total.low / seconds, total.high / seconds)
-    return _Window(rate, total.low / total.estimate if total.estimate else 0.0, births.size, float(births[0]))

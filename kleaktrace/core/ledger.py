@@ -206,8 +206,7 @@ class Ledger:
         rows = self._rows.index.rows
         place = self._stacks.places(np.asarray(stacks, np.uint64))[self._rows.stacks(rows)]
         wanted = place >= 0
-        records = self._rows.read(rows[wanted])
-        return Survivors(place[wanted], records["time_ns"].copy(), self._rows.sizes(records["bytes_alloc"]))
+        return Survivors(place[wanted], *self._rows.births(rows[wanted]))
 
     def snapshot(self) -> StackSnapshot:
         """Copy the counters of all stacks; the difference of two is what happened between them."""

@@ -117,6 +117,10 @@ class OutstandingRows:
         """Return the stack numbers of the rows."""
         return self._records["stack"][rows].astype(np.intp)
 
+    def births(self, rows: Index) -> tuple[U64, U64]:
+        """Return (time_ns, bytes_alloc) of the rows."""
+        return self._records["time_ns"][rows], self._sizes.unpack(self._records["bytes_alloc"][rows])
+
     def sizes(self, packed: npt.NDArray[np.uint32]) -> U64:
         """Return sizes in bytes from `bytes_req` or `bytes_alloc` of raw records."""
         return self._sizes.unpack(packed)

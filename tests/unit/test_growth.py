@@ -33,14 +33,14 @@ from allocation_processes import (
 )
 
 from kleaktrace.core.events import ALLOCATION, FREE, Batch, LossWindow
-from kleaktrace.core.growth import Growing, growing
+from kleaktrace.core.growth import Growing, growing, growth_evidence
 from kleaktrace.core.ledger import Ledger
 
 RUNS = 20
 
 
 def found(ledger: Ledger, seconds: float) -> list[Growing]:
-    return growing(ledger, START_NS, START_NS + round(seconds * SECOND))
+    return growing(growth_evidence(ledger, START_NS, START_NS + round(seconds * SECOND)))
 
 
 def share_found(make, seconds: float, seed: int = 1) -> float:
