@@ -26,6 +26,7 @@ from kleaktrace.core.event_matching import (
 )
 from kleaktrace.core.events import Batch, Kind, LossWindow, Rows
 from kleaktrace.core.outstanding_rows import OUTSTANDING, OutstandingRows, keys_of, object_keys, pick
+from kleaktrace.core.sibling_samples import SiblingSamples, Traits
 from kleaktrace.core.stack_statistics import StackSnapshot, StackStatistics, StackTable
 
 HISTORY_CAPACITY = 1 << 18
@@ -70,7 +71,8 @@ class Ledger:
     """Matches frees with allocations by address, and keeps the books per call stack.
 
     Memory: 52 to 62 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
-    distinct stack (see `stack_statistics`), and 66 bytes for each of the last `history_capacity` endings.
+    distinct stack (see `stack_statistics`) and 1 KiB more for its `SiblingSamples`, and 66 bytes for each of the last
+    `history_capacity` endings.
 
     Objects are named by their hidden addresses (`events.hide`), in events as in questions.
     Single-threaded; the caller owns the batches, nothing of them is kept.
@@ -83,6 +85,7 @@ class Ledger:
     ) -> None:
         self._rows = OutstandingRows()
         self._stacks = StackTable()
+        self._samples = SiblingSamples()
         self._history = ClosedHistory(history_capacity)
         self._history_min_lifetime = np.uint64(history_min_lifetime_ns)
         self._watched = AddressIndex()
@@ -147,6 +150,7 @@ class Ledger:
         return (
             self._rows.nbytes
             + self._stacks.nbytes
+            + self._samples.nbytes
             + self._history.nbytes
             + self._watched.nbytes
             + sum(ending.nbytes for ending in self._watched_endings)
@@ -190,6 +194,10 @@ class Ledger:
     def stack_statistics(self, stacks: Iterable[int]) -> list[StackStatistics]:
         """Return the statistics of stacks by key, in the order asked; all zero for one never seen."""
         return self._stacks.statistics(stacks)
+
+    def freed_samples(self, stack: int) -> Traits:
+        """Return up to 32 of the freed allocations of a stack (by key), TRAITS rows in no particular order."""
+        return self._samples.of(self._stacks.number(stack))
 
     def lifetime_counts(self, stacks: npt.ArrayLike) -> U64:
         """Return how many of each stack's allocations (rows, as asked) were freed at which age.
@@ -260,6 +268,8 @@ class Ledger:
         lifetimes = _lifetimes(times[born], free_times[died])
         sites = self._stacks.index_sites(np.ascontiguousarray(frees["call_site"])[died])
         self._stacks.freed(stacks[born], sizes[born], lifetimes, sites)
+        chosen = self._samples.choose(stacks[born])
+        self._samples.add(stacks[born[chosen]], chosen, pick(allocations, born[chosen]))
         kept = self._worth_keeping(lifetimes, lambda: keys_of(frees)[died])
         closed = _closed(pick(allocations, born[kept]))
         return _endings(closed, pick(frees, died[kept]), lifetimes[kept], Ending.FREE)
@@ -270,7 +280,11 @@ class Ledger:
         lifetimes = _lifetimes(records["time_ns"], died["time_ns"])
         sites = self._stacks.index_sites(died["call_site"])
         sizes = self._rows.sizes(records["bytes_alloc"])
-        self._stacks.freed(records["stack"].astype(np.intp), sizes, lifetimes, sites)
+        stacks = records["stack"].astype(np.intp)
+        self._stacks.freed(stacks, sizes, lifetimes, sites)
+        chosen = self._samples.choose(stacks)
+        self._samples.add(stacks[chosen], chosen, self._rows.decode(matches.freed_rows[chosen], self._stacks.keys))
+        self._samples.next_batch()
         kept = self._worth_keeping(lifetimes, lambda: keys_of(died))
         closed = np.zeros(kept.size, CLOSED)
         keys = self._rows.index.keys(matches.freed_rows[kept])

@@ -166,6 +166,10 @@ class StackTable:
             self._lifetime_sum = grown(self._lifetime_sum, count, _GROWTH)
         return numbers
 
+    def number(self, stack: int) -> int:
+        """The number of a stack by its key; -1 if it was never seen."""
+        return int(self._stacks.lookup(np.array([stack], np.uint64))[0])
+
     def index_sites(self, call_sites: U64) -> Index:
         """Number the free call sites, those not seen before too."""
         return self._sites.intern(call_sites)

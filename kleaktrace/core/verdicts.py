@@ -5,14 +5,15 @@ A verdict is right or it is `undecided`: what could not be seen never confirms a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
 from kleaktrace.core.closed_history import Ending
+from kleaktrace.core.contrast import Contrast, contrasts
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import Context, Kind, hide
 from kleaktrace.core.jiffies import JiffiesClock, signed_difference
@@ -98,6 +99,7 @@ class JudgedSuspect:
     freed: Freed | None = None
     in_window: bool = True
     weakens: bool = True
+    contrasts: tuple[Contrast, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,22 @@ def judge(evidence: Evidence) -> list[JudgedSuspect]:
             judged[*place, -1] = left
         elif left.verdict is not Verdict.UNDECIDED:
             judged[matched[place]] = left
+    contrasted = _with_contrasts(evidence, judged)
     order = list(Verdict)
-    return sorted(judged.values(), key=lambda j: (order.index(j.verdict), not j.in_window, -j.size, j.address))
+    return sorted(contrasted, key=lambda j: (order.index(j.verdict), not j.in_window, -j.size, j.address))
+
+
+def _with_contrasts(evidence: Evidence, judged: Mapping[tuple[bool, int, int], JudgedSuspect]) -> list[JudgedSuspect]:
+    """Add to the confirmed ones what those of one stack have in common that its freed allocations have not."""
+    confirmed = [place for place, suspect in judged.items() if suspect.verdict is Verdict.CONFIRMED]
+    percpu = np.array([of_percpu for of_percpu, _, _ in confirmed], bool)
+    _, rows = evidence.ledger.lookup(np.array([name for _, name, _ in confirmed], np.uint64), percpu)
+    found: dict[int, tuple[Contrast, ...]] = {}
+    for stack in np.unique(rows["stack"]).tolist():
+        leaked = rows[rows["stack"] == stack]
+        found[stack] = tuple(contrasts(leaked, evidence.ledger.freed_samples(stack))) if stack else ()
+    of_place = {place: found[int(row["stack"])] for place, row in zip(confirmed, rows, strict=True)}
+    return [replace(suspect, contrasts=of_place.get(place, ())) for place, suspect in judged.items()]
 
 
 def _distinct(readings: Sequence[Sequence[Suspect]]) -> list[Suspect]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from kleaktrace.core.outstanding import Group
@@ -90,6 +91,7 @@ def _suspect(suspect: JudgedSuspect) -> dict[str, Any]:
             "median_lifetime_s": siblings.median_lifetime_s,
             "free_sites": [{"site": site, "count": count} for site, count in siblings.free_sites],
         },
+        "contrasts": [asdict(contrast) for contrast in suspect.contrasts],
         "freed": None if suspect.freed is None else {"after_s": suspect.freed.after_s, "site": suspect.freed.site},
         "in_window": suspect.in_window,
     }

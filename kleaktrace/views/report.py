@@ -90,6 +90,8 @@ def _show_group(console: Console, group: Sequence[JudgedSuspect]) -> None:
     siblings = first.siblings
     if siblings.allocated:
         _line(console, f"    {_sibling_words(first)}")
+    for contrast in first.contrasts:
+        _line(console, f"    look at: {contrast}", "bold")
     for line in first.stack[:_FRAMES]:
         _line(console, f"      {line}")
     if len(first.stack) > _FRAMES:

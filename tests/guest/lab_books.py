@@ -1,0 +1,77 @@
+"""Reads the lab's own account of what it did, and kmemleak's list."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the lab's table."""
+
+    truth: str
+    function: str
+    size: int
+    count: int
+    context: str
+    holds_for: int
+    caller: str
+
+    @classmethod
+    def read(cls, path: Path) -> dict[str, Case]:
+        """Read the table, by name."""
+        rows = [line.split("\t") for line in path.read_text().splitlines()]
+        return {
+            name: cls(truth, function, int(size), int(count), context, int(holds_for), caller)
+            for name, truth, function, size, count, context, holds_for, caller in rows
+        }
+
+
+@dataclass(frozen=True)
+class Object:
+    """What the lab says about one object."""
+
+    case: str
+    truth: str
+    function: str
+    address: int
+    size: int
+    freed: bool
+    context: str
+    comm: str
+    kind: str
+    allocated_ns: int
+    freed_ns: int
+
+    @classmethod
+    def read(cls, path: Path) -> list[Object]:
+        """Read the lab's books."""
+        return [cls.parse(line) for line in path.read_text().splitlines()]
+
+    @classmethod
+    def parse(cls, line: str) -> Object:
+        """Read a line of the books."""
+        case, truth, function, address, size, state, context, _pid, comm, kind, allocated, freed = line.split("\t")
+        is_freed = {"freed": True, "alive": False}[state]
+        return cls(
+            *(case, truth, function, int(address, 16), int(size), is_freed, context, comm, kind),
+            *(int(allocated), int(freed) if is_freed else 0),
+        )
+
+
+def listed(report: Path) -> set[int]:
+    """Return the addresses that kmemleak lists; `unreferenced object (percpu) 0x…` from 6.15 on."""
+    headers = [line.split() for line in report.read_text().splitlines() if line.startswith("unreferenced object")]
+    return {int(next(word for word in words if word.startswith("0x")), 16) for words in headers}
+
+
+def last_owners(objects: Iterable[Object]) -> dict[str, set[int]]:
+    """Give the addresses of each case that no later object has had."""
+    owners = {row.address: row.case for row in sorted(objects, key=lambda row: row.allocated_ns)}
+    addresses = defaultdict(set)
+    for address, case in owners.items():
+        addresses[case].add(address)
+    return addresses

@@ -1,0 +1,184 @@
+"""The lab's verdict matrix: each case, the truth, what kmemleak alone says, and what kleaktrace says.
+
+    tools/lab [RUNS]
+
+boots the guest RUNS times (once by default), runs every case of the lab, once with the module left loaded and once
+with it unloaded at the end, and prints the matrix. The exit status is 1 if a verdict is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from guest_tool import PROJECT, build_module, run_tool
+from lab_books import Object, listed
+
+SCENARIO = """
+lab=/sys/kernel/debug/kleaktrace_lab
+cat > /tmp/all.sh <<'X'
+lab=/sys/kernel/debug/kleaktrace_lab
+for name in $(cut -f1 $lab/cases); do
+	echo $name > $lab/do
+done 2> /dev/null
+sleep 2
+cp $lab/objects $1
+X
+insmod=" late_ms=3000 between_scans_ms=4000 hidden_ms=12000"
+.venv/bin/kleaktrace run --json "$2/loaded.json" -- sh -c "insmod $1 $insmod && sh /tmp/all.sh $2/loaded.objects" \
+	> "$2/loaded.txt" 2>&1
+cp /sys/kernel/debug/kmemleak "$2/loaded.kmemleak"
+cp $lab/cases $lab/objects "$2/"
+.venv/bin/kleaktrace run --json "$2/unloaded.json" -- sh -c "rmmod kleaktrace_lab; insmod $1 $insmod \
+	&& sh /tmp/all.sh $2/unloaded.objects; sleep 3; rmmod kleaktrace_lab" > "$2/unloaded.txt" 2>&1
+cp /sys/kernel/debug/kmemleak "$2/unloaded.kmemleak"
+"""
+
+# What must be confirmed, with the module loaded and after it was unloaded.
+LEAKED = {"loaded": {"leak"}, "unloaded": {"leak", "unload", "unload_referenced"}}
+
+
+@dataclass
+class Row:
+    """One case in one phase: how many objects kmemleak listed, and the verdicts on them."""
+
+    truth: str
+    objects: int = 0
+    listed: int = 0
+    named: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def unjudged(self) -> int:
+        """Objects on which there is no verdict."""
+        return self.objects - self.verdicts.total()
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The module left loaded, or unloaded at the end."""
+
+    name: str
+    outcome: str
+    lost: int
+    rows: dict[tuple[str, str], Row]
+
+    def _all(self, leaked: bool) -> Iterable[tuple[str, Row]]:
+        wanted = LEAKED[self.name]
+        return ((case, row) for (case, truth), row in self.rows.items() if (truth in wanted) is leaked)
+
+    @property
+    def wrong(self) -> list[str]:
+        """Cases with an innocent confirmed, or a leak dismissed."""
+        innocent = [
+            f"{case}: {row.verdicts['confirmed']} confirmed"
+            for case, row in self._all(False)
+            if row.verdicts["confirmed"]
+        ]
+        leaked = [
+            f"{case}: {row.verdicts['dismissed']} dismissed"
+            for case, row in self._all(True)
+            if row.verdicts["dismissed"]
+        ]
+        return innocent + leaked
+
+    @property
+    def missed(self) -> list[str]:
+        """Kinds of leak of which none is confirmed, and named by a function of the lab."""
+        return [case for case, row in self._all(True) if not min(row.verdicts["confirmed"], row.named)]
+
+    @property
+    def kinds(self) -> int:
+        """Kinds of leak there are."""
+        return sum(1 for _ in self._all(True))
+
+    @property
+    def undecided(self) -> float:
+        """The share of verdicts that are undecided."""
+        verdicts = sum((row.verdicts for row in self.rows.values()), Counter())
+        return verdicts["undecided"] / max(verdicts.total(), 1)
+
+
+def read_phase(directory: Path, phase: str) -> Phase:
+    """Compare the verdicts of a phase with the truth of the objects, as the lab booked them."""
+    document = json.loads((directory / f"{phase}.json").read_text())
+    by_kmemleak = listed(directory / f"{phase}.kmemleak")
+    owners = {row.address: row for row in sorted(Object.read(directory / f"{phase}.objects"), key=_allocated)}
+    suspects = {int(s["address"], 16): s for s in document["suspects"] if s["in_window"]}
+    rows: dict[tuple[str, str], Row] = {}
+    for address, owner in owners.items():
+        row = rows.setdefault((owner.case, owner.truth), Row(owner.truth))
+        row.objects += 1
+        row.listed += address in by_kmemleak
+        if address in suspects:
+            row.verdicts[suspects[address]["verdict"]] += 1
+            row.named += any(line.startswith("lab_") for line in suspects[address]["stack"])
+    return Phase(phase, document["verdict"], document["loss"]["events"], rows)
+
+
+def _allocated(row: Object) -> int:
+    return row.allocated_ns
+
+
+def run(directory: Path) -> list[Phase]:
+    """Boot the guest once, and compare."""
+    built = run_tool("--build-dir", timeout_s=3600)
+    module = build_module(PROJECT / "tests" / "lab", Path(built.stdout.strip())) / "kleaktrace_lab.ko"
+    result = run_tool(
+        "--timeout=900",
+        f"--rwdir={directory}",
+        "--",
+        "bash",
+        "-c",
+        SCENARIO,
+        "lab",
+        str(module),
+        str(directory),
+        timeout_s=1000,
+    )
+    if result.status == 255:
+        raise SystemExit(f"the guest died:\n{result.stderr}")
+    return [read_phase(directory, "loaded"), read_phase(directory, "unloaded")]
+
+
+def show(phases: Sequence[Phase]) -> None:
+    """Print the matrix."""
+    form = "{:24} {:18} {:>7} {:>9} {:>10} {:>10} {:>10} {:>9}"
+    for phase in phases:
+        print(f"\n{phase.name}: verdict {phase.outcome}, {phase.lost} events lost")
+        print(form.format(*["case", "truth", "objects", "kmemleak", "confirmed", "dismissed", "undecided", "unjudged"]))
+        for (case, truth), row in phase.rows.items():
+            v = row.verdicts
+            print(
+                form.format(
+                    case, truth, row.objects, row.listed, v["confirmed"], v["dismissed"], v["undecided"], row.unjudged
+                )
+            )
+        print(f"wrong: {', '.join(phase.wrong) or 'none'}")
+        print(
+            f"kinds of leak found and named: {phase.kinds - len(phase.missed)} of {phase.kinds}"
+            + (f" (missed: {', '.join(phase.missed)})" if phase.missed else "")
+        )
+        print(f"undecided: {phase.undecided:.1%}")
+
+
+def main() -> None:
+    """Run as often as asked."""
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    wrong = False
+    for number in range(runs):
+        print(f"run {number + 1} of {runs}", flush=True)
+        with tempfile.TemporaryDirectory(dir=PROJECT / "build") as directory:
+            phases = run(Path(directory))
+        show(phases)
+        wrong |= any(phase.wrong for phase in phases)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
