@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 
 from kleaktrace.commands.options import OutputFile, filter_options, json_option
 from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.core.growing_stacks import GrowingStack
 from kleaktrace.core.outstanding import By, group
 from kleaktrace.core.rates import Look, rates
 from kleaktrace.edge.filters import Filters
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 
 _LIVE_S = 1.0
 _PLAIN_S = 5.0
+_GROWING_S = 5.0
+"""Between looks at what is growing."""
+
+_GROWING_LIVE = 3
+_GROWING_ROOM = 2 * _GROWING_LIVE + 3
+"""Lines that they may take on a live screen."""
+
 _FINAL_FRAMES = 12
 _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktrace confirm`"
 
@@ -38,7 +47,7 @@ def trace(duration: float | None, top: int, by: str, older: float, filters: Filt
 
     An allocation is outstanding if its free was not seen. That is not a leak yet: caches hold memory on purpose.
     """
-    from kleaktrace.views import console
+    from kleaktrace.views import console, growing
     from kleaktrace.views import report as view
     from kleaktrace.views.json_document import document, dumps
 
@@ -54,6 +63,9 @@ def trace(duration: float | None, top: int, by: str, older: float, filters: Filt
         final = shown.render(session, _FINAL_FRAMES, since_start=True)
         screen.print(final)
         screen.print()
+        if report.growing:
+            screen.print(growing.lines(report.growing, report.now_ns, _FINAL_FRAMES), soft_wrap=True)
+            screen.print()
         view.header(screen, report)
 
 
@@ -65,6 +77,21 @@ class _Shown:
     top: int
     older: float
     last: Look | None = None
+    growing: Sequence[GrowingStack] = ()
+    growing_ns: int = 0
+
+    def render_live(self, session: Session, frames: int) -> Renderables:
+        """The table as of now, and in a few lines below it what is growing."""
+        from rich.console import Group as Renderables
+
+        from kleaktrace.views import growing
+
+        table = self.render(session, frames)
+        if session.now_ns >= self.growing_ns + _GROWING_S * 1e9:
+            self.growing, self.growing_ns = session.growing(), session.now_ns
+        if not self.growing:
+            return table
+        return Renderables(table, growing.lines(self.growing, self.growing_ns, frames=1, many=_GROWING_LIVE))
 
     def render(self, session: Session, frames: int, since_start: bool = False) -> Renderables:
         """The table as of now; rates are since the last rendering, or over the whole session."""
@@ -99,7 +126,7 @@ def _watch(console: Console, session: Session, shown: _Shown, duration: float | 
         _watch_live(console, session, shown, end, ending)
     else:
         while _sleep(_PLAIN_S, end, ending):
-            console.print(shown.render(session, _FINAL_FRAMES))
+            console.print(shown.render_live(session, _FINAL_FRAMES))
             console.print()
 
 
@@ -108,8 +135,8 @@ def _watch_live(console: Console, session: Session, shown: _Shown, end: float | 
 
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            room = (console.size.height - 4) // shown.top - 1
-            live.update(shown.render(session, max(room, 1)), refresh=True)
+            room = (console.size.height - 4 - (_GROWING_ROOM if shown.growing else 0)) // shown.top - 1
+            live.update(shown.render_live(session, max(room, 1)), refresh=True)
             if not _sleep(_LIVE_S, end, ending):
                 break
 

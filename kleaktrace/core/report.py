@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from kleaktrace.core.coverage import Coverage, Loss
+from kleaktrace.core.growing_stacks import GrowingStack
 from kleaktrace.core.ledger import Totals
 from kleaktrace.core.outstanding import Group
 from kleaktrace.core.verdicts import JudgedSuspect, Verdict
@@ -58,7 +59,10 @@ class CommandResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One session. `outstanding` is largest first; `gaps` says, line by line, why the evidence is incomplete."""
+    """One session. `outstanding` is largest first; `gaps` says, line by line, why the evidence is incomplete.
+
+    `growing` is fastest first. It has no say in the outcome: it may be a cache that nobody has bounded yet.
+    """
 
     kernel: Kernel
     window: Window
@@ -71,7 +75,12 @@ class Report:
     gaps: Sequence[str] = ()
     context_source: str = ""
     command: CommandResult | None = None
-    growing: Sequence[None] = field(default=())
+    growing: Sequence[GrowingStack] = ()
+
+    @property
+    def now_ns(self) -> int:
+        """When the window ended (CLOCK_MONOTONIC)."""
+        return self.window.start_ns + int(self.window.seconds * 1e9)
 
 
 def outcome(suspects: Sequence[JudgedSuspect], gaps: Sequence[str]) -> Outcome:

@@ -54,6 +54,11 @@ class Stack:
         return next((f for f in self.frames if f.name is None or not _ALLOCATORS.match(f.name)), None)
 
     @property
+    def own_frames(self) -> tuple[Frame, ...]:
+        """The frames without those that an interrupt only came upon, which had nothing to do with the allocation."""
+        return self.frames[: _telling(self.frames)[1]]
+
+    @property
     def modules(self) -> frozenset[str]:
         """Names of the modules it passes through."""
         return frozenset(f.module for f in self.frames if f.module and f.module != "bpf")
@@ -83,21 +88,26 @@ def trim(frames: Sequence[Frame]) -> tuple[Frame, ...]:
 
 
 def context_from(frames: Sequence[Frame]) -> Context:
-    """What the CPU was doing, told from the stack alone, for kernels that don't show us their preempt_count.
+    """What the CPU was doing, told from the stack alone, for kernels that don't show us their preempt_count."""
+    return _telling(frames)[0]
+
+
+def _telling(frames: Sequence[Frame]) -> tuple[Context, int]:
+    """The context, and how many of the frames are its own: what is further out was interrupted.
 
     The innermost telling frame decides: an interrupt's exit may run softirqs, or give the CPU back to the task.
     """
-    for frame in frames:
+    for number, frame in enumerate(frames, start=1):
         name = frame.name or ""
         if _SOFTIRQ.match(name):
-            return Context.SOFTIRQ
+            return Context.SOFTIRQ, number
         if _NMI.match(name):
-            return Context.NMI
+            return Context.NMI, number
         if _BACK_TO_TASK.match(name):
-            return Context.TASK
+            break
         if _HARDIRQ.match(name):
-            return Context.HARDIRQ
-    return Context.TASK
+            return Context.HARDIRQ, number
+    return Context.TASK, len(frames)
 
 
 class Stacks:

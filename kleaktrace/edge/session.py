@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from kleaktrace.core.coverage import Loss
+from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, described, growth_evidence
+from kleaktrace.core.growth import growing
+from kleaktrace.core.growth_watch import GrowthWatch
 from kleaktrace.core.jiffies import JiffiesClock, Moment
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.core.ledger import Ledger
@@ -33,6 +36,9 @@ class Session:
     def __init__(self, filters: Filters | None = None) -> None:
         self.tracer = Tracer(filters)
         self.ledger = Ledger()
+        self.history = GrowthWatch()
+        self._same = SameStacks(self.tracer.names.stacks.get)
+        self._readings: Sequence[Sequence[Suspect]] = ()
         self._loss = Loss()
         self._lock = threading.RLock()
         self._stopping = threading.Event()
@@ -51,7 +57,9 @@ class Session:
                 if time.monotonic() - checked > _LOSS_S:
                     self._check_loss()
                     checked = time.monotonic()
-                if not self._drain_once():
+                more = self._drain_once()
+                self._sample()
+                if not more:
                     self._stopping.wait(_IDLE_S)
         except BaseException as failure:  # shown by whoever looks next: a dead drain must not pass for a quiet kernel
             self._failure = failure
@@ -62,6 +70,13 @@ class Session:
             batch = self.tracer.poll()
             self.ledger.apply(batch)
         return self.tracer.backlog > 0.01
+
+    def _sample(self) -> None:
+        """Add to the history of what is outstanding, when it is time."""
+        with self._lock:
+            now_ns = time.monotonic_ns()
+            if self.history.due(now_ns):
+                self.history.sample(now_ns, self.ledger.snapshot())
 
     def _check_loss(self) -> None:
         with self._lock:
@@ -127,6 +142,7 @@ class Session:
         watched_s: float = 0.0,
     ) -> list[JudgedSuspect]:
         """Verdicts on all suspects of the readings, and on what unloaded modules left."""
+        self._readings = readings
         self.catch_up()
         with self.frozen():
             return judge(
@@ -142,6 +158,17 @@ class Session:
                 )
             )
 
+    def growing(self, suspects: Sequence[JudgedSuspect] = ()) -> list[GrowingStack]:
+        """The stacks that keep growing, fastest first. `suspects` are those judged, if kmemleak was asked."""
+        with self.frozen():
+            evidence = growth_evidence(self.ledger, self._same, self._start.time_ns, self.now_ns)
+        found = growing(evidence)
+        if not found:
+            return []
+        listed = [s.stack for s in suspects if s.source == "kmemleak"] if self._readings else None
+        with self.frozen():
+            return described(found, self._same, self.ledger.outstanding(), self.tracer.names, listed)
+
     def report(
         self,
         suspects: Sequence[JudgedSuspect] = (),
@@ -150,6 +177,7 @@ class Session:
     ) -> Report:
         """Everything known by now. `gaps` are reasons why the evidence is incomplete; loss is one by itself."""
         self.catch_up()
+        growing_stacks = self.growing(suspects)
         with self.frozen():
             if self._loss.events:
                 gaps = [*gaps, f"{self._loss.events} events were lost"]
@@ -166,6 +194,7 @@ class Session:
                 gaps=gaps,
                 context_source=self.tracer.plan.context_source,
                 command=command,
+                growing=growing_stacks,
             )
 
     def __enter__(self) -> Session:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from kleaktrace.core.growing_stacks import GrowingStack
 from kleaktrace.core.outstanding import Group
 from kleaktrace.core.report import Report
 from kleaktrace.core.verdicts import JudgedSuspect
@@ -17,7 +18,7 @@ SCHEMA = 1
 def document(report: Report) -> dict[str, Any]:
     """The report as plain values. Times are seconds from the start of the window where they are not ages."""
     start_ns, seconds = report.window.start_ns, report.window.seconds
-    end_ns = start_ns + int(seconds * 1e9)
+    end_ns = report.now_ns
     return {
         "schema": SCHEMA,
         "kernel": {"release": report.kernel.release, "arch": report.kernel.arch},
@@ -41,7 +42,7 @@ def document(report: Report) -> dict[str, Any]:
             "unknown_frees": report.totals.unknown_frees,
         },
         "suspects": [_suspect(suspect) for suspect in report.suspects],
-        "growing": list(report.growing),
+        "growing": [_growing(one, end_ns) for one in report.growing],
         "outstanding": outstanding(report.outstanding, end_ns),
         "gaps": list(report.gaps),
         "command": None
@@ -65,6 +66,24 @@ def outstanding(groups: Sequence[Group], now_ns: int) -> list[dict[str, Any]]:
         }
         for g in groups
     ]
+
+
+def _growing(one: GrowingStack, now_ns: int) -> dict[str, Any]:
+    growing = one.growing
+    return {
+        "stack": one.lines(),
+        "outstanding": growing.outstanding,
+        "bytes": growing.bytes,
+        "bytes_per_s": round(growing.bytes_per_s, 3),
+        "ci95": [round(end, 3) for end in growing.ci95],
+        "leak_fraction": round(growing.leak_fraction, 6),
+        "leak_fraction_ci95": [round(end, 6) for end in growing.leak_fraction_ci95],
+        "for_s": round(max(now_ns - growing.since_ns, 0) / 1e9, 3),
+        "context": one.context,
+        "comm": one.comm,
+        "cache": one.cache,
+        "listed": one.listed,
+    }
 
 
 def _suspect(suspect: JudgedSuspect) -> dict[str, Any]:

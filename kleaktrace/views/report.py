@@ -10,7 +10,7 @@ from rich.text import Text
 from kleaktrace.core.report import Outcome, Report
 from kleaktrace.core.verdicts import JudgedSuspect, Verdict
 from kleaktrace.terminal import clean
-from kleaktrace.views import units
+from kleaktrace.views import growing, units
 
 _STYLES = {Verdict.CONFIRMED: "bold red", Verdict.DISMISSED: "green", Verdict.UNDECIDED: "yellow"}
 _FRAMES = 12
@@ -22,6 +22,9 @@ def show(console: Console, report: Report) -> None:
     header(console, report)
     for verdict in Verdict:
         _show_suspects(console, verdict, [s for s in report.suspects if s.verdict is verdict])
+    if report.growing:
+        console.print()
+        console.print(growing.lines(report.growing, report.now_ns, _FRAMES), soft_wrap=True)
     for gap in report.gaps:
         _line(console, f"evidence incomplete: {gap}", "yellow")
     _show_outcome(console, report)

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import Context
+from kleaktrace.core.growing_stacks import GrowingStack
+from kleaktrace.core.growth import Growing
 from kleaktrace.core.ledger import Totals
 from kleaktrace.core.outstanding import Group
 from kleaktrace.core.report import Kernel, Outcome, Report, Window
@@ -61,6 +63,18 @@ def group(**fields: object) -> Group:
         "stack_keys": (1,),
     }
     return Group(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def growing_stack(**fields: object) -> GrowingStack:
+    figures = Growing(1, 340, 43_520, 1229.0, (1126.0, 1331.0), 0.12, (0.1, 0.15), START_NS + SECOND)
+    known: dict[str, object] = {
+        "frames": STACK.frames,
+        "growing": figures,
+        "context": "task",
+        "comm": "insmod",
+        "cache": "kmalloc-128",
+    }
+    return GrowingStack(**{**known, **fields})  # type: ignore[arg-type]
 
 
 def report(**fields: object) -> Report:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from reports import EVIL, START_NS, group, judged, report
+from reports import EVIL, START_NS, group, growing_stack, judged, report
 
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import Context, LossWindow
@@ -117,6 +117,7 @@ FULL = report(
         judged(verdict=Verdict.DISMISSED, freed=Freed(30.5, "core_free+0x22/0x1000"), context=Context.SOFTIRQ),
         judged(verdict=Verdict.DISMISSED, freed=Freed(None, "an unknown caller"), bytes_req=None, bytes_alloc=None),
     ],
+    growing=[growing_stack(), growing_stack(frames=(), listed=2)],
     outstanding=[group(), group(stack=NO_STACK)],
     outcome=Outcome.LEAKS,
     gaps=["5 events were lost"],
@@ -164,6 +165,20 @@ def test_the_figures_are_the_report_s() -> None:
     assert left["siblings"]["median_lifetime_s"] == 0.25
     assert freed["freed"] == {"after_s": 30.5, "site": "core_free+0x22/0x1000"}
     assert watched["freed"] == {"after_s": None, "site": "an unknown caller"}
+    assert found["growing"][0] == {
+        "stack": ["drv_probe+0x22/0x100 [drv]", "do_one_initcall+0x22/0x1000"],
+        "outstanding": 340,
+        "bytes": 43520,
+        "bytes_per_s": 1229.0,
+        "ci95": [1126.0, 1331.0],
+        "leak_fraction": 0.12,
+        "leak_fraction_ci95": [0.1, 0.15],
+        "for_s": 30.5,
+        "context": "task",
+        "comm": "insmod",
+        "cache": "kmalloc-128",
+        "listed": None,
+    }
     assert found["outstanding"][0]["oldest_s"] == 21.5
     assert found["outstanding"][1]["stack"] == []
     assert found["command"] == {"arguments": ["false", "-x"], "status": 1}

@@ -180,3 +180,17 @@ def test_what_vmalloc_takes_from_the_slab_is_marked(functions: tuple[str, ...], 
     stacks = Stacks(names.symbols)
     stacks.add(1, [inside(function) for function in functions])
     assert stacks.get(1).below_machinery is below
+
+
+@pytest.mark.parametrize(
+    ("stack", "own"),
+    [
+        ("drv_get do_one_initcall", 2),
+        ("drv_timer call_timer_fn handle_softirqs irq_exit_rcu drv_other", 3),
+        ("drv_irq __handle_irq_event_percpu common_interrupt asm_common_interrupt drv_other", 2),
+        ("drv_get exit_to_user_mode_loop do_syscall_64", 3),
+        ("", 0),
+    ],
+)
+def test_what_an_interrupt_came_upon_is_not_its_own(stack: str, own: int) -> None:
+    assert len(Stack(frames(stack), Context.UNKNOWN).own_frames) == own

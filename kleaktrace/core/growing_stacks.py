@@ -1,0 +1,138 @@
+"""Growing stacks as people know them: by name, and each once however many ways lead to it.
+
+An interrupt comes upon anything, so what one handler allocates has a hundred stacks that differ only in what
+was interrupted. For growth they are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.events import Rows
+from kleaktrace.core.growth import MIN_SURVIVORS, Growing, GrowthEvidence
+from kleaktrace.core.kernel_names import KernelNames
+from kleaktrace.core.ledger import Ledger, Survivors
+from kleaktrace.core.outstanding import By, group
+from kleaktrace.core.stack_statistics import LIFETIME_BINS
+from kleaktrace.core.stacks import Stack
+from kleaktrace.core.symbols import Frame
+
+Index = npt.NDArray[np.intp]
+U64 = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class GrowingStack:
+    """A call stack whose outstanding set keeps growing: `core.growth.Growing`, named.
+
+    `frames` are the stack's own, innermost first. `listed` is how many objects of it kmemleak lists;
+    None: kmemleak was not asked.
+    """
+
+    frames: tuple[Frame, ...]
+    growing: Growing
+    context: str
+    comm: str
+    cache: str
+    listed: int | None = None
+
+    def lines(self) -> list[str]:
+        """The frames as text, in the form of the kernel's own traces."""
+        return [str(frame) for frame in self.frames]
+
+
+class SameStacks:
+    """Which stack keys are the same stack by name; keys are those of one ledger, which keeps them in place.
+
+    Memory: that of the own frames of each distinct stack, and 16 bytes a key.
+    """
+
+    def __init__(self, stack: Callable[[int], Stack]) -> None:
+        self._stack = stack
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._keys = np.zeros(0, np.uint64)
+        self._places = np.zeros(0, np.intp)
+
+    def like(self, key: int) -> U64:
+        """All keys known of the stack that this key is one of."""
+        alike = self._places == self._places[self._keys == key].max(initial=-1)
+        keys: U64 = self._keys[alike]
+        return keys
+
+    def places(self, keys: U64) -> Index:
+        """Number the stacks behind the keys, the same for the same own frames. Later keys only follow earlier ones."""
+        known = self._places.size
+        fresh = [self._number(key) for key in keys[known:].tolist()]
+        self._places = np.concatenate([self._places, np.array(fresh, np.intp)])
+        self._keys = np.concatenate([self._keys, keys[known:]])
+        return self._places[: keys.size]
+
+    def _number(self, key: int) -> int:
+        # One of which no name is known is only the same as itself.
+        frames = tuple((f.name, f.offset, f.module) if f.name else f.address for f in self._stack(key).own_frames)
+        return self._numbers.setdefault(frames or (key,), len(self._numbers))
+
+
+def growth_evidence(ledger: Ledger, same: SameStacks, start_ns: int, now_ns: int) -> GrowthEvidence:
+    """As `core.growth.growth_evidence`, but what is the same stack by name counts as one, under the first one's key."""
+    snapshot = ledger.snapshot()
+    places = same.places(snapshot.stacks)
+    first, places = np.unique(places, return_index=True, return_inverse=True)[1:]
+    totals = np.bincount(places, snapshot.outstanding.astype(np.float64), first.size)
+    # Stack 0 is everything of which no stack could be taken: no one place in the code.
+    chosen = np.flatnonzero((totals >= MIN_SURVIVORS) & (snapshot.stacks[first] != 0))
+    group_of = np.full(first.size, -1, np.intp)
+    group_of[chosen] = np.arange(chosen.size)
+    of_stack = group_of[places]
+    members = np.flatnonzero(of_stack >= 0)
+    groups = of_stack[members]
+
+    def summed(counts: U64) -> U64:
+        sums = np.zeros((chosen.size, *counts.shape[1:]), np.uint64)
+        np.add.at(sums, groups, counts)
+        return sums
+
+    stacks = snapshot.stacks[members]
+    survivors = ledger.survivors(stacks)
+    lifetimes = ledger.lifetime_counts(stacks) if stacks.size else np.zeros((0, LIFETIME_BINS), np.uint64)
+    return GrowthEvidence(
+        origin_ns=max([start_ns, *(loss.to_ns for loss in ledger.losses)]),
+        now_ns=now_ns,
+        stacks=snapshot.stacks[first[chosen]],
+        outstanding=summed(snapshot.outstanding[members]),
+        outstanding_bytes=summed(snapshot.outstanding_bytes[members]),
+        implied_frees=summed(snapshot.implied_frees[members]),
+        lifetime_counts=summed(lifetimes),
+        survivors=Survivors(groups[survivors.place], survivors.time_ns, survivors.bytes),
+    )
+
+
+def described(
+    found: Sequence[Growing],
+    same: SameStacks,
+    outstanding: Rows,
+    names: KernelNames,
+    listed: Sequence[Sequence[str]] | None = None,
+) -> list[GrowingStack]:
+    """Name growing stacks. `outstanding` are all OUTSTANDING rows, `listed` the call stacks of what kmemleak lists."""
+    result = []
+    for one in found:
+        frames = names.stacks.get(one.stack).own_frames
+        lines = [str(frame) for frame in frames]
+        rows = outstanding[np.isin(outstanding["stack"], same.like(one.stack))]
+        whole = next(iter(group(rows, names, By.CONTEXT)), None)
+        result.append(
+            GrowingStack(
+                frames=frames,
+                growing=one,
+                context=whole.context if whole else "",
+                comm=whole.comm if whole else "",
+                cache=whole.cache if whole else "",
+                listed=None if listed is None else sum(list(stack[: len(lines)]) == lines for stack in listed),
+            )
+        )
+    return result
