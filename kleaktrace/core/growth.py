@@ -245,8 +245,13 @@ def _persists(leaked: _Leaked, start_s: float, end_s: float, trailing: bool) -> 
     if _falls_off(counts):
         return False
     # What goes on in a trailing window must not be the tail of what was before.
-    before = _without_bursts(leaked.counts(0.0, start_s)) if trailing else counts
-    return not (trailing and _rarer(before, counts, start_s / (end_s - start_s)))
+    first = float(leaked.births_s[0])
+    if not trailing:
+        return True
+    if first >= start_s:  # its empty start would make up for a fall
+        return False
+    before = _without_bursts(leaked.counts(first, start_s))
+    return not _rarer(before, counts, (start_s - first) / (end_s - start_s))
 
 
 def _without_bursts(counts: F64) -> F64:

@@ -8,6 +8,7 @@ from allocation_processes import (
     BYTES,
     SECOND,
     START_NS,
+    Process,
     both,
     burst,
     bursty_leak,
@@ -101,6 +102,21 @@ def test_work_is_not_growth(name, seconds):
     assert share_found(lambda random: WORK[name](random, seconds), seconds, seed=2) == 0
 
 
+@pytest.mark.parametrize(("start", "time_constant"), [(60, 60), (70, 30), (90, 60)])
+def test_a_warm_up_that_begins_late_is_not_growth(start, time_constant):
+    def late(random: np.random.Generator) -> Process:
+        births, deaths = warm_up(random, 120 - start, 5_000, time_constant)
+        return births + start, deaths
+
+    assert share_found(late, 120) == 0
+
+
+def test_few_births_that_become_rarer_are_mostly_not_taken_for_growth():
+    """50 objects in two minutes, as the root of time: half of such would pass if only late windows were asked."""
+    found_of_60 = len(found(played(replicas(lambda r: warm_up_as_the_root(r, 120, 50), 60, 11), 120), 120))
+    assert found_of_60 <= 0.35 * 60
+
+
 @pytest.mark.parametrize("seconds", [40, 60, 120])
 @pytest.mark.parametrize("make", [leak, clockwork_leak, leaking_error_path, leak_among_slow_frees])
 @pytest.mark.parametrize("rate", [1, 20])
@@ -109,6 +125,18 @@ def test_the_rate_interval_holds_the_truth(make, rate, seconds):
     held = sum(one.ci95[0] <= rate * BYTES <= one.ci95[1] for one in every)
     assert len(every) >= 20
     assert held >= 0.9 * len(every)  # 93 % but for chance in so few runs
+
+
+def test_what_will_still_be_freed_is_no_part_of_the_rate():
+    """Siblings that live for 6 s on average: at the age where the plateau begins, one in ten is still to die."""
+    every = found(played(replicas(lambda r: leak_among_slow_frees(r, 60, 200, 6), 20, 12), 60), 60)
+    assert len(every) >= 18
+    assert np.mean([one.bytes_per_s for one in every]) == pytest.approx(200 * BYTES, rel=0.007)
+
+
+def test_a_burst_at_the_start_does_not_blur_the_rate_of_the_leak_after_it():
+    every = found(played(replicas(lambda r: leak_after_a_burst(r, 120, 5), 20, 13), 120), 120)
+    assert np.median([one.ci95[1] - one.ci95[0] for one in every]) <= 0.35 * 5 * BYTES
 
 
 def test_the_rate_is_one_of_bytes():
