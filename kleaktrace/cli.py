@@ -15,6 +15,7 @@ from kleaktrace.terminal import clean
 # name: (what it does, in the help's words); each lives in kleaktrace/commands/NAME.py as a click object of that name.
 _COMMANDS = {
     "trace": "Show outstanding allocations while the kernel runs.",
+    "rates": "Show who allocates, frees and grows how fast, next to what the machine says.",
     "run": "Trace while a command runs, then scan and judge.",
     "confirm": "Give a verdict on every suspect that kmemleak lists now.",
     "explain": "Explain a kmemleak report, from any machine. Needs no privilege.",

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Protocol
 
 from kleaktrace.core.coverage import Loss
+from kleaktrace.core.events import Batch
 from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, described, growth_evidence
 from kleaktrace.core.growth import growing
 from kleaktrace.core.growth_watch import GrowthWatch
@@ -30,13 +32,29 @@ _LOSS_S = 0.5
 """Between readings of the loss counters: how sharply a loss window is known."""
 
 
+_SAMPLING_SHARE = 20
+"""Sampling the history takes at most one in so many seconds, however much is outstanding."""
+
+
+class Observer(Protocol):
+    """Sees what the ledger sees, in the thread that drains the ring."""
+
+    def batch(self, batch: Batch) -> None:
+        """A batch that was entered into the ledger."""
+
+    def sample(self, time_ns: int, ledger: Ledger) -> None:
+        """The ledger as of this time (CLOCK_MONOTONIC); about once a second at first, then less often."""
+
+
 class Session:
     """Tracing from construction until `stop`. A context manager: leaving it detaches the probes."""
 
-    def __init__(self, filters: Filters | None = None) -> None:
+    def __init__(self, filters: Filters | None = None, observer: Observer | None = None) -> None:
         self.tracer = Tracer(filters)
         self.ledger = Ledger()
         self.history = GrowthWatch()
+        self._observer = observer
+        self._next_sample_ns = 0
         self._same = SameStacks(self.tracer.names.stacks.get)
         self._readings: Sequence[Sequence[Suspect]] = ()
         self._loss = Loss()
@@ -69,14 +87,20 @@ class Session:
         with self._lock:
             batch = self.tracer.poll()
             self.ledger.apply(batch)
+            if self._observer is not None:
+                self._observer.batch(batch)
         return self.tracer.backlog > 0.01
 
     def _sample(self) -> None:
         """Add to the history of what is outstanding, when it is time."""
+        now_ns = time.monotonic_ns()
+        if now_ns < self._next_sample_ns or not self.history.due(now_ns):
+            return
         with self._lock:
-            now_ns = time.monotonic_ns()
-            if self.history.due(now_ns):
-                self.history.sample(now_ns, self.ledger.snapshot())
+            self.history.sample(now_ns, self.ledger.snapshot())
+            if self._observer is not None:
+                self._observer.sample(now_ns, self.ledger)
+        self._next_sample_ns = now_ns + _SAMPLING_SHARE * (time.monotonic_ns() - now_ns)
 
     def _check_loss(self) -> None:
         with self._lock:

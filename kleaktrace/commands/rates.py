@@ -1,0 +1,84 @@
+"""`kleaktrace rates`: who allocates, frees and grows how fast."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from kleaktrace.commands.options import OutputFile, filter_options, json_option
+from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.core.rate_groups import RateBy
+from kleaktrace.edge.filters import Filters
+from kleaktrace.edge.rate_recorder import RateRecorder
+from kleaktrace.edge.session import Session
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_LIVE_S = 2.0
+_PLAIN_S = 10.0
+_FRAMES = 12
+_LIVE_FRAMES = 3
+_JSON_GROUPS = 100
+_NO_VERDICTS = "rates give no verdicts: use `kleaktrace run` or `kleaktrace confirm`"
+
+
+@click.command()
+@click.option(
+    "--by", type=click.Choice([str(by) for by in RateBy]), default="context", show_default=True, help="Group by."
+)
+@click.option("--duration", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Stop by itself.")
+@click.option("--top", metavar="N", type=click.IntRange(1), default=15, show_default=True, help="Rows to show.")
+@filter_options
+@json_option
+def rates(by: str, duration: float | None, top: int, filters: Filters, json_file: str | None) -> None:
+    """Show who allocates, frees and grows how fast, until Ctrl-C; what grows fastest comes first.
+
+    Rates are per second since tracing began. The interval holds the lasting growth of what is outstanding, above what
+    merely comes and goes, with 95 % confidence. Below the table is what the machine itself says about the same time.
+    """
+    from kleaktrace.views import console
+    from kleaktrace.views.json_document import dumps
+    from kleaktrace.views.rates import document, lines
+
+    output = OutputFile(json_file)
+    screen = console.make(stderr=output.is_stdout)
+    recorder = RateRecorder(RateBy(by))
+    with EndingBetween() as ending, Session(filters, recorder) as session:
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(screen, session, recorder, top, duration, ending)
+        session.stop()
+        whole = recorder.table(session, max(top, _JSON_GROUPS))
+        output.write(dumps(document(whole, session.report(gaps=[_NO_VERDICTS]))))
+        screen.print(lines(whole.first(top), _FRAMES), soft_wrap=True)
+
+
+def _watch(
+    console: Console, session: Session, recorder: RateRecorder, top: int, duration: float | None, ending: EndingBetween
+) -> None:
+    from kleaktrace.views.rates import lines
+
+    end = None if duration is None else time.monotonic() + duration
+    if not console.is_terminal:
+        while _sleep(_PLAIN_S, end, ending):
+            console.print(lines(recorder.table(session, top), _FRAMES))
+            console.print()
+        return
+
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            live.update(lines(recorder.table(session, top), _LIVE_FRAMES), refresh=True)
+            if not _sleep(_LIVE_S, end, ending):
+                break
+
+
+def _sleep(seconds: float, end: float | None, ending: EndingBetween) -> bool:
+    """Sleep, but not past the end; whether the end is still to come."""
+    left = seconds if end is None else min(seconds, end - time.monotonic())
+    ending.sleep(max(left, 0))
+    return end is None or time.monotonic() < end

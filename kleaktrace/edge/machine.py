@@ -1,0 +1,48 @@
+"""What the machine says about itself: memory in use, and the cgroups' names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+MEMINFO = Path("/proc/meminfo")
+CGROUPS = Path("/sys/fs/cgroup")
+_ROOT_ID = 1  # fs/kernfs/dir.c numbers from the root on
+_MOST_PATHS = 1 << 16
+
+
+def memory_in_use(meminfo: Path = MEMINFO) -> dict[str, int]:
+    """/proc/meminfo: bytes by name. Lines that are no sizes are left out."""
+    used = {}
+    for line in meminfo.read_text().splitlines():
+        name, _, rest = line.partition(":")
+        number, unit = [*rest.split(), "", ""][:2]
+        if number.isdigit() and unit == "kB":
+            used[name] = int(number) * 1024
+    return used
+
+
+class CgroupPaths:
+    """Paths of cgroups by id: the inode of their directory in the hierarchy of version 2 (kernel/cgroup/cgroup.c)."""
+
+    def __init__(self, root: Path = CGROUPS) -> None:
+        # Where both versions are in use, systemd mounts the newer one below.
+        roots = [path for path in (root, root / "unified") if (path / "cgroup.controllers").exists()]
+        self._root = roots[0] if roots else None
+        self._paths = {_ROOT_ID: "/"}
+
+    def path(self, cgroup: int) -> str:
+        """The path below the root; `(cgroup ID)` for one that is gone or never was seen."""
+        return self._paths.get(cgroup, "") or f"(cgroup {cgroup})"
+
+    def look(self) -> None:
+        """Learn the cgroups there are now; those known before keep their paths, unless there are very many."""
+        if self._root is None:
+            return
+        if len(self._paths) > _MOST_PATHS:
+            self._paths = {}
+        for directory, _, _ in os.walk(self._root):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                self._paths[Path(directory).stat().st_ino] = f"/{os.path.relpath(directory, self._root)}"
+        self._paths[_ROOT_ID] = "/"

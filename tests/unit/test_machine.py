@@ -1,0 +1,46 @@
+"""What the machine says about itself, from files like its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kleaktrace.edge.machine import CgroupPaths, memory_in_use
+
+
+def test_meminfo_in_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal:  8 kB\nSlab:            424020 kB\nHugePages_Total:       3\nodd\nBad: x kB\n")
+    assert memory_in_use(file) == {"MemTotal": 8192, "Slab": 424020 * 1024}
+
+
+def make_root(root: Path) -> Path:
+    (root / "system.slice" / "ssh.service").mkdir(parents=True)
+    (root / "cgroup.controllers").touch()
+    return root
+
+
+def test_cgroups_by_inode(tmp_path: Path) -> None:
+    root = make_root(tmp_path / "cgroup")
+    paths = CgroupPaths(root)
+    ssh = (root / "system.slice" / "ssh.service").stat().st_ino
+    assert paths.path(ssh) == f"(cgroup {ssh})"
+    paths.look()
+    assert paths.path(ssh) == "/system.slice/ssh.service"
+    assert paths.path(1) == "/"
+    (root / "system.slice" / "ssh.service").rmdir()
+    paths.look()
+    assert paths.path(ssh) == "/system.slice/ssh.service", "what it held may outlive it"
+
+
+def test_a_hierarchy_of_both_versions(tmp_path: Path) -> None:
+    root = make_root(tmp_path / "cgroup" / "unified")
+    paths = CgroupPaths(tmp_path / "cgroup")
+    paths.look()
+    assert paths.path((root / "system.slice").stat().st_ino) == "/system.slice"
+
+
+def test_no_hierarchy_at_all(tmp_path: Path) -> None:
+    paths = CgroupPaths(tmp_path)
+    paths.look()
+    assert paths.path(1) == "/"
+    assert paths.path(tmp_path.stat().st_ino).startswith("(cgroup ")
