@@ -130,11 +130,17 @@ class RateTable:
         return replace(self, groups=self.groups[:top])
 
     @property
-    def explained(self) -> float | None:
+    def explained(self) -> Interval | None:
         """The share of the machine's growth that was traced; None if the machine does not clearly grow."""
         return explained(self.traced, self.machine_whole)
 
 
-def explained(traced: Interval, machine: Interval) -> float | None:
-    """The share of the machine's growth that what was traced grows by; None if the machine does not clearly grow."""
-    return traced.estimate / machine.estimate if machine.low > 0 else None
+def explained(traced: Interval, machine: Interval) -> Interval | None:
+    """What share of the machine's growth that of what was traced is; None if the machine does not clearly grow.
+
+    The ends hold where both of the others do, so that they are further apart than need be.
+    """
+    if not machine.low > 0:
+        return None
+    shares = [end / other for end in (traced.low, traced.high) for other in (machine.low, machine.high)]
+    return Interval(traced.estimate / machine.estimate, min(shares), max(shares))

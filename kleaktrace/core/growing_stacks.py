@@ -29,8 +29,8 @@ U64 = npt.NDArray[np.uint64]
 class GrowingStack:
     """A call stack whose outstanding set keeps growing: `core.growth.Growing`, named.
 
-    `frames` are the stack's own, innermost first. `listed` is how many objects of it kmemleak lists;
-    None: kmemleak was not asked.
+    `frames` are the stack's own, innermost first. An interrupt has no `comm`: it comes upon anybody. `listed` is how
+    many objects of it kmemleak lists; None: kmemleak was not asked.
     """
 
     frames: tuple[Frame, ...]
@@ -130,7 +130,7 @@ def described(
                 frames=frames,
                 growing=one,
                 context=whole.context if whole else "",
-                comm=whole.comm if whole else "",
+                comm=whole.comm if whole and whole.context == "task" else "",
                 cache=whole.cache if whole else "",
                 listed=None if listed is None else sum(list(stack[: len(lines)]) == lines for stack in listed),
             )

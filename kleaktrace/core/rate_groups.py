@@ -36,7 +36,9 @@ class RateBy(StrEnum):
 NO_STACK_LABEL = "(no stack could be taken)"
 
 # kernel/workqueue.c calls the work function, kernel/softirq.c the softirq's action (handle_softirqs since v6.10),
-# kernel/irq/{handle,chip}.c the handler.
+# kernel/irq/{handle,chip}.c the handler. Many actions and handlers only call what was registered with them:
+# kernel/time/{timer,hrtimer}.c, kernel/softirq.c, kernel/rcu/tree.c, net/core/dev.c.
+_CALLBACKS = re.compile(r"^(call_timer_fn|__hrtimer_run_queues|tasklet_action_common|rcu_do_batch|__napi_poll)(\..*)?$")
 _WORK = re.compile(r"^process_one_work(\..*)?$")
 _SOFTIRQ = re.compile(r"^(handle_softirqs|__do_softirq)(\..*)?$")
 _HANDLERS = re.compile(r"^(__handle_irq_event_percpu|handle_percpu_devid_irq)(\..*)?$")
@@ -52,13 +54,14 @@ def _stack(stack: Stack) -> str:
 
 
 def _context(stack: Stack) -> str:
-    """What ran: a task, a work function, or what the softirq or interrupt was for."""
+    """What ran: a task, a work function, or what the softirq or interrupt was for, as far as the stack tells."""
     frames = stack.own_frames
+    callback = _called_by(_CALLBACKS, frames, "")
     match stack.context:
         case Context.SOFTIRQ:
-            return f"softirq: {_called_by(_SOFTIRQ, frames)}"
+            return f"softirq: {callback or _called_by(_SOFTIRQ, frames)}"
         case Context.HARDIRQ:
-            return f"hardirq: {_called_by(_HANDLERS, frames)}"
+            return f"hardirq: {callback or _called_by(_HANDLERS, frames)}"
         case Context.NMI:
             return "nmi"
         case _:

@@ -13,7 +13,6 @@ from kleaktrace.core.rate_groups import RateBy
 from kleaktrace.core.report import Report
 from kleaktrace.terminal import clean
 from kleaktrace.views import json_document, units
-from kleaktrace.views.growing import share
 
 _COLUMNS = "{:>12} {:>26} {:>8} {:>8} {:>10} {:>10}  "
 
@@ -63,6 +62,12 @@ def _interval(interval: Interval) -> str:
     return f"{growth(interval.low)} to {growth(interval.high)}"
 
 
+def _share(share: Interval) -> str:
+    if not math.isfinite(share.high - share.low):
+        return "an unknown share"
+    return f"{share.estimate * 100:.0f} % (95 %: {share.low * 100:.0f} to {share.high * 100:.0f})"
+
+
 def _machine(table: RateTable) -> list[str]:
     said = ", ".join(f"{name} {growth(interval.estimate)}/s" for name, interval in table.machine.items())
     found = [
@@ -74,8 +79,8 @@ def _machine(table: RateTable) -> list[str]:
     else:
         whole = table.machine_whole
         found.append(
-            f"explained: {share(table.explained) if table.explained > 0 else 'nothing'} of the growth of the machine's "
-            f"slab, vmalloc and per-CPU memory, {growth(whole.estimate)}/s (95 %: {_interval(whole)})"
+            f"explained: {_share(table.explained)} of the growth of the machine's slab, vmalloc and per-CPU memory, "
+            f"{growth(whole.estimate)}/s (95 %: {_interval(whole)})"
         )
     if table.unknown_frees >= 1:
         found.append(
@@ -105,7 +110,7 @@ def document(table: RateTable, report: Report) -> dict[str, Any]:
         "traced": _growth_fields(table.traced),
         "machine": {name: _growth_fields(interval) for name, interval in table.machine.items()},
         "machine_whole": _growth_fields(table.machine_whole),
-        "explained": None if table.explained is None else round(table.explained, 4),
+        "explained": _share_fields(table.explained),
         "unknown_frees_per_s": round(table.unknown_frees, 3),
     }
 
@@ -115,4 +120,14 @@ def _growth_fields(interval: Interval) -> dict[str, Any]:
     return {
         "bytes_per_s": round(interval.estimate, 3),
         "ci95": [round(interval.low, 3), round(interval.high, 3)] if known else None,
+    }
+
+
+def _share_fields(share: Interval | None) -> dict[str, Any] | None:
+    if share is None:
+        return None
+    known = math.isfinite(share.high - share.low)
+    return {
+        "share": round(share.estimate, 4),
+        "ci95": [round(share.low, 4), round(share.high, 4)] if known else None,
     }

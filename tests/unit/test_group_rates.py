@@ -70,8 +70,19 @@ def test_what_the_machine_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "share"),
-    [((200.0, 150.0, 250.0), 0.5), ((200.0, -10.0, 410.0), None), ((-200.0, -300.0, -100.0), None)],
+    ("traced", "share"),
+    [
+        ((100.0, 90.0, 110.0), (0.5, 0.36, 0.73)),
+        ((-100.0, -110.0, -90.0), (-0.5, -0.73, -0.36)),
+        ((0.0, -150.0, 150.0), (0.0, -1.0, 1.0)),
+    ],
 )
-def test_only_what_clearly_grows_is_explained(machine: tuple[float, float, float], share: float | None) -> None:
-    assert explained(Interval(100.0, 90.0, 110.0), Interval(*machine)) == share
+def test_how_much_is_explained(traced: tuple[float, ...], share: tuple[float, ...]) -> None:
+    found = explained(Interval(*traced), Interval(200.0, 150.0, 250.0))
+    assert found is not None
+    assert (round(found.estimate, 2), round(found.low, 2), round(found.high, 2)) == share
+
+
+@pytest.mark.parametrize("machine", [(200.0, -10.0, 410.0), (-200.0, -300.0, -100.0), (5.0, -np.inf, np.inf)])
+def test_only_what_clearly_grows_is_explained(machine: tuple[float, ...]) -> None:
+    assert explained(Interval(100.0, 90.0, 110.0), Interval(*machine)) is None

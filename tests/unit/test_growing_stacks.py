@@ -29,7 +29,7 @@ def names_of_a_timer(keys: np.ndarray) -> KernelNames:
     return names
 
 
-def leaking(keys: np.ndarray) -> Ledger:
+def leaking(keys: np.ndarray, context: Context = Context.SOFTIRQ) -> Ledger:
     """Two a second, by each key in turn, and none freed."""
     allocations = np.zeros(2 * SECONDS, ALLOCATION)
     allocations["sequence"] = np.arange(allocations.size) + 1
@@ -37,7 +37,7 @@ def leaking(keys: np.ndarray) -> Ledger:
     allocations["time_ns"] = START_NS + np.arange(allocations.size) * 500_000_000
     allocations["stack"] = np.resize(keys, allocations.size)
     allocations["bytes_alloc"] = 256
-    allocations["context"] = Context.SOFTIRQ
+    allocations["context"] = context
     allocations["comm"] = b"swapper/0"
     ledger = Ledger()
     ledger.apply(Batch(allocations, np.zeros(0, FREE)))
@@ -53,7 +53,7 @@ def test_what_interrupted_many_things_grows_once() -> None:
     assert found.ci95[0] <= 512 <= found.ci95[1]
     (named,) = described([found], same, ledger.outstanding(), names)
     assert [line.partition("+")[0] for line in named.lines()] == ["drv_work", "handle_softirqs"]
-    assert (named.context, named.comm, named.cache) == ("softirq", "swapper/0", "kmalloc-256")
+    assert (named.context, named.comm, named.cache) == ("softirq", "", "kmalloc-256")
     assert named.listed is None
 
 
@@ -66,6 +66,14 @@ def test_of_stacks_that_are_alone_it_says_what_growth_itself_says(keys: np.ndarr
     by_name = growing(growth_evidence(ledger, SameStacks(names.stacks.get), START_NS, NOW_NS))
     assert by_name == growing(evidence_by_key(ledger, START_NS, NOW_NS))
     assert len(by_name) == keys.size
+
+
+def test_a_task_has_a_name() -> None:
+    ledger, names = leaking(KEYS[:1], Context.TASK), names_of_a_timer(KEYS[:1])
+    same = SameStacks(names.stacks.get)
+    found = growing(growth_evidence(ledger, same, START_NS, NOW_NS))
+    (named,) = described(found, same, ledger.outstanding(), names)
+    assert (named.context, named.comm) == ("task", "swapper/0")
 
 
 def test_stacks_without_names_stay_apart_and_none_at_all_is_no_stack() -> None:

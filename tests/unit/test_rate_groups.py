@@ -32,11 +32,14 @@ def stack(text: str) -> Stack:
     [
         (RateBy.CONTEXT, TASK, "task"),
         (RateBy.CONTEXT, WORK, "kworker: drv_work [drv]"),
-        (RateBy.CONTEXT, TIMER, "softirq: run_timer_softirq"),
+        (RateBy.CONTEXT, TIMER, "softirq: drv_timer [drv]"),
+        (RateBy.CONTEXT, "drv_alloc run_timer_softirq handle_softirqs", "softirq: run_timer_softirq"),
         (RateBy.CONTEXT, "drv_alloc handle_softirqs.isra.0", "softirq: drv_alloc"),
         (RateBy.CONTEXT, "handle_softirqs irq_exit_rcu", "softirq: handle_softirqs"),
         (RateBy.CONTEXT, IRQ, "hardirq: drv_irq [drv]"),
         (RateBy.CONTEXT, HRTIMER, "hardirq: sysvec_apic_timer_interrupt"),
+        (RateBy.CONTEXT, "f g[drv] __hrtimer_run_queues hrtimer_interrupt sysvec_apic", "hardirq: g [drv]"),
+        (RateBy.CONTEXT, "f g call_timer_fn do_syscall_64", "task"),
         (RateBy.CONTEXT, "drv_nmi exc_nmi", "nmi"),
         (RateBy.CONTEXT, "core_alloc ? process_one_work", "kworker: 0x1234"),
         (RateBy.KWORKER, WORK, "drv_work [drv]"),
@@ -61,6 +64,7 @@ def test_an_interrupted_kworker_is_no_kworker() -> None:
     assert label(stack(HRTIMER + " " + WORK), RateBy.KWORKER) == "(no kworker)"
     softirq_work = "drv_alloc drv_bh process_one_work bh_worker tasklet_action handle_softirqs"
     assert label(stack(softirq_work), RateBy.CONTEXT) == "softirq: tasklet_action"
+    assert label(stack(softirq_work), RateBy.KWORKER) == "(no kworker)"
 
 
 @pytest.mark.parametrize("by", [by for by in RateBy if by.by_stack])

@@ -49,7 +49,7 @@ def test_a_table() -> None:
         "         0 B              not known yet      1.5        0         90    8.8 KiB  softirq: net_rx_action\n"
         "all that was traced: +12.4 KiB/s (95 %: +10.7 KiB to +14.1 KiB)\n"
         "the machine itself:  Slab +11.7 KiB/s, VmallocUsed -4.0 KiB/s\n"
-        "explained: 98 % of the growth of the machine's slab, vmalloc and per-CPU memory, "
+        "explained: 98 % (95 %: 72 to 141) of the growth of the machine's slab, vmalloc and per-CPU memory, "
         "+12.6 KiB/s (95 %: +10.0 KiB to +15.0 KiB)\n"
     )
 
@@ -58,7 +58,8 @@ def test_a_machine_that_does_not_grow_and_what_was_there_before() -> None:
     text = shown(table(machine_whole=Interval(50.0, -10.0, 110.0), unknown_frees=12.0))
     assert "explained: the machine's slab, vmalloc and per-CPU memory does not clearly grow\n" in text
     assert text.endswith("not in these rates: 12.0 frees/s of what was allocated before tracing began\n")
-    assert "explained: nothing of the growth" in shown(table(traced=Interval(-5.0, -9.0, -1.0)))
+    assert "explained: -10 % (95 %: -20 to -0) of" in shown(table(traced=Interval(-1290.0, -2048.0, -1.0)))
+    assert "explained: an unknown share of" in shown(table(traced=UNKNOWN))
 
 
 def test_loss_is_in_the_first_line() -> None:
@@ -99,5 +100,7 @@ def test_the_document() -> None:
     }
     assert found["rates"][2]["ci95"] is None
     assert found["machine"]["VmallocUsed"]["bytes_per_s"] == -4096.0
-    assert found["explained"] == 0.9845
+    assert found["explained"] == {"share": 0.9845, "ci95": [0.7161, 1.4062]}
     assert json.loads(dumps(document(table(machine_whole=UNKNOWN), report())))["explained"] is None
+    unknown = json.loads(dumps(document(table(traced=UNKNOWN), report())))
+    assert unknown["explained"] == {"share": 0.0, "ci95": None}
