@@ -12,7 +12,7 @@ from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.edge.kmemleak import KmemleakClient
 from kleaktrace.edge.session import Session
-from kleaktrace.errors import EvidenceLost
+from kleaktrace.errors import EnvironmentRefusal, EvidenceLost
 from kleaktrace.views import console
 
 _GAP_S = 12.0
@@ -44,7 +44,7 @@ def confirm(ctx: click.Context, json_file: str | None) -> None:
             readings = scan_and_watch(session, client, ending, _GAP_S)
         except KeyboardInterrupt:
             gaps.append("the scans were interrupted")
-        except EvidenceLost as lost:
+        except (EvidenceLost, EnvironmentRefusal) as lost:  # it was on when we began
             gaps.append(f"{lost.what} ({lost.fix})" if lost.fix else lost.what)
         suspects = session.judge(readings, tracked_by(client), time.monotonic() - begun)
         session.stop()

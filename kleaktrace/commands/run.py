@@ -17,7 +17,7 @@ from kleaktrace.core.report import CommandResult
 from kleaktrace.edge.kmemleak import KmemleakClient
 from kleaktrace.edge.kmemleak_health import diagnose
 from kleaktrace.edge.session import Session
-from kleaktrace.errors import EvidenceLost, UsageError
+from kleaktrace.errors import EnvironmentRefusal, EvidenceLost, UsageError
 from kleaktrace.views import console
 
 _POLL_S = 0.02
@@ -95,5 +95,5 @@ def _scan(session: Session, client: KmemleakClient, ending: EndingBetween) -> tu
         return scan_and_watch(session, client, ending), []
     except KeyboardInterrupt:
         return [], ["the scans were interrupted"]
-    except EvidenceLost as lost:
+    except (EvidenceLost, EnvironmentRefusal) as lost:  # it was on when we began
         return [], [f"{lost.what} ({lost.fix})" if lost.fix else lost.what]

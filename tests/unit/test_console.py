@@ -31,4 +31,5 @@ def test_a_reader_that_is_gone_is_an_error_not_an_exit(monkeypatch: pytest.Monke
 def test_each_stream_has_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "72")
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one is always 80 wide
     assert (console.make().width, console.make(stderr=True).width) == (72, 10_000)
