@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _LIVE_S = 2.0
 _PLAIN_S = 10.0
 _FRAMES = 12
-_LIVE_FRAMES = 3
+_LIVE_REST = 8
+"""Lines on a live screen besides the groups."""
+
 _JSON_GROUPS = 100
 _NO_VERDICTS = "rates give no verdicts: use `kleaktrace run` or `kleaktrace confirm`"
 
@@ -72,7 +74,8 @@ def _watch(
 
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(lines(recorder.table(session, top), _LIVE_FRAMES), refresh=True)
+            frames = (console.size.height - _LIVE_REST) // top
+            live.update(lines(recorder.table(session, top), max(frames, 1)), refresh=True)
             if not _sleep(_LIVE_S, end, ending):
                 break
 

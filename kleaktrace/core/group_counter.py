@@ -49,16 +49,17 @@ class GroupCounter:
         if not rows.size:
             return
         numbers = self._number(rows)
-        self._allocations += np.bincount(numbers, minlength=MOST_GROUPS + 1).astype(np.uint64)
-        self._bytes += np.bincount(numbers, rows["bytes_alloc"], MOST_GROUPS + 1).astype(np.uint64)
+        count = len(self)
+        self._allocations[:count] += np.bincount(numbers, minlength=count).astype(np.uint64)
+        self._bytes[:count] += np.bincount(numbers, rows["bytes_alloc"], count).astype(np.uint64)
         if self.by is RateBy.PID:
             self._comms[numbers] = rows["comm"]
 
     def snapshot(self, outstanding: Rows) -> StackSnapshot:
         """The counters, by group number + 1 in place of stacks. `outstanding`: all OUTSTANDING rows of the ledger."""
         numbers, count = self._number(outstanding), len(self)
-        alive = np.bincount(numbers, minlength=MOST_GROUPS + 1)[:count].astype(np.uint64)
-        alive_bytes = np.bincount(numbers, outstanding["bytes_alloc"], MOST_GROUPS + 1)[:count].astype(np.uint64)
+        alive = np.bincount(numbers, minlength=count).astype(np.uint64)
+        alive_bytes = np.bincount(numbers, outstanding["bytes_alloc"], count).astype(np.uint64)
         allocations, size = self._allocations[:count], self._bytes[:count]
         return StackSnapshot(
             stacks=np.arange(1, count + 1, dtype=np.uint64),

@@ -42,8 +42,8 @@ def group_rates(
     left out before anything is estimated.
     """
     places: dict[str, list[int]] = {}
-    for place, label in enumerate(labels):
-        places.setdefault(label, []).append(place)
+    for place in np.flatnonzero(snapshot.allocations).tolist():
+        places.setdefault(labels[place], []).append(place)
     held = {label: int(snapshot.outstanding_bytes[own].sum()) for label, own in places.items()}
     largest = sorted(places, key=lambda label: (-held[label], label))[: max(_CANDIDATES * top, _FEWEST_CANDIDATES)]
     found = [_rate(label, np.array(places[label]), snapshot, seconds, history) for label in largest]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.events import Rows
+from kleaktrace.core.events import LossWindow, Rows
 from kleaktrace.core.growth import MIN_SURVIVORS, Growing, GrowthEvidence
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.ledger import Ledger, Survivors
@@ -78,7 +78,11 @@ class SameStacks:
 
 
 def growth_evidence(ledger: Ledger, same: SameStacks, start_ns: int, now_ns: int) -> GrowthEvidence:
-    """As `core.growth.growth_evidence`, but what is the same stack by name counts as one, under the first one's key."""
+    """As `core.growth.growth_evidence`, but what is the same stack by name counts as one, under the first one's key.
+
+    And a few lost events don't make it forget what was before: each counts, for every stack, as a free that was missed.
+    """
+    origin_ns, lost = _origin(ledger.losses, start_ns)
     snapshot = ledger.snapshot()
     places = same.places(snapshot.stacks)
     first, places = np.unique(places, return_index=True, return_inverse=True)[1:]
@@ -100,15 +104,25 @@ def growth_evidence(ledger: Ledger, same: SameStacks, start_ns: int, now_ns: int
     survivors = ledger.survivors(stacks)
     lifetimes = ledger.lifetime_counts(stacks) if stacks.size else np.zeros((0, LIFETIME_BINS), np.uint64)
     return GrowthEvidence(
-        origin_ns=max([start_ns, *(loss.to_ns for loss in ledger.losses)]),
+        origin_ns=origin_ns,
         now_ns=now_ns,
         stacks=snapshot.stacks[first[chosen]],
         outstanding=summed(snapshot.outstanding[members]),
         outstanding_bytes=summed(snapshot.outstanding_bytes[members]),
-        implied_frees=summed(snapshot.implied_frees[members]),
+        implied_frees=summed(snapshot.implied_frees[members]) + np.uint64(lost),
         lifetime_counts=summed(lifetimes),
         survivors=Survivors(groups[survivors.place], survivors.time_ns, survivors.bytes),
     )
+
+
+def _origin(losses: Sequence[LossWindow], start_ns: int) -> tuple[int, int]:
+    """Since when no more than a few events were lost, and how many those are."""
+    lost = 0
+    for loss in reversed(losses):
+        if lost + loss.events > MIN_SURVIVORS:
+            return max(start_ns, loss.to_ns), lost
+        lost += loss.events
+    return start_ns, lost
 
 
 def described(

@@ -82,6 +82,8 @@ def _machine(table: RateTable) -> list[str]:
             f"explained: {_share(table.explained)} of the growth of the machine's slab, vmalloc and per-CPU memory, "
             f"{growth(whole.estimate)}/s (95 %: {_interval(whole)})"
         )
+        if table.explained.low > 1:
+            found.append("  above 100 %: the allocators had room, or give back what was allocated before tracing began")
     if table.unknown_frees >= 1:
         found.append(
             f"not in these rates: {units.rate(table.unknown_frees)} frees/s of what was allocated before tracing began"

@@ -43,6 +43,10 @@ def test_the_fastest_come_first_with_their_figures() -> None:
     assert churn.net_bytes.estimate == 0
 
 
+def test_groups_that_never_allocated_are_left_out() -> None:
+    assert [rate.label for rate in group_rates(["a", "b"], books([0, 5], [0, 0]), 1.0, GrowthWatch(), 5)] == ["b"]
+
+
 def test_with_too_few_samples_nothing_is_certain() -> None:
     history = GrowthWatch()
     history.sample(0, books([0], [0]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from builders import START_NS, inside, kernel_names, module_image
 
-from kleaktrace.core.events import ALLOCATION, FREE, Batch, Context, hide
+from kleaktrace.core.events import ALLOCATION, FREE, Batch, Context, LossWindow, hide
 from kleaktrace.core.growing_stacks import SameStacks, described, growth_evidence
 from kleaktrace.core.growth import growing
 from kleaktrace.core.growth import growth_evidence as evidence_by_key
@@ -66,6 +66,35 @@ def test_of_stacks_that_are_alone_it_says_what_growth_itself_says(keys: np.ndarr
     by_name = growing(growth_evidence(ledger, SameStacks(names.stacks.get), START_NS, NOW_NS))
     assert by_name == growing(evidence_by_key(ledger, START_NS, NOW_NS))
     assert len(by_name) == keys.size
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([(20, 3), (50, 5)], 1),
+        ([(50, 9)], 0),
+        ([(20, 5), (50, 5)], 1),
+        ([(40, 100), (50, 1)], 0),
+        ([(20, 100), (50, 1)], 1),
+    ],
+)
+def test_a_few_lost_events_do_not_hide_a_leak_and_many_do(losses: list[tuple[int, int]], expected: int) -> None:
+    """After the last one that is too many, 25 s are needed."""
+    ledger = leaking(KEYS[:1])
+    for second, events in losses:
+        at_ns = START_NS + second * 1_000_000_000
+        ledger.note_loss(LossWindow(at_ns - 1, at_ns, events))
+    same = SameStacks(names_of_a_timer(KEYS[:1]).stacks.get)
+    assert len(growing(growth_evidence(ledger, same, START_NS, NOW_NS))) == expected
+
+
+def test_each_of_them_counts_as_a_missed_free_of_every_stack() -> None:
+    ledger, same = leaking(KEYS[:2]), SameStacks(kernel_names().stacks.get)
+    assert growth_evidence(ledger, same, START_NS, NOW_NS).implied_frees.tolist() == [0, 0]
+    ledger.note_loss(LossWindow(START_NS, START_NS + 1, 100))
+    ledger.note_loss(LossWindow(START_NS + 2, START_NS + 3, 8))
+    evidence = growth_evidence(ledger, same, START_NS, NOW_NS)
+    assert (evidence.implied_frees.tolist(), evidence.origin_ns) == ([8, 8], START_NS + 1)
 
 
 def test_a_task_has_a_name() -> None:

@@ -62,6 +62,11 @@ def test_a_machine_that_does_not_grow_and_what_was_there_before() -> None:
     assert "explained: an unknown share of" in shown(table(traced=UNKNOWN))
 
 
+def test_more_than_the_machine_grows_by_is_explained_too() -> None:
+    assert "above 100 %: the allocators had room" in shown(table(machine_whole=Interval(5000.0, 4000.0, 6000.0)))
+    assert "above 100 %" not in shown(table())
+
+
 def test_loss_is_in_the_first_line() -> None:
     assert shown(table(lost=1204)).startswith("rates by context over 60.0 s, 1,204 events LOST\n")
 
