@@ -119,10 +119,10 @@ def test_starting_under_load_loses_nothing(load: Path, monkeypatch: pytest.Monke
     """While the programs of an event are attached, the first is skipped already, and the second not there yet."""
     attach = BpfObject._attach_raw
 
-    def attach_slowly(bpf: BpfObject, event: str, function: str) -> None:
+    def attach_slowly(bpf: BpfObject, event: str, function: str) -> int:
         if function == "second_kmem_cache_free":
             time.sleep(1.5)
-        attach(bpf, event, function)
+        return attach(bpf, event, function)
 
     monkeypatch.setattr(BpfObject, "_attach_raw", attach_slowly)
     with (
