@@ -9,10 +9,8 @@ import click
 from kleaktrace.commands.options import OutputFile, json_option
 from kleaktrace.commands.scanning import scan_and_watch, tracked_by
 from kleaktrace.commands.signals import EndingBetween
-from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.edge.kmemleak import KmemleakClient
 from kleaktrace.edge.session import Session
-from kleaktrace.errors import EnvironmentRefusal, EvidenceLost
 from kleaktrace.views import console
 
 _GAP_S = 12.0
@@ -26,8 +24,8 @@ def confirm(ctx: click.Context, json_file: str | None) -> None:
     """Give a verdict on every suspect that kmemleak lists now.
 
     What was allocated before tracing began, which is all of it unless it leaks on, can only be watched: a suspect that
-    is freed meanwhile is dismissed, and so is one that later scans no longer list. The rest stays undecided. To have
-    a leak confirmed, reproduce it under `kleaktrace run`.
+    is freed meanwhile is dismissed. The rest stays undecided. To have a leak confirmed, reproduce it under
+    `kleaktrace run`.
     """
     from kleaktrace.views import report as view
     from kleaktrace.views.json_document import document, dumps
@@ -38,14 +36,7 @@ def confirm(ctx: click.Context, json_file: str | None) -> None:
     client.require_on()
     with EndingBetween() as ending, Session() as session:
         begun = time.monotonic()
-        readings: list[list[Suspect]] = []
-        gaps: list[str] = []
-        try:
-            readings = scan_and_watch(session, client, ending, _GAP_S)
-        except KeyboardInterrupt:
-            gaps.append("the scans were interrupted")
-        except (EvidenceLost, EnvironmentRefusal) as lost:  # it was on when we began
-            gaps.append(f"{lost.what} ({lost.fix})" if lost.fix else lost.what)
+        readings, gaps = scan_and_watch(session, client, ending, _GAP_S)
         suspects = session.judge(readings, tracked_by(client), time.monotonic() - begun)
         session.stop()
         undecided = sum(not s.in_window and s.verdict == "undecided" for s in suspects)

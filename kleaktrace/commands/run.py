@@ -17,12 +17,10 @@ from kleaktrace.core.report import CommandResult
 from kleaktrace.edge.kmemleak import KmemleakClient
 from kleaktrace.edge.kmemleak_health import diagnose
 from kleaktrace.edge.session import Session
-from kleaktrace.errors import EnvironmentRefusal, EvidenceLost, UsageError
+from kleaktrace.errors import UsageError
 from kleaktrace.views import console
 
 _POLL_S = 0.02
-_QUIESCE_S = 1.0
-"""For what the command set going: RCU callbacks, delayed work, dying tasks."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -49,7 +47,7 @@ def run(ctx: click.Context, json_file: str | None, no_kmemleak: bool, command: t
         result = _run(command, ending)
         readings: list[list[Suspect]] = []
         if client is not None:
-            readings, missing = _scan(session, client, ending)
+            readings, missing = scan_and_watch(session, client, ending)
             gaps += missing
         suspects = session.judge(readings, tracked_by(client) if client is not None else None)
         session.stop()
@@ -86,14 +84,3 @@ def _run(command: tuple[str, ...], ending: EndingBetween) -> CommandResult:
             end()
             end = child.kill
     return CommandResult(command, child.returncode)
-
-
-def _scan(session: Session, client: KmemleakClient, ending: EndingBetween) -> tuple[list[list[Suspect]], list[str]]:
-    """What kmemleak lists after each scan, and what is missing from the evidence."""
-    try:
-        ending.sleep(_QUIESCE_S)
-        return scan_and_watch(session, client, ending), []
-    except KeyboardInterrupt:
-        return [], ["the scans were interrupted"]
-    except (EvidenceLost, EnvironmentRefusal) as lost:  # it was on when we began
-        return [], [f"{lost.what} ({lost.fix})" if lost.fix else lost.what]

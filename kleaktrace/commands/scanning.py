@@ -11,7 +11,11 @@ from kleaktrace.core.events import Kind, hide
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.edge.kmemleak import GAP_S, KmemleakClient, ScanReading, scan_protocol
 from kleaktrace.edge.session import Session
+from kleaktrace.errors import EnvironmentRefusal, EvidenceLost
 from kleaktrace.views import console
+
+_QUIESCE_S = 1.0
+"""For what was set going before: RCU callbacks, delayed work, dying tasks."""
 
 _ASK_AT_MOST = 256
 """Each question about an object makes the kernel write a dozen lines to its log."""
@@ -36,13 +40,27 @@ def scan_progress() -> Iterator[Progress]:
 
 def scan_and_watch(
     session: Session, client: KmemleakClient, ending: EndingBetween, gap_s: float = GAP_S
-) -> list[list[Suspect]]:
+) -> tuple[list[list[Suspect]], list[str]]:
     """Scan as often as this kernel needs; from the first listing on, frees of listed objects are remembered.
 
-    Returns what was listed before the first scan, and after each. Raises as `KmemleakClient.scan` does.
+    Returns what was listed before the first scan and after each, and what is missing from the evidence: if kmemleak
+    goes off meanwhile, or we are asked to end, nothing was listed that counts.
     """
+    try:
+        return _scan_and_watch(session, client, ending, gap_s), []
+    except KeyboardInterrupt:
+        return [], ["the scans were interrupted"]
+    except (EvidenceLost, EnvironmentRefusal) as lost:  # it was on when we began
+        return [], [f"{lost.what} ({lost.fix})" if lost.fix else lost.what]
+
+
+def _scan_and_watch(
+    session: Session, client: KmemleakClient, ending: EndingBetween, gap_s: float = GAP_S
+) -> list[list[Suspect]]:
+    """As `scan_and_watch`, but raises as `KmemleakClient.scan` does, and KeyboardInterrupt."""
     readings = [list(client.read().objects)]
     watch(session, readings[0])
+    ending.sleep(_QUIESCE_S)
 
     def pause(seconds: float) -> None:
         watch(session, client.read().objects)
