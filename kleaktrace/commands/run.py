@@ -17,6 +17,7 @@ from kleaktrace.core.report import CommandResult
 from kleaktrace.edge.kmemleak import KmemleakClient
 from kleaktrace.edge.kmemleak_health import diagnose
 from kleaktrace.edge.session import Session
+from kleaktrace.edge.stale_freelists import overwrite_stale_freelists
 from kleaktrace.errors import UsageError
 from kleaktrace.views import console
 
@@ -44,6 +45,8 @@ def run(ctx: click.Context, json_file: str | None, no_kmemleak: bool, command: t
     for gap in gaps:
         console.make(stderr=True).print(f"kleaktrace: {gap}")
     with EndingBetween() as ending, Session() as session:
+        if client is not None:
+            overwrite_stale_freelists()
         result = _run(command, ending)
         readings: list[list[Suspect]] = []
         if client is not None:
