@@ -1,0 +1,96 @@
+"""The benchmark's arithmetic and its table; what it measures it can only measure on a running kernel."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+
+from bench_lib import cost, table
+from bench_lib.bench import Bench
+from bench_lib.figures import Figure, Part, Target, differences, quotients
+from bench_lib.loads import Loads, Turns
+from bench_lib.pair_counter import PerTurn
+from reports import console, printed
+
+
+def test_a_figure_is_the_median_with_its_deviation() -> None:
+    figure = Figure("x", "ns", (10, 30, 11, 9, 12), Target(11))
+    assert (figure.median, figure.deviation, figure.met) == (11, 1, True)
+
+
+def test_no_rounds_no_figure() -> None:
+    figure = Figure("x", "ns", (), Target(11), "not available")
+    assert (figure.median, figure.deviation, figure.met) == (None, None, None)
+
+
+@pytest.mark.parametrize(("at_least", "value", "met"), [(False, 0.26, False), (False, 0.25, True), (True, 0.2, False)])
+def test_target(at_least: bool, value: float, met: bool) -> None:
+    assert Target(0.25, at_least).met(value) is met
+
+
+def test_quotients_leave_out_rounds_without_a_divisor() -> None:
+    assert quotients([1, 2, 3], [2, 0, -1]) == [0.5]
+
+
+def test_differences() -> None:
+    assert differences([10, 20], [4, 6], divisor=2) == [3, 7]
+
+
+def test_rounds_alternate(tmp_path: Path) -> None:
+    said: list[str] = []
+    bench = Bench(Loads(tmp_path), tmp_path, 2, False, said.append)
+    assert list(bench.alternate("cost", ["a", "b"])) == ["a", "b", "a", "b"]
+    assert said[-1] == "cost: round 2 of 2, b"
+
+
+def test_cost_is_what_a_tracer_adds_to_a_pair() -> None:
+    def turns(*ns: int) -> list[Turns]:
+        return [Turns(turns=10, wall_ns=0, cpu_ns=10 * each) for each in ns]
+
+    samples = {
+        ("none", "sockets"): turns(4000, 5000),
+        ("kleaktrace", "sockets"): turns(6000, 8000),
+        ("memleak", "sockets"): turns(12000, 17000),
+        ("kleaktrace", "forks"): turns(1, 1),
+    }
+    found = {f.what: f for f in cost.of_load("sockets", samples, PerTurn(pairs=5, pages=0))}
+    assert found["sockets: no tracer"].rounds == [4000, 5000]
+    assert found["sockets: kleaktrace adds"].rounds == [400, 600]
+    assert found["sockets: memleak adds"].rounds == [1600, 2400]
+    assert found["sockets: kleaktrace by memleak"].rounds == [0.25, 0.25]
+    assert found["sockets: kleaktrace by memleak"].met
+
+
+def test_table() -> None:
+    screen = console()
+    figures = [
+        Figure("cost", "×", (0.2, 0.301, 0.45), Target(0.25)),
+        Figure("speed", "M/s", (12.34,), Target(10, at_least=True)),
+        Figure("peer", "ns", (), note="not available: [why]"),
+    ]
+    table.show(screen, Part("part", "So measured.", figures))
+    assert [line.rstrip() for line in printed(screen).splitlines()] == [
+        "part",
+        "",
+        " what    median       ±       min … max   unit   target",
+        " ─────────────────────────────────────────────────────────────",
+        " cost     0.301   0.101   0.200 … 0.450   ×      ≤ 0.25 missed",
+        " speed     12.3                           M/s    ≥ 10 met",
+        " peer         –                           ns",
+        "",
+        "peer: not available: [why]",
+        "So measured.",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (12, "12"), (1234567.8, "1,234,568"), (12.34, "12.3"), (1.234, "1.23"), (0.1234, "0.123")],
+)
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    assert table.number(value) == text

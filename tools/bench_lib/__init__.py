@@ -1,0 +1,1 @@
+"""What `tools/bench` measures, a module for each part; docs/benchmarks.md says what the figures mean."""

@@ -1,0 +1,37 @@
+"""What /proc tells of a running tracer: its processor time, memory, probes and BPF programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time so far, of all threads (proc(5), stat: utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_bytes(pid: int) -> int:
+    """Anonymous memory: what is not a file's nor shared, as the kernel's ring is."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+
+
+def fdinfo(pid: int, key: str) -> list[str]:
+    """The values of one key in all of a process's /proc/PID/fdinfo."""
+    found = []
+    # Files come and go while we look.
+    with contextlib.suppress(OSError):
+        for file in Path(f"/proc/{pid}/fdinfo").iterdir():
+            with contextlib.suppress(OSError):
+                for line in file.read_text().splitlines():
+                    if line.startswith(key + ":"):
+                        found.append(line.split(":", 1)[1].strip())
+    return found

@@ -1,0 +1,51 @@
+"""Shows the figures."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench_lib.figures import Figure, Part
+
+
+def show(console: Console, part: Part) -> None:
+    """Print a part: a table, the notes to its figures, and how it was measured."""
+    table = Table(title=part.name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("what")
+    for heading in ("median", "±", "min … max"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("target", no_wrap=True)
+    for figure in part.figures:
+        table.add_row(*row(figure))
+    console.print(table)
+    for figure in part.figures:
+        if figure.note:
+            console.print(f"{escape(figure.what)}: {escape(figure.note)}", highlight=False)
+    console.print(escape(part.how), style="dim", highlight=False)
+    console.print()
+
+
+def row(figure: Figure) -> tuple[str, ...]:
+    """The cells of a figure."""
+    many = len(figure.rounds) > 1
+    target = "" if figure.target is None else str(figure.target)
+    if figure.met is not None:
+        target += " [green]met[/]" if figure.met else " [bold red]missed[/]"
+    return (
+        escape(figure.what),
+        "–" if figure.median is None else number(figure.median),
+        number(figure.deviation) if many and figure.deviation is not None else "",
+        f"{number(min(figure.rounds))} … {number(max(figure.rounds))}" if many else "",
+        figure.unit,
+        target,
+    )
+
+
+def number(value: float) -> str:
+    """Three significant digits, or all of those before the point."""
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"
