@@ -120,12 +120,28 @@ class Evidence:
     tracked: Callable[[int, int], bool | None] | None = None
     watched_s: float = 0.0
     _statistics: dict[int, StackStatistics] = field(default_factory=dict, repr=False, compare=False)
+    _unlisted: list[Any] = field(default_factory=list, repr=False, compare=False)
+    _ages_at_loss: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def statistics(self, stack: int) -> StackStatistics:
         """The books of a stack, looked up once."""
         if stack not in self._statistics:
             (self._statistics[stack],) = self.ledger.stack_statistics([stack])
         return self._statistics[stack]
+
+    def unlisted_ages_at_loss_ns(self, stack: int) -> Any:
+        """How old those were, when events were last lost, that may have been freed unseen then: an array.
+
+        They are outstanding by our books, they were there then, and kmemleak does not list them.
+        """
+        if not self._unlisted:
+            self._unlisted.append(_unlisted(self.ledger.outstanding(), self.readings[-1]))
+        if stack not in self._ages_at_loss:
+            rows = self._unlisted[0]
+            times = rows["time_ns"][rows["stack"] == stack].astype(np.int64)
+            ages = max(window.to_ns for window in self.loss.windows) - times
+            self._ages_at_loss[stack] = ages[ages >= 0]
+        return self._ages_at_loss[stack]
 
     def covers(self, kind: str) -> bool:
         """Whether events of this kind were seen."""
@@ -335,7 +351,7 @@ def _judge_outstanding(evidence: Evidence, case: _Case) -> JudgedSuspect:
     if case.missed_last >= _STABLE_READINGS:
         reason = f"referenced again: listed by one scan, not by the {case.missed_last} after it"
         return _verdict(evidence, case, Verdict.DISMISSED, reason)
-    doubts = (_sizes_differ, _scans_disagree, _loss_in_lifetime, _siblings_live_longer)
+    doubts = (_sizes_differ, _scans_disagree, _loss_in_lifetime, _siblings_live_longer, _siblings_freed_unseen)
     for doubt in doubts:
         reason = doubt(evidence, case)
         if reason:
@@ -377,6 +393,38 @@ def _siblings_live_longer(evidence: Evidence, case: _Case) -> str:
         f"too young: {statistics.frees} siblings from the same stack were freed, one in ten only after "
         f"{usual_ns / 1e9:.1f} s; this one is {age_ns / 1e9:.1f} s old"
     )
+
+
+def _siblings_freed_unseen(evidence: Evidence, case: _Case) -> str:
+    """The same reason to wait, when the frees that would have told it may be among the events that were lost.
+
+    How old such a sibling was when the loss ended is how old it may have become.
+    """
+    key = int(case.matched["stack"])
+    if not key or not evidence.loss.windows:
+        return ""
+    unseen = evidence.unlisted_ages_at_loss_ns(key)
+    at_most = min(unseen.size, evidence.loss.events)
+    if at_most + sum(n for _, n in evidence.statistics(key).lifetimes) < _ENOUGH_SIBLINGS:
+        return ""
+    age_ns = evidence.clock.end.time_ns - int(case.matched["time_ns"])
+    older = int(np.count_nonzero(unseen > age_ns))
+    if not older:
+        return ""
+    return (
+        f"events were lost: {older} siblings from the same stack may have been freed unseen when they were older than "
+        f"this one, which is {age_ns / 1e9:.1f} s old"
+    )
+
+
+def _unlisted(rows: Any, reading: Sequence[Suspect]) -> Any:
+    """Those of the OUTSTANDING rows that a reading does not list."""
+    of_percpu = rows["kind"] == Kind.PERCPU
+    listed = np.zeros(rows.size, bool)
+    for percpu, kind in ((True, of_percpu), (False, ~of_percpu)):
+        names = [hide(suspect.untagged) for suspect in reading if (suspect.kind == "percpu") is percpu]
+        listed |= kind & np.isin(rows["object"], np.array(names, np.uint64))
+    return rows[~listed]
 
 
 def _site(evidence: Evidence, call_site: int) -> str:

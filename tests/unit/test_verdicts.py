@@ -331,6 +331,55 @@ def test_those_without_a_stack_are_no_siblings_of_each_other() -> None:
     assert verdict.siblings.allocated == 0
 
 
+def siblings_through_a_loss(at_s: float, many: int = 6, listed: bool = False, lost: int = 7) -> JudgedSuspect:
+    """A suspect at 32 s, 28 s old, of a stack that has others whose frees may be among what was lost until 31 s."""
+    scene = Scene()
+    others = [B + 256 * number for number in range(many)]
+    for address in others:
+        scene.allocate(at_s, address)
+    scene.lose(29, 31, lost)
+    scene.allocate(32.0, A)
+    reading = [suspect(32.0, A), *(suspect(at_s, address) for address in others if listed)]
+    (judged,) = [one for one in scene.judge(reading, reading) if one.address == A]
+    return judged
+
+
+def test_a_suspect_younger_than_its_siblings_may_have_become_unseen_is_undecided_with_the_figure() -> None:
+    verdict = siblings_through_a_loss(at_s=2.0)
+    assert verdict.verdict is Verdict.UNDECIDED
+    assert verdict.reason == (
+        "events were lost: 6 siblings from the same stack may have been freed unseen when they were older than this "
+        "one, which is 28.0 s old"
+    )
+
+
+def test_a_suspect_older_than_its_siblings_can_have_become_unseen_is_confirmed() -> None:
+    assert siblings_through_a_loss(at_s=4.0).verdict is Verdict.CONFIRMED
+
+
+def test_siblings_that_kmemleak_lists_were_not_freed_unseen() -> None:
+    assert siblings_through_a_loss(at_s=2.0, listed=True).verdict is Verdict.CONFIRMED
+
+
+def test_few_siblings_that_may_have_been_freed_unseen_say_nothing_either() -> None:
+    assert siblings_through_a_loss(at_s=2.0, many=4).verdict is Verdict.CONFIRMED
+
+
+def test_no_more_siblings_were_freed_unseen_than_events_were_lost() -> None:
+    assert siblings_through_a_loss(at_s=2.0, lost=4).verdict is Verdict.CONFIRMED
+
+
+def test_frees_seen_count_with_those_that_may_have_been_missed() -> None:
+    scene = Scene()
+    for number in range(6):
+        scene.allocate(2.0, B + 256 * number)
+    for number in range(4):
+        scene.free(3.0, B + 256 * number)
+    scene.lose(29, 31)
+    scene.allocate(32.0, A)
+    assert only(scene.judge([suspect(32.0, A)], [suspect(32.0, A)])).verdict is Verdict.UNDECIDED
+
+
 # Unloaded modules
 
 
