@@ -68,11 +68,15 @@ class ClosedHistory:
             self._forget(surplus["closed_ns"])
             self._written = 0
         self._grow(min(self._written + closed.size, self._capacity))
-        place = self._written + np.arange(closed.size)
-        at = place % max(self._ring.size, 1)
-        self._forget(self._ring["closed_ns"][at[place >= self._ring.size]])
-        as_bytes = np.dtype((np.void, CLOSED.itemsize))  # numpy copies plain bytes ten times as fast as fields
-        self._ring.view(as_bytes)[at] = closed.view(as_bytes)
+        if not closed.size:
+            return
+        start = self._written % self._ring.size
+        first = min(closed.size, self._ring.size - start)
+        if self._written >= self._ring.size:
+            self._forget(self._ring["closed_ns"][start : start + first])
+        self._forget(self._ring["closed_ns"][: closed.size - first])
+        self._ring[start : start + first] = closed[:first]
+        self._ring[: closed.size - first] = closed[first:]
         self._written += closed.size
 
     def of(self, addresses: U64, percpu: Mask, percpu_kind: int) -> Closed:

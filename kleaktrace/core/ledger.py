@@ -70,7 +70,7 @@ class Survivors:
 class Ledger:
     """Matches frees with allocations by address, and keeps the books per call stack.
 
-    Memory: 52 to 62 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
+    Memory: 51 to 61 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
     distinct stack (see `stack_statistics`) and 1 KiB more for its `SiblingSamples`, and 66 bytes for each of the last
     `history_capacity` endings.
 
@@ -243,10 +243,7 @@ class Ledger:
         sizes = np.ascontiguousarray(allocations["bytes_alloc"])
         self._stacks.allocated(stacks, sizes, allocations["context"])
 
-        endings = [
-            self._end_paired(allocations, frees, stacks, sizes, matches),
-            self._end_rows(frees, matches),
-        ]
+        endings = self._end_freed(allocations, frees, stacks, sizes, matches)
         doubled = np.zeros(allocations.size, np.bool_)
         if matches.reallocations.newer.size:
             endings.append(self._end_reallocated(allocations, matches.reallocations, doubled))
@@ -261,35 +258,35 @@ class Ledger:
         which = np.concatenate([matches.kept_allocations, matches.new_allocations])
         self._rows.write(rows, pick(allocations, which), stacks[which], doubled[which])
 
-    def _end_paired(self, allocations: Rows, frees: Rows, stacks: Index, sizes: U64, matches: Matches) -> _Endings:
-        """Book what lived and died within the batch."""
-        born, died = matches.paired_allocations, matches.paired_frees
-        times, free_times = np.ascontiguousarray(allocations["time_ns"]), np.ascontiguousarray(frees["time_ns"])
-        lifetimes = _lifetimes(times[born], free_times[died])
-        sites = self._stacks.index_sites(np.ascontiguousarray(frees["call_site"])[died])
-        self._stacks.freed(stacks[born], sizes[born], lifetimes, sites)
-        chosen = self._samples.choose(stacks[born])
-        self._samples.add(stacks[born[chosen]], chosen, pick(allocations, born[chosen]))
-        kept = self._worth_keeping(lifetimes, lambda: keys_of(frees)[died])
-        closed = _closed(pick(allocations, born[kept]))
-        return _endings(closed, pick(frees, died[kept]), lifetimes[kept], Ending.FREE)
+    def _end_freed(self, allocations: Rows, frees: Rows, stacks: Index, sizes: U64, matches: Matches) -> list[_Endings]:
+        """Book what was freed: first what lived and died within the batch, then what was in the table."""
+        paired, rows = matches.paired_allocations, matches.freed_rows
+        died = np.concatenate([matches.paired_frees, matches.row_frees])
+        row_births, row_sizes = self._rows.births(rows)
+        births = np.concatenate([np.ascontiguousarray(allocations["time_ns"]).take(paired), row_births])
+        stacks = np.concatenate([stacks.take(paired), self._rows.stacks(rows)])
+        sizes = np.concatenate([sizes.take(paired), row_sizes])
+        lifetimes = _lifetimes(births, np.ascontiguousarray(frees["time_ns"]).take(died))
+        self._stacks.freed(stacks, sizes, lifetimes, np.ascontiguousarray(frees["call_site"]).take(died))
+        self._sample(stacks, allocations, matches)
 
-    def _end_rows(self, frees: Rows, matches: Matches) -> _Endings:
-        """Book the frees of what was in the table."""
-        records, died = self._rows.read(matches.freed_rows), pick(frees, matches.row_frees)
-        lifetimes = _lifetimes(records["time_ns"], died["time_ns"])
-        sites = self._stacks.index_sites(died["call_site"])
-        sizes = self._rows.sizes(records["bytes_alloc"])
-        stacks = records["stack"].astype(np.intp)
-        self._stacks.freed(stacks, sizes, lifetimes, sites)
-        chosen = self._samples.choose(stacks)
-        self._samples.add(stacks[chosen], chosen, self._rows.decode(matches.freed_rows[chosen], self._stacks.keys))
-        self._samples.next_batch()
-        kept = self._worth_keeping(lifetimes, lambda: keys_of(died))
+        kept = self._worth_keeping(lifetimes, lambda: keys_of(pick(frees, died)))
+        of_batch = int(np.searchsorted(kept, paired.size))
         closed = np.zeros(kept.size, CLOSED)
-        keys = self._rows.index.keys(matches.freed_rows[kept])
-        self._rows.describe(keys, pick(records, kept), self._stacks.keys, closed)
-        return _endings(closed, pick(died, kept), lifetimes[kept], Ending.FREE)
+        _describe(pick(allocations, paired[kept[:of_batch]]), closed[:of_batch])
+        self._rows.describe(rows[kept[of_batch:] - paired.size], self._stacks.keys, closed[of_batch:])
+        return [_endings(closed, pick(frees, died[kept]), lifetimes[kept], Ending.FREE)]
+
+    def _sample(self, stacks: Index, allocations: Rows, matches: Matches) -> None:
+        """Keep samples of what was freed; `stacks` of what is paired, then of the table's rows."""
+        paired, rows = matches.paired_allocations, matches.freed_rows
+        chosen = self._samples.choose(stacks)
+        of_batch, of_table = np.split(chosen, [np.searchsorted(chosen, paired.size)])
+        self._samples.add(stacks[of_batch], of_batch, pick(allocations, paired[of_batch]))
+        if of_table.size:
+            decoded = self._rows.decode(rows[of_table - paired.size], self._stacks.keys)
+            self._samples.add(stacks[of_table], of_table, decoded)
+        self._samples.next_batch()
 
     def _end_reallocated(self, allocations: Rows, met: Reallocations, doubled: Mask) -> _Endings:
         """Book allocations at outstanding addresses: second events, marked in `doubled`, or missed frees."""
@@ -301,7 +298,7 @@ class Ledger:
             older[name][~in_table] = before[name]
         newer = pick(allocations, met.newer)
         was_second = np.zeros(met.newer.size, np.bool_)
-        was_second[in_table] = self._rows.read(met.rows[in_table])["doubled"] != 0
+        was_second[in_table] = self._rows.doubled(met.rows[in_table])
 
         second = second_of_two(is_double_event(older, newer), met.follows, was_second)
         doubled[met.newer[second]] = True
@@ -315,7 +312,9 @@ class Ledger:
         for cache, count in zip(*np.unique(older["cache"], return_counts=True), strict=True):
             self._implied_by_cache[int(cache)] = self._implied_by_cache.get(int(cache), 0) + int(count)
         lifetimes = _lifetimes(older["time_ns"], newer["time_ns"])
-        return _endings(_closed(older), newer, lifetimes, Ending.IMPLIED)
+        closed = np.zeros(older.size, CLOSED)
+        _describe(older, closed)
+        return _endings(closed, newer, lifetimes, Ending.IMPLIED)
 
     def _worth_keeping(self, lifetimes: U64, keys: Callable[[], U64]) -> Index:
         """Return which endings the history or a watch may want."""
@@ -353,11 +352,10 @@ class _Endings:
     lifetimes: U64
 
 
-def _closed(allocations: Rows) -> Closed:
-    closed = np.zeros(allocations.size, CLOSED)
+def _describe(allocations: Rows, closed: Closed) -> None:
+    """Fill in which allocations they were that ended."""
     for name in ("object", "time_ns", "stack", "bytes_req", "bytes_alloc", "jiffies", "kind"):
         closed[name] = allocations[name]
-    return closed
 
 
 def _endings(closed: Closed, closers: Rows, lifetimes: U64, ending: Ending) -> _Endings:

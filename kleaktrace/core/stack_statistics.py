@@ -1,6 +1,6 @@
 """What each call stack allocated, what came back, how soon, and where it was freed.
 
-Memory: 100 to 200 bytes a distinct stack, and 35 to 55 bytes for each distinct (stack, free site, quarter
+Memory: 100 to 200 bytes a distinct stack, and 45 to 65 bytes for each distinct (stack, free site, quarter
 octave of lifetime) that was seen; nothing grows with the number of events.
 """
 
@@ -21,10 +21,9 @@ _CONTEXTS = (Context.TASK, Context.SOFTIRQ, Context.HARDIRQ, Context.NMI, Contex
 _UNKNOWN_COLUMN = len(_CONTEXTS) - 1
 _GROWTH = 1.5
 
-# A cell counts frees of one (stack, free site, lifetime bin), packed into one u64.
-_BIN_BITS = 8
-_SITE_BITS = 28
-_STACK_SHIFT = np.uint64(_BIN_BITS + _SITE_BITS)
+# A cell counts frees of one (stack number and lifetime bin, packed into one u64; free site).
+_BIN_BITS = np.uint64(8)
+_BIN_MASK = np.uint64(255)
 
 
 def lifetime_bins(lifetimes_ns: U64) -> U64:
@@ -120,12 +119,10 @@ class StackTable:
 
     def __init__(self) -> None:
         self._stacks = Interner()
-        self._sites = Interner()
-        self._cells = Interner()
+        self._cells = Interner(words=2)
         self._cell_counts = np.zeros(16, np.uint64)
         self._by_context = np.zeros((16, len(_CONTEXTS)), np.uint64)
         self._bytes_allocated = np.zeros(16, np.uint64)
-        self._frees = np.zeros(16, np.uint64)
         self._implied_frees = np.zeros(16, np.uint64)
         self._bytes_closed = np.zeros(16, np.uint64)
         self._lifetime_max = np.zeros(16, np.uint64)
@@ -138,28 +135,21 @@ class StackTable:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        tables = (self._stacks, self._sites, self._cells)
         columns = (self._cell_counts, self._by_context, *self._counters(), self._lifetime_sum)
-        return sum(table.nbytes for table in tables) + sum(column.nbytes for column in columns)
+        return self._stacks.nbytes + self._cells.nbytes + sum(column.nbytes for column in columns)
 
     @property
     def keys(self) -> U64:
         """Stack keys by number."""
         return self._stacks.keys
 
-    @property
-    def sites(self) -> U64:
-        """Free call sites by number."""
-        return self._sites.keys
-
     def index(self, stacks: U64) -> Index:
         """Number the stacks, those not seen before too."""
         numbers = self._stacks.intern(stacks)
         count = len(self._stacks)
-        if count > self._frees.size:
+        if count > self._bytes_closed.size:
             self._by_context = grown(self._by_context, count, _GROWTH)
             self._bytes_allocated = grown(self._bytes_allocated, count, _GROWTH)
-            self._frees = grown(self._frees, count, _GROWTH)
             self._implied_frees = grown(self._implied_frees, count, _GROWTH)
             self._bytes_closed = grown(self._bytes_closed, count, _GROWTH)
             self._lifetime_max = grown(self._lifetime_max, count, _GROWTH)
@@ -169,10 +159,6 @@ class StackTable:
     def number(self, stack: int) -> int:
         """The number of a stack by its key; -1 if it was never seen."""
         return int(self._stacks.lookup(np.array([stack], np.uint64))[0])
-
-    def index_sites(self, call_sites: U64) -> Index:
-        """Number the free call sites, those not seen before too."""
-        return self._sites.intern(call_sites)
 
     def allocated(self, stacks: Index, sizes: U64, contexts: npt.NDArray[np.uint8]) -> None:
         """Count allocations."""
@@ -184,16 +170,14 @@ class StackTable:
         np.subtract.at(self._by_context.reshape(-1), self._context_cell(stacks, contexts), np.uint64(1))
         np.subtract.at(self._bytes_allocated, stacks, sizes)
 
-    def freed(self, stacks: Index, sizes: U64, lifetimes_ns: U64, sites: Index) -> None:
-        """Count frees that were seen; `sites` as numbered by `index_sites`."""
-        np.add.at(self._frees, stacks, np.uint64(1))
+    def freed(self, stacks: Index, sizes: U64, lifetimes_ns: U64, sites: U64) -> None:
+        """Count frees that were seen; `sites` are their call sites."""
         np.add.at(self._bytes_closed, stacks, sizes)
         np.add.at(self._lifetime_sum, stacks, lifetimes_ns.astype(np.float64))
         np.maximum.at(self._lifetime_max, stacks, lifetimes_ns)
-        packed = stacks.view(np.uint64) << _STACK_SHIFT
-        packed |= (sites << _BIN_BITS).view(np.uint64)
+        packed = stacks.view(np.uint64) << _BIN_BITS
         packed |= lifetime_bins(lifetimes_ns)
-        cells = self._cells.intern(packed)
+        cells = self._cells.intern(packed, sites)
         self._cell_counts = grown(self._cell_counts, len(self._cells), _GROWTH)
         np.add.at(self._cell_counts, cells, np.uint64(1))
 
@@ -208,7 +192,7 @@ class StackTable:
         return StackSnapshot(
             stacks=self._stacks.keys.copy(),
             allocations=self._by_context[:count].sum(axis=1),
-            frees=self._frees[:count].copy(),
+            frees=np.bincount(self._stacks_of_cells(), self._cell_counts[: len(self._cells)], count).astype(np.uint64),
             implied_frees=self._implied_frees[:count].copy(),
             bytes_allocated=self._bytes_allocated[:count].copy(),
             bytes_closed=self._bytes_closed[:count].copy(),
@@ -218,7 +202,7 @@ class StackTable:
         """Return the statistics of the stacks asked for, in that order; all zero for one never seen."""
         keys = np.array(list(stacks), np.uint64)
         numbers = self._stacks.lookup(keys)
-        stack_of_cell = (self._cells.keys >> _STACK_SHIFT).astype(np.intp)
+        stack_of_cell = self._stacks_of_cells()
         cells = np.flatnonzero(np.isin(stack_of_cell, numbers))
         cells = cells[np.argsort(stack_of_cell[cells], kind="stable")]
         starts = np.searchsorted(stack_of_cell[cells], numbers, side="left")
@@ -232,10 +216,9 @@ class StackTable:
 
     def lifetime_counts(self, stacks: U64) -> U64:
         """Return frees by stack (rows, as asked) and lifetime bin (LIFETIME_BINS columns); 0 for one never seen."""
-        cells = self._cells.keys
-        rows = self.places(stacks)[(cells >> _STACK_SHIFT).astype(np.intp)]
+        rows = self.places(stacks)[self._stacks_of_cells()]
         of_asked = np.flatnonzero(rows >= 0)
-        bins = (cells[of_asked] & np.uint64(LIFETIME_BINS - 1)).astype(np.intp)
+        bins = (self._cells.keys[of_asked] & _BIN_MASK).astype(np.intp)
         counts = np.zeros((stacks.size, LIFETIME_BINS), np.uint64)
         np.add.at(counts, (rows[of_asked], bins), self._cell_counts[of_asked])
         return counts
@@ -250,11 +233,9 @@ class StackTable:
         if number < 0:
             return StackStatistics(key, 0, 0, 0, 0, 0, 0, {}, (), (), 0.0, 0)
         contexts = self._by_context[number].tolist()
-        allocations, frees = sum(contexts), int(self._frees[number])
         implied, size = int(self._implied_frees[number]), int(self._bytes_allocated[number])
-        packed, counts = self._cells.keys[cells], self._cell_counts[cells]
-        site_numbers = (packed >> np.uint64(_BIN_BITS)) & np.uint64((1 << _SITE_BITS) - 1)
-        by_site = _sums(self._sites.keys[site_numbers.astype(np.intp)], counts)
+        packed, sites, counts = self._cells.word(0)[cells], self._cells.word(1)[cells], self._cell_counts[cells]
+        allocations, frees = sum(contexts), int(counts.sum())
         return StackStatistics(
             stack=key,
             allocations=allocations,
@@ -264,14 +245,18 @@ class StackTable:
             outstanding=allocations - frees - implied,
             outstanding_bytes=size - int(self._bytes_closed[number]),
             contexts={context: n for context, n in zip(_CONTEXTS, contexts, strict=True) if n},
-            free_sites=tuple(sorted(by_site, key=lambda item: (-item[1], item[0]))),
-            lifetimes=tuple(_sums(packed & np.uint64((1 << _BIN_BITS) - 1), counts)),
+            free_sites=tuple(sorted(_sums(sites, counts), key=lambda item: (-item[1], item[0]))),
+            lifetimes=tuple(_sums(packed & _BIN_MASK, counts)),
             lifetime_sum_ns=float(self._lifetime_sum[number]),
             lifetime_max_ns=int(self._lifetime_max[number]),
         )
 
     def _counters(self) -> tuple[U64, ...]:
-        return self._bytes_allocated, self._frees, self._implied_frees, self._bytes_closed, self._lifetime_max
+        return self._bytes_allocated, self._implied_frees, self._bytes_closed, self._lifetime_max
+
+    def _stacks_of_cells(self) -> Index:
+        """The number of each cell's stack."""
+        return (self._cells.keys >> _BIN_BITS).view(np.intp)
 
     @staticmethod
     def _context_cell(stacks: Index, contexts: npt.NDArray[np.uint8]) -> Index:

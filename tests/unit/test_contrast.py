@@ -50,7 +50,7 @@ def test_a_few_prove_nothing() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 4), max_size=200), max_size=6))
-def test_samples_are_of_the_stack_and_recent(batches: list[list[int]]) -> None:
+def test_samples_are_of_the_stack_and_few_at_a_time(batches: list[list[int]]) -> None:
     samples = SiblingSamples()
     for batch, numbers in enumerate(batches):
         stacks = np.array(numbers, np.intp)
@@ -59,13 +59,23 @@ def test_samples_are_of_the_stack_and_recent(batches: list[list[int]]) -> None:
         made["bytes_req"] = stacks
         samples.add(stacks[chosen], chosen, made[chosen])
         samples.next_batch()
+        assert max(np.bincount(stacks[chosen]), default=0) <= 16
     for stack in range(5):
         kept = samples.of(stack)
         assert set(kept["bytes_req"].tolist()) <= {stack}
         seen = [batch for batch, numbers in enumerate(batches) if stack in numbers]
         assert bool(kept.size) == bool(seen)
-        if seen:
+        if seen and sum(numbers.count(stack) for numbers in batches[: seen[-1]]) < 16:
             assert seen[-1] in kept["gfp_flags"]
-            assert kept.size >= min(batches[seen[-1]].count(stack), 1)
     assert not samples.of(-1).size
     assert not samples.of(99).size
+
+
+def test_samples_of_what_is_freed_all_the_time_are_renewed() -> None:
+    samples = SiblingSamples()
+    for batch in range(200):
+        stacks = np.zeros(50, np.intp)
+        chosen = samples.choose(stacks)
+        samples.add(stacks[chosen], chosen, traits(50, gfp_flags=batch)[chosen])
+        samples.next_batch()
+    assert sorted(set(samples.of(0)["gfp_flags"].tolist())) == [160, 192]
