@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,14 +18,20 @@ from typing import Any
 import click
 from rich.console import Console
 
-from bench_lib import cost, flat_out, table
+from bench_lib import cost, flat_out, judging, ledger, programs, project, start, table
 from bench_lib.bench import Bench
 from bench_lib.figures import Part
 from bench_lib.loads import Loads
+from bench_lib.tracers import TracerFailed
 
 PARTS: dict[str, Callable[[Bench], Part]] = {
     "cost": cost.measure,
+    "programs": programs.measure,
     "flat-out": flat_out.measure,
+    "start": start.measure,
+    "ledger": ledger.measure,
+    "judging": judging.measure,
+    "compile": project.measure,
 }
 
 
@@ -51,12 +58,22 @@ def main(parts: Sequence[str], rounds: int, short: bool, json_file: Path | None)
         loads = Loads.compiled(directory)
         for part in parts or PARTS:
             with _progress(console) as say:
-                found = PARTS[part](Bench(loads, directory, rounds, short, say))
+                found = _measured(part, Bench(loads, directory, rounds, short, say))
             table.show(console, found)
             measured.append(found)
             # After each part: what takes long may be interrupted.
             file.write_text(json.dumps({**machine, "parts": [p.document() for p in measured]}, indent=1) + "\n")
     console.print(f"written to {file}")
+    if not all(part.figures for part in measured):
+        sys.exit(1)
+
+
+def _measured(name: str, bench: Bench) -> Part:
+    """A part, or why there is none: the others are measured all the same."""
+    try:
+        return PARTS[name](bench)
+    except (TracerFailed, subprocess.CalledProcessError) as failure:
+        return Part(name, f"FAILED: {failure}", ())
 
 
 def _progress(console: Console) -> AbstractContextManager[Callable[[str], None]]:

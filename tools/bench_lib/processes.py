@@ -16,6 +16,16 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def resting_after_ns(pid: int) -> int | None:
+    """How long the main thread has run in all, if it rests now; None if it is at work."""
+    thread = Path(f"/proc/{pid}/task/{pid}")
+    try:
+        state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+        return int((thread / "schedstat").read_text().split()[0]) if state == "S" else None
+    except OSError:  # it ended
+        return None
+
+
 def resident_bytes(pid: int) -> int:
     """Anonymous memory: what is not a file's nor shared, as the kernel's ring is."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ SHIM = PROJECT / "bpf" / "shim"
 
 _START_TIMEOUT_S = 60.0
 _END_TIMEOUT_S = 120.0
-_SETTLE_S = 0.5
-"""From attached probes to a tracer that is at work: kleaktrace reads the symbols once more."""
+_REST_S = 0.3
+"""So long the main thread of kleaktrace does nothing once it only waits for its end."""
 
 _EVENTS = ("kmem:kmalloc", "kmem:kfree", "kmem:kmem_cache_alloc", "kmem:kmem_cache_free")
 
@@ -54,6 +55,7 @@ class Running:
         self.directory = directory
         self.output = directory / "output"
         self.ended_after_s: float | None = None
+        self.ready_after_s = 0.0
         self.started_s = time.time()
         self.process: subprocess.Popen[bytes] | None = None
         if tracer.command:
@@ -87,8 +89,8 @@ class Running:
                 raise TracerFailed(f"{self.tracer.name} ended early: {_last(self.said())}")
             if time.monotonic() > deadline:
                 raise TracerFailed(f"{self.tracer.name} does not trace after {_START_TIMEOUT_S:.0f} s")
-            time.sleep(0.05)
-        time.sleep(_SETTLE_S)
+            time.sleep(0.02)
+        self.ready_after_s = time.time() - self.started_s
 
     def end(self) -> None:
         """End it as a user would, with Ctrl-C. Once is enough."""
@@ -101,12 +103,19 @@ class Running:
         except subprocess.TimeoutExpired as late:
             raise TracerFailed(f"{self.tracer.name} does not end") from late
         self.ended_after_s = time.monotonic() - begun
+        if (self.directory / "trace.json").exists() and self.window_start_s > self.started_s + self.ready_after_s:
+            raise TracerFailed(f"{self.tracer.name} was not tracing yet when it was believed to: measure again")
 
     def kill(self) -> None:
         """End it, if it has not ended."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+    @property
+    def window_start_s(self) -> float:
+        """When kleaktrace began to trace, by its own document (seconds since 1970)."""
+        return datetime.fromisoformat(self.document()["window"]["start"]).timestamp()
 
     def document(self) -> dict[str, Any]:
         """What kleaktrace wrote at its end."""
@@ -140,7 +149,7 @@ NONE = Tracer("none")
 def kleaktrace(*options: str, name: str = "kleaktrace") -> Tracer:
     """`kleaktrace trace`, this checkout's."""
     command = (sys.executable, "-m", "kleaktrace", "trace", "--json", "{directory}/trace.json", *options)
-    return Tracer(name, command, _links_are_complete())
+    return Tracer(name, command, _rests_attached())
 
 
 def exact_stacks() -> Tracer:
@@ -198,15 +207,16 @@ def tried(tracer: Tracer, directory: Path) -> Tracer:
         return Tracer(tracer.name, missing=str(failure))
 
 
-def _links_are_complete() -> Callable[[Running], bool]:
-    """Probes are attached one by one: they are complete when for a while none came."""
+def _rests_attached() -> Callable[[Running], bool]:
+    """Probes are attached one by one, and more is done after that: it traces when it has probes and rests."""
     seen: dict[int, tuple[int, float]] = {}
 
     def ready(running: Running) -> bool:
-        links, now = len(processes.fdinfo(running.pid, "link_type")), time.monotonic()
-        if links != seen.get(running.pid, (0, now))[0]:
-            seen[running.pid] = links, now
-        return links > 0 and now - seen[running.pid][1] > 0.3
+        now = time.monotonic()
+        worked_ns = processes.resting_after_ns(running.pid)
+        if worked_ns is None or worked_ns != seen.get(running.pid, (0, now))[0]:
+            seen[running.pid] = worked_ns or 0, now
+        return now - seen[running.pid][1] > _REST_S and bool(processes.fdinfo(running.pid, "link_type"))
 
     return ready
 
