@@ -9,12 +9,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
-from bench_lib import cost, table
+from bench_lib import bpf_programs, cost, table, tracers, workers
 from bench_lib.bench import Bench
+from bench_lib.bpf_programs import Program
 from bench_lib.figures import Figure, Part, Target, differences, quotients
-from bench_lib.loads import Loads, Turns
+from bench_lib.loads import LOADS, Loads, Turns
 from bench_lib.pair_counter import PerTurn
+from bench_lib.tracers import Tracer, TracerFailed
 from reports import console, printed
+
+from kleaktrace.core.kmemleak_text import parse
 
 
 def test_a_figure_is_the_median_with_its_deviation() -> None:
@@ -63,6 +67,77 @@ def test_cost_is_what_a_tracer_adds_to_a_pair() -> None:
     assert found["sockets: memleak adds"].rounds == [1600, 2400]
     assert found["sockets: kleaktrace by memleak"].rounds == [0.25, 0.25]
     assert found["sockets: kleaktrace by memleak"].met
+
+
+@pytest.fixture(scope="session")
+def loads(tmp_path_factory: pytest.TempPathFactory) -> Loads:
+    return Loads.compiled(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.mark.parametrize("kind", LOADS)
+def test_every_load_runs(kind: str, loads: Loads) -> None:
+    done = loads.run(kind, 0.05, warm_up_s=0)
+    assert done.turns > 0
+    assert done.cpu_ns > 0
+    assert done.wall_ns >= 50_000_000
+    assert [path.name for path in loads.program.parent.iterdir()] == ["kt-bench"], "it clears up"
+
+
+def test_programs_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    symbols = tmp_path / "kallsyms"
+    symbols.write_text(
+        "ffffffffc0000100 t bpf_prog_0123456789abcdef_free_event_whole\t[bpf]\n"
+        "ffffffffc0000200 t bpf_prog_0123456789abcdef\t[bpf]\n"
+        "ffffffffc0000300 t another\t[module]\n"
+    )
+    monkeypatch.setattr(bpf_programs, "_KALLSYMS", symbols)
+    before = {1: Program("free_event_whol", 0xFFFFFFFFC0000100, 10, 1000, 1)}
+    now = {
+        1: Program("free_event_whol", 0xFFFFFFFFC0000100, 30, 5000, 2),
+        2: Program("cut", 0xFFFFFFFFC0000200, 4, 40, 0),
+        3: Program("cut", 0xFFFFFFFFC0000300, 5, 50, 0),
+    }
+    found = bpf_programs.named(bpf_programs.since(before, now))
+    assert [(program.name, program.runs, program.time_ns, program.skipped) for program in found] == [
+        ("free_event_whole", 20, 4000, 1),
+        ("cut", 4, 40, 0),
+        ("cut #2", 5, 50, 0),
+    ]
+
+
+def test_a_tracer_that_does_not_start_says_why(tmp_path: Path) -> None:
+    tracer = Tracer("peer", ("sh", "-c", "echo no such thing; exit 1"), lambda _: False)
+    with pytest.raises(TracerFailed, match="peer ended early: no such thing"), tracers.tracing(tracer, tmp_path):
+        pass
+    assert tracers.tried(tracer, tmp_path).missing == "peer ended early: no such thing"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tracer_is_gone_afterwards(tmp_path: Path) -> None:
+    tracer = Tracer("peer", ("sleep", "100"))
+    with tracers.tracing(tracer, tmp_path) as running:
+        assert Path(f"/proc/{running.pid}").exists()
+    assert not Path(f"/proc/{running.pid}").exists()
+
+
+@pytest.mark.parametrize(("unique", "stacks"), [(False, 50), (True, 200)])
+def test_made_up_reports_are_read_whole(unique: bool, stacks: int) -> None:
+    parsed = parse(workers.report(200, unique))
+    assert (len(parsed.objects), parsed.problems) == (200, ())
+    assert len({suspect.frames for suspect in parsed.objects}) == stacks
+    assert len({suspect.address for suspect in parsed.objects}) == 200
+
+
+def test_ledger_worker_keeps_so_many_outstanding() -> None:
+    done = workers.ledger(outstanding=20_000, batches=2)
+    # but for short lives that the last batch cut
+    assert 20_000 <= done["outstanding"] < 20_100
+    assert len(done["events_per_s"]) == 2
+
+
+def test_judging_worker_judges_every_kind() -> None:
+    # the older ones are named as their rows are, which are there, but were not allocated then
+    assert workers.judging(100, 2000)["verdicts"] == {"confirmed": 80, "dismissed": 10, "undecided": 10}
 
 
 def test_table() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -18,13 +19,14 @@ from typing import Any
 import click
 from rich.console import Console
 
-from bench_lib import cost, flat_out, judging, ledger, programs, project, start, table
+from bench_lib import cost, flat_out, guest, judging, ledger, long_run, programs, project, start, table
 from bench_lib.bench import Bench
 from bench_lib.figures import Part
 from bench_lib.loads import Loads
 from bench_lib.tracers import TracerFailed
 
-PARTS: dict[str, Callable[[Bench], Part]] = {
+_Measure = Callable[[Bench], Part]
+PARTS: dict[str, _Measure] = {
     "cost": cost.measure,
     "programs": programs.measure,
     "flat-out": flat_out.measure,
@@ -38,12 +40,25 @@ PARTS: dict[str, Callable[[Bench], Part]] = {
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)), metavar="[PART]…")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of what is done in rounds.")
+@click.option("--guest", "with_guest", is_flag=True, help="Also kmemleak itself, in tools/guest: ten minutes more.")
+@click.option("--long", "minutes", type=click.FloatRange(0, min_open=True), metavar="MINUTES", help="Also a long run.")
 @click.option("--short", is_flag=True, help="See that it works: too short for figures.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Where to write.  [default: build/bench.json]"
 )
-def main(parts: Sequence[str], rounds: int, short: bool, json_file: Path | None) -> None:
-    """Measure kleaktrace beside its peers on this machine."""
+def main(
+    parts: Sequence[str], rounds: int, with_guest: bool, minutes: float | None, short: bool, json_file: Path | None
+) -> None:
+    """Measure kleaktrace beside its peers on this machine.
+
+    Without a PART, all of them, unless --guest or --long ask for something of their own.
+    """
+    extra: dict[str, _Measure] = {}
+    if with_guest:
+        extra["guest"] = guest.measure
+    if minutes is not None:
+        extra["long"] = functools.partial(long_run.measure, minutes=minutes)
+    chosen = {name: PARTS[name] for name in parts or ([] if extra else PARTS)} | extra
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console(width=None if sys.stdout.isatty() else 120)
     machine = _machine()
@@ -53,12 +68,12 @@ def main(parts: Sequence[str], rounds: int, short: bool, json_file: Path | None)
     measured: list[Part] = []
     file = json_file or Path(__file__).resolve().parents[2] / "build" / "bench.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="kleaktrace-bench-") as name:
-        directory = Path(name)
+    with tempfile.TemporaryDirectory(prefix="kleaktrace-bench-") as place:
+        directory = Path(place)
         loads = Loads.compiled(directory)
-        for part in parts or PARTS:
+        for name, measure in chosen.items():
             with _progress(console) as say:
-                found = _measured(part, Bench(loads, directory, rounds, short, say))
+                found = _measured(name, measure, Bench(loads, directory, rounds, short, say))
             table.show(console, found)
             measured.append(found)
             # After each part: what takes long may be interrupted.
@@ -68,10 +83,10 @@ def main(parts: Sequence[str], rounds: int, short: bool, json_file: Path | None)
         sys.exit(1)
 
 
-def _measured(name: str, bench: Bench) -> Part:
+def _measured(name: str, measure: _Measure, bench: Bench) -> Part:
     """A part, or why there is none: the others are measured all the same."""
     try:
-        return PARTS[name](bench)
+        return measure(bench)
     except (TracerFailed, subprocess.CalledProcessError) as failure:
         return Part(name, f"FAILED: {failure}", ())
 

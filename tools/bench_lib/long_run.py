@@ -1,0 +1,70 @@
+"""Part `long`: does memory stay flat and the cost the same over minutes of changing load."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench_lib import processes
+from bench_lib.bench import Bench
+from bench_lib.figures import Figure, Part, Target
+from bench_lib.loads import LOADS
+from bench_lib.tracers import kleaktrace, tracing
+
+_LOAD_S = 3.0
+_FLAT = Target(1.1)
+_HOW = (
+    "All loads in turn, {seconds:g} s each, for {minutes:g} minutes under one kleaktrace trace. The last quarter by "
+    "the first: medians of its anonymous memory after each turn of the loads, of its processor time, and of the time "
+    "of a load's turn (values: each load)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cycle:
+    """One turn of all loads."""
+
+    memory: int
+    share: float
+    cpu_ns_each: dict[str, float]
+
+
+def measure(bench: Bench, minutes: float) -> Part:
+    """Run the part."""
+    cycles: list[_Cycle] = []
+    with tracing(kleaktrace(), bench.directory) as running:
+        end = time.monotonic() + 60 * minutes
+        while time.monotonic() < end or len(cycles) < 4:
+            bench.say(f"long: {max(end - time.monotonic(), 0) / 60:.1f} minutes left")
+            begun, begun_cpu = time.monotonic(), processes.cpu_s(running.pid)
+            costs = {kind: bench.loads.run(kind, bench.seconds(_LOAD_S, 0.3)).cpu_ns_each for kind in LOADS}
+            share = (processes.cpu_s(running.pid) - begun_cpu) / (time.monotonic() - begun)
+            cycles.append(_Cycle(processes.resident_bytes(running.pid), share, costs))
+        running.end()
+        document = running.document()
+    quarter = len(cycles) // 4
+    first, last = cycles[:quarter], cycles[-quarter:]
+    found = [
+        Figure("memory, last quarter by first", "×", [_memory(last) / _memory(first)], _FLAT),
+        Figure("memory, last quarter", "MiB", [cycle.memory / 2**20 for cycle in last]),
+        Figure("front end, last quarter", "% of a core", [100 * cycle.share for cycle in last]),
+        Figure("front end, last quarter by first", "×", [_share(last) / _share(first)], _FLAT),
+        Figure("load, last quarter by first", "×", [_cost(last, kind) / _cost(first, kind) for kind in LOADS], _FLAT),
+        Figure("lost events", "", [document["loss"]["events"]], Target(0)),
+    ]
+    raw = [{"memory": cycle.memory, "share": cycle.share, "cpu_ns_each": cycle.cpu_ns_each} for cycle in cycles]
+    return Part("long", _HOW.format(seconds=bench.seconds(_LOAD_S, 0.3), minutes=minutes), found, raw)
+
+
+def _memory(cycles: Sequence[_Cycle]) -> float:
+    return statistics.median(cycle.memory for cycle in cycles)
+
+
+def _share(cycles: Sequence[_Cycle]) -> float:
+    return statistics.median(cycle.share for cycle in cycles)
+
+
+def _cost(cycles: Sequence[_Cycle], kind: str) -> float:
+    return statistics.median(cycle.cpu_ns_each[kind] for cycle in cycles)
