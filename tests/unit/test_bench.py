@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -114,9 +115,16 @@ def test_a_tracer_that_does_not_start_says_why(tmp_path: Path) -> None:
 
 
 def test_a_tracer_is_gone_afterwards(tmp_path: Path) -> None:
+    """Also where Ctrl-C is ignored, as in a background job."""
+    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
     tracer = Tracer("peer", ("sleep", "100"))
-    with tracers.tracing(tracer, tmp_path) as running:
-        assert Path(f"/proc/{running.pid}").exists()
+    try:
+        with tracers.tracing(tracer, tmp_path) as running:
+            assert Path(f"/proc/{running.pid}").exists()
+    finally:
+        signal.signal(signal.SIGINT, heeded)
+    assert running.process is not None
+    assert running.process.returncode == -signal.SIGINT
     assert not Path(f"/proc/{running.pid}").exists()
 
 

@@ -26,6 +26,9 @@ _END_TIMEOUT_S = 120.0
 _REST_S = 0.3
 """So long the main thread of kleaktrace does nothing once it only waits for its end."""
 
+_HEEDING_CTRL_C = ("env", "--default-signal=INT")
+"""A shell's background jobs ignore it, and so do their children unless told otherwise."""
+
 _EVENTS = ("kmem:kmalloc", "kmem:kfree", "kmem:kmem_cache_alloc", "kmem:kmem_cache_free")
 
 
@@ -61,7 +64,7 @@ class Running:
         if tracer.command:
             with self.output.open("wb") as output:
                 self.process = subprocess.Popen(
-                    [word.format(directory=directory) for word in tracer.command],
+                    [*_HEEDING_CTRL_C, *(word.format(directory=directory) for word in tracer.command)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
