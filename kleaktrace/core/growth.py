@@ -8,7 +8,8 @@ shows in the survival curve that it dies. So a stack is growing if
   (so old that nearly all siblings that are freed at all were freed before);
 - their births are spread over the time looked at, the latest part included: no one-off burst;
 - and do not become rarer with time: no warm-up;
-- and more of them are certain than frees are known to have been missed.
+- and more of them are certain than frees are known to have been missed, and most of its frees are seen: where they
+  go by a path that is not traced, only those are known to be missed whose memory has been used again since.
 
 What lives longer than the session, and is born at a steady rate, cannot be told from a leak by anyone: it grows.
 """
@@ -176,7 +177,7 @@ def growing(evidence: GrowthEvidence) -> list[Growing]:
     order = np.argsort(place, kind="stable")
     bounds = np.searchsorted(place[order], np.arange(count + 1))
     found = []
-    for number in np.flatnonzero(flat.reached).tolist():
+    for number in np.flatnonzero(flat.reached & _frees_seen(evidence)).tolist():
         mine = order[bounds[number] : bounds[number + 1]]
         mine = mine[births[mine] <= max(now_ns - int(flat.from_ns[number]), 0)]
         # Some of those of this age will still be freed: each counts by its chance to be there in the end.
@@ -199,6 +200,13 @@ def _describe(evidence: GrowthEvidence, flat: Plateaus, number: int, window: _Wi
         leak_fraction_ci95=(float(flat.low[number]), float(flat.high[number])),
         since_ns=evidence.origin_ns + round(window.first_birth_s * 1e9),
     )
+
+
+def _frees_seen(evidence: GrowthEvidence) -> npt.NDArray[np.bool_]:
+    """Whether the frees of a stack are mostly seen, not implied; a few prove nothing."""
+    seen = evidence.lifetime_counts.sum(axis=1)
+    mostly: npt.NDArray[np.bool_] = evidence.implied_frees <= np.maximum(seen, MIN_SURVIVORS)
+    return mostly
 
 
 def _with_implied(freed: U64, implied: U64) -> F64:

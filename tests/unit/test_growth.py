@@ -25,6 +25,7 @@ from allocation_processes import (
     never_freed,
     oldest_first,
     played,
+    poisson,
     process_storm,
     replicas,
     saw_tooth,
@@ -205,6 +206,34 @@ def test_objects_whose_addresses_come_back_are_not_leaked():
     ledger.apply(Batch(rows, np.zeros(0, FREE)))
     assert ledger.totals().outstanding > 400
     assert found(ledger, 60) == []
+
+
+def rarely_used_again(seconds: float, life: float) -> Ledger:
+    """20 allocations a second, each freed unseen after so long; one freed address in four is used again, soon.
+
+    So it is with kfree_rcu where bulk frees are untraced, and the slab cache is filling up.
+    """
+    random = np.random.default_rng(14)
+    births = poisson(random, 20, 0, seconds)
+    rows, next_freed = np.zeros(births.size, ALLOCATION), 0
+    rows["object"] = 64 * np.arange(1, births.size + 1)
+    for number, birth in enumerate(births):
+        if births[next_freed] + life < birth and random.uniform() < 0.25:
+            rows["object"][number] = rows["object"][next_freed]
+            next_freed += 4
+    rows["time_ns"] = START_NS + births * SECOND
+    rows["stack"], rows["bytes_alloc"], rows["sequence"] = 1, BYTES, np.arange(births.size)
+    ledger = Ledger()
+    ledger.apply(Batch(rows, np.zeros(0, FREE)))
+    return ledger
+
+
+@pytest.mark.parametrize(("seconds", "life"), [(60, 20), (90, 20), (90, 40)])
+def test_a_stack_whose_frees_mostly_go_unseen_tells_nothing(seconds, life):
+    ledger = rarely_used_again(seconds, life)
+    totals = ledger.totals()
+    assert totals.outstanding > 2 * totals.implied_frees > 40
+    assert found(ledger, seconds) == []
 
 
 def test_allocations_without_a_stack_are_no_place_in_the_code():
