@@ -129,9 +129,16 @@ class Ledger:
             double_events=self._double_events,
         )
 
-    def outstanding(self) -> npt.NDArray[Any]:
-        """Return a copy of all outstanding allocations, OUTSTANDING rows in no particular order."""
-        return self._rows.decode(self._rows.index.rows, self._stacks.keys)
+    def outstanding(self, stacks: Iterable[int] | None = None) -> npt.NDArray[Any]:
+        """Return a copy of all outstanding allocations, OUTSTANDING rows in no particular order.
+
+        With `stacks`, a set of keys, only those of these stacks.
+        """
+        rows = self._rows.index.rows
+        if stacks is not None:
+            places = self._stacks.places(np.array(list(stacks), np.uint64))
+            rows = rows[places.take(self._rows.stacks(rows)) >= 0]
+        return self._rows.decode(rows, self._stacks.keys)
 
     def lookup(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> tuple[Mask, npt.NDArray[Any]]:
         """Return (found, allocations): what is outstanding at the addresses, OUTSTANDING rows, zero if nothing.
