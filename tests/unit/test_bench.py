@@ -92,11 +92,11 @@ def test_programs_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         "ffffffffc0000300 t another\t[module]\n"
     )
     monkeypatch.setattr(bpf_programs, "_KALLSYMS", symbols)
-    before = {1: Program("free_event_whol", 0xFFFFFFFFC0000100, 10, 1000, 1)}
+    before = {1: Program("free_event_whol", 17, 0xFFFFFFFFC0000100, 10, 1000, 1)}
     now = {
-        1: Program("free_event_whol", 0xFFFFFFFFC0000100, 30, 5000, 2),
-        2: Program("cut", 0xFFFFFFFFC0000200, 4, 40, 0),
-        3: Program("cut", 0xFFFFFFFFC0000300, 5, 50, 0),
+        1: Program("free_event_whol", 17, 0xFFFFFFFFC0000100, 30, 5000, 2),
+        2: Program("cut", 17, 0xFFFFFFFFC0000200, 4, 40, 0),
+        3: Program("cut", 17, 0xFFFFFFFFC0000300, 5, 50, 0),
     }
     found = bpf_programs.named(bpf_programs.since(before, now))
     assert [(program.name, program.runs, program.time_ns, program.skipped) for program in found] == [

@@ -19,7 +19,20 @@ from typing import Any
 import click
 from rich.console import Console
 
-from bench_lib import cost, flat_out, guest, judging, ledger, long_run, programs, project, start, table
+from bench_lib import (
+    bpf_programs,
+    cost,
+    flat_out,
+    guest,
+    judging,
+    ledger,
+    long_run,
+    programs,
+    project,
+    stacks,
+    start,
+    table,
+)
 from bench_lib.bench import Bench
 from bench_lib.figures import Part
 from bench_lib.loads import Loads
@@ -29,6 +42,7 @@ _Measure = Callable[[Bench], Part]
 PARTS: dict[str, _Measure] = {
     "cost": cost.measure,
     "programs": programs.measure,
+    "stacks": stacks.measure,
     "flat-out": flat_out.measure,
     "start": start.measure,
     "ledger": ledger.measure,
@@ -66,18 +80,28 @@ def main(
         f"{machine['kernel']}, {machine['cpus']} processors ({machine['processor']}), load {machine['load']}\n"
     )
     measured: list[Part] = []
+    others: dict[str, list[str]] = {}
     file = json_file or Path(__file__).resolve().parents[2] / "build" / "bench.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kleaktrace-bench-") as place:
         directory = Path(place)
         loads = Loads.compiled(directory)
         for name, measure in chosen.items():
+            others[name] = bpf_programs.tracing_now()
+            if others[name]:
+                console.print(
+                    f"[bold red]{len(others[name])} tracing programs of others are loaded[/] "
+                    f"({', '.join(sorted(set(others[name])))}): they cost the loads as well, so wait for their end"
+                )
             with _progress(console) as say:
                 found = _measured(name, measure, Bench(loads, directory, rounds, short, say))
             table.show(console, found)
             measured.append(found)
             # After each part: what takes long may be interrupted.
-            file.write_text(json.dumps({**machine, "parts": [p.document() for p in measured]}, indent=1) + "\n")
+            file.write_text(
+                json.dumps({**machine, "others_tracing": others, "parts": [p.document() for p in measured]}, indent=1)
+                + "\n"
+            )
     console.print(f"written to {file}")
     if not all(part.figures for part in measured):
         sys.exit(1)

@@ -14,7 +14,9 @@ from pathlib import Path
 from bench_lib import processes
 
 _BPF_CALL = {"x86_64": 321, "aarch64": 280}
-_PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _ENABLE_STATS = 13, 15, 32  # include/uapi/linux/bpf.h, enum bpf_cmd
+# include/uapi/linux/bpf.h, enum bpf_cmd
+_PROG_GET_NEXT_ID, _PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _ENABLE_STATS = 11, 13, 15, 32
+_TRACING_TYPES = (2, 5, 17, 26)  # enum bpf_prog_type: kprobe, tracepoint, raw tracepoint, fentry and its kin
 _INFO_BYTES = 216
 # Offsets in struct bpf_prog_info; run_cnt and recursion_misses follow run_time_ns.
 _NAME_AT, _KSYM_COUNT_AT, _KSYMS_AT, _RUN_TIME_AT = 64, 104, 112, 192
@@ -26,10 +28,11 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 class Program:
     """One program's account, since statistics were enabled: runs, the time of all of them, and runs that were skipped.
 
-    `name` is cut by the kernel at 15 characters; `address` is where its code is.
+    `name` is cut by the kernel at 15 characters; `type` is its enum bpf_prog_type; `address` is where its code is.
     """
 
     name: str
+    type: int
     address: int
     runs: int
     time_ns: int
@@ -51,9 +54,24 @@ def programs(pid: int) -> dict[int, Program]:
     return {number: _program(number) for number in sorted({int(text) for text in processes.fdinfo(pid, "prog_id")})}
 
 
+def tracing_now() -> list[str]:
+    """Names of all programs on the machine that trace its kernel, whosoever they are."""
+    found: list[str] = []
+    number = 0
+    while True:
+        attribute = ctypes.create_string_buffer(struct.pack("<III", number, 0, 0), 128)
+        if _LIBC.syscall(_BPF_CALL[platform.machine()], _PROG_GET_NEXT_ID, attribute, len(attribute)) < 0:
+            return found  # ENOENT: that was the last
+        (number,) = struct.unpack_from("<I", attribute.raw, 4)
+        with contextlib.suppress(OSError):  # it is gone again
+            program = _program(number)
+            if program.type in _TRACING_TYPES:
+                found.append(program.name)
+
+
 def since(before: dict[int, Program], now: dict[int, Program]) -> list[Program]:
     """What programs did between two looks, in the order in which they were loaded."""
-    nothing = Program("", 0, 0, 0, 0)
+    nothing = Program("", 0, 0, 0, 0, 0)
     found = []
     for number, program in now.items():
         then = before.get(number, nothing)
@@ -92,7 +110,8 @@ def _program(number: int) -> Program:
         os.close(fd)
     time_ns, runs, skipped = struct.unpack_from("<3Q", info.raw, _RUN_TIME_AT)
     name = info.raw[_NAME_AT : _NAME_AT + 16].rstrip(b"\0").decode()
-    return Program(name, address.value, runs, time_ns, skipped)
+    (kind,) = struct.unpack_from("<I", info.raw)
+    return Program(name, kind, address.value, runs, time_ns, skipped)
 
 
 def _bpf(command: int, attribute: bytes) -> int:

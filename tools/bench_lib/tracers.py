@@ -21,7 +21,7 @@ from bench_lib import processes
 PROJECT = Path(__file__).resolve().parents[2]
 SHIM = PROJECT / "bpf" / "shim"
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 120.0
 _END_TIMEOUT_S = 120.0
 _REST_S = 0.3
 """So long the main thread of kleaktrace does nothing once it only waits for its end."""
