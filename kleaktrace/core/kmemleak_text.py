@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from kleaktrace.core.garbage import kept_uncollected
 from kleaktrace.core.kmemleak_frames import END_MARK, MAX_FRAMES, Frame, is_addr2line, parse_frame, settle
 from kleaktrace.core.kmemleak_lines import MAX_LINE, Margin, strip
 
@@ -114,6 +115,7 @@ class KmemleakText:
         return bool(self.objects or self.problems or self.dumps or self.messages)
 
 
+@kept_uncollected()
 def parse(text: str) -> KmemleakText:
     """Read all reports, object dumps and log messages of kmemleak in `text`; never raises."""
     return _Parser(text).parse()

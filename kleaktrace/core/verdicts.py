@@ -6,8 +6,9 @@ A verdict is right or it is `undecided`: what could not be seen never confirms a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from kleaktrace.core.closed_history import Ending
 from kleaktrace.core.contrast import Contrast, contrasts
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import Context, Kind, hide
+from kleaktrace.core.garbage import kept_uncollected
 from kleaktrace.core.jiffies import JiffiesClock, signed_difference
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.kmemleak_text import Suspect
@@ -56,8 +58,7 @@ class Freed:
     site: str
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedSuspect:
+class JudgedSuspect(NamedTuple):
     """A suspect with its verdict and the evidence.
 
     `size` is what kmemleak says (of an unload suspect, what the allocator gave), `bytes_req` what was asked for.
@@ -120,6 +121,7 @@ class _Trial:
         return self.evidence.clock.end.time_ns - row.time_ns
 
 
+@kept_uncollected()
 def judge(evidence: Evidence) -> list[JudgedSuspect]:
     """Judge every suspect of every reading, and what unloaded modules left behind. Confirmed ones come first."""
     suspected = cases(evidence.ledger, evidence.readings)
@@ -152,7 +154,7 @@ def _add_contrasts(evidence: Evidence, judged: dict[tuple[bool, int, int], Judge
     for stack, places in places_by_stack(rows):
         found = tuple(contrasts(rows[places], evidence.ledger.freed_samples(stack))) if stack else ()
         for number in places.tolist() if found else ():
-            judged[confirmed[number]] = replace(judged[confirmed[number]], contrasts=found)
+            judged[confirmed[number]] = judged[confirmed[number]]._replace(contrasts=found)
 
 
 def _judge_suspect(trial: _Trial, case: Case) -> JudgedSuspect:
