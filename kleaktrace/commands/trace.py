@@ -102,13 +102,15 @@ class _Shown:
         from kleaktrace.views.outstanding import lines
 
         start = Look.empty(session.clock().start.time_ns)
+        # Copies only: while we look nothing is drained, and grouping a million allocations takes most of a second.
         with session.frozen():
             now = Look.at(session.now_ns, session.ledger.snapshot())
             rows = session.ledger.outstanding()
-            rows = rows[rows["time_ns"] + int(self.older * 1e9) <= now.time_ns]
-            groups = group(rows, session.tracer.names, self.by)[: self.top]
             lost = session.loss.events
             totals = session.ledger.totals()
+        if self.older:
+            rows = rows[rows["time_ns"] + int(self.older * 1e9) <= now.time_ns]
+        groups = group(rows, session.tracer.names, self.by)[: self.top]
         before = start if since_start or self.last is None else self.last
         self.last = now
         loss = f", {lost:,} events LOST" if lost else ""
