@@ -13,7 +13,7 @@ import click
 from kleaktrace.commands.options import OutputFile, filter_options, json_option
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.growing_stacks import GrowingStack
-from kleaktrace.core.outstanding import By, group
+from kleaktrace.core.outstanding import By, group_tally
 from kleaktrace.core.rates import Look, rates
 from kleaktrace.edge.filters import Filters
 from kleaktrace.edge.session import Session
@@ -102,15 +102,13 @@ class _Shown:
         from kleaktrace.views.outstanding import lines
 
         start = Look.empty(session.clock().start.time_ns)
-        # Copies only: while we look nothing is drained, and grouping a million allocations takes most of a second.
+        # Counts only: while we look nothing is drained, and naming what was counted may take most of a second.
         with session.frozen():
             now = Look.at(session.now_ns, session.ledger.snapshot())
-            rows = session.ledger.outstanding()
+            counted = session.ledger.tally(now.time_ns - int(self.older * 1e9))
             lost = session.loss.events
             totals = session.ledger.totals()
-        if self.older:
-            rows = rows[rows["time_ns"] + int(self.older * 1e9) <= now.time_ns]
-        groups = group(rows, session.tracer.names, self.by)[: self.top]
+        groups = group_tally(counted, session.tracer.names, self.by)[: self.top]
         before = start if since_start or self.last is None else self.last
         self.last = now
         loss = f", {lost:,} events LOST" if lost else ""

@@ -25,6 +25,7 @@ from kleaktrace.core.event_matching import (
     second_of_two,
 )
 from kleaktrace.core.events import Batch, Kind, LossWindow, Rows
+from kleaktrace.core.outstanding import Tally
 from kleaktrace.core.outstanding_rows import OUTSTANDING, OutstandingRows, keys_of, object_keys, pick
 from kleaktrace.core.sibling_samples import SiblingSamples, Traits
 from kleaktrace.core.stack_statistics import StackSnapshot, StackStatistics, StackTable
@@ -139,6 +140,16 @@ class Ledger:
             places = self._stacks.places(np.array(list(stacks), np.uint64))
             rows = rows[places.take(self._rows.stacks(rows)) >= 0]
         return self._rows.decode(rows, self._stacks.keys)
+
+    def tally(self, born_by_ns: int | None = None) -> Tally:
+        """Count the outstanding allocations, those made up to `born_by_ns` if given, by what they look like."""
+        rows = self._rows.index.rows
+        times, sizes = self._rows.births(rows)
+        if born_by_ns is not None:
+            early = times <= np.uint64(max(born_by_ns, 0))
+            rows, times, sizes = rows[early], times[early], sizes[early]
+        keys = self._stacks.keys
+        return Tally.of(self._rows.alike(rows), sizes, times, lambda places: self._rows.decode(rows[places], keys))
 
     def lookup(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> tuple[Mask, npt.NDArray[Any]]:
         """Return (found, allocations): what is outstanding at the addresses, OUTSTANDING rows, zero if nothing.

@@ -162,6 +162,16 @@ class OutstandingRows:
         decoded["tid"] = ids & np.uint64(0xFFFFFFFF)
         return decoded
 
+    def alike(self, rows: Index) -> Index:
+        """Number the rows 0, 1, 2, …: the same for the same stack, origin, size and comm."""
+        first, second = self._tasks.word(0), self._tasks.word(1)
+        comms = Interner(words=2).intern(first, second) if len(self._tasks) else np.zeros(0, np.intp)
+        place = self._columns["stack"].take(rows).astype(np.uint64) << np.uint64(32)
+        place |= self._columns["origin"].take(rows)
+        what = comms.take(self._columns["task"].take(rows)).view(np.uint64) << np.uint64(32)
+        what |= self._columns["bytes_alloc"].take(rows)
+        return Interner(words=2).intern(place, what)
+
     def describe(self, rows: Index, stack_keys: U64, into: Rows) -> None:
         """Fill in the fields of `into` that tell which allocation it was: OUTSTANDING and CLOSED have them."""
         columns = self._columns
