@@ -47,8 +47,8 @@ def test_the_ring_is_drained_while_allocations_are_grouped(session, monkeypatch)
         grouping.append(session.draining)
         return original(*arguments)
 
-    original = trace.group
-    monkeypatch.setattr(trace, "group", group)
+    original = trace.group_tally
+    monkeypatch.setattr(trace, "group_tally", group)
     trace._Shown(By.STACK, 10, 0.0).render(session, 3)
     assert grouping == [True]
 
@@ -56,7 +56,7 @@ def test_the_ring_is_drained_while_allocations_are_grouped(session, monkeypatch)
 @pytest.mark.parametrize(("older", "count"), [(0.0, 2), (5.0, 2), (30.0, 1), (59.5, 0)])
 def test_only_those_of_an_age_are_shown(session, monkeypatch, older, count):
     shown = []
-    original = trace.group
-    monkeypatch.setattr(trace, "group", lambda *arguments: shown.append(original(*arguments)) or shown[-1])
+    original = trace.group_tally
+    monkeypatch.setattr(trace, "group_tally", lambda *arguments: shown.append(original(*arguments)) or shown[-1])
     trace._Shown(By.STACK, 10, older).render(session, 3)
     assert sum(group.count for group in shown[0]) == count
