@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
-from bench_lib import bpf_programs, cost, table, tracers, workers
+from bench_lib import bpf_programs, cost, processes, table, tracers, workers
 from bench_lib.bench import Bench
 from bench_lib.bpf_programs import Program
 from bench_lib.figures import Figure, Part, Target, differences, quotients
@@ -117,7 +120,7 @@ def test_a_tracer_that_does_not_start_says_why(tmp_path: Path) -> None:
 def test_a_tracer_is_gone_afterwards(tmp_path: Path) -> None:
     """Also where Ctrl-C is ignored, as in a background job."""
     heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tracer = Tracer("peer", ("sleep", "100"))
+    tracer = Tracer("peer", ("sleep", "100"), lambda run: Path(f"/proc/{run.pid}/comm").read_text() == "sleep\n")
     try:
         with tracers.tracing(tracer, tmp_path) as running:
             assert Path(f"/proc/{running.pid}").exists()
@@ -126,6 +129,22 @@ def test_a_tracer_is_gone_afterwards(tmp_path: Path) -> None:
     assert running.process is not None
     assert running.process.returncode == -signal.SIGINT
     assert not Path(f"/proc/{running.pid}").exists()
+
+
+def test_a_tracer_is_gone_when_measuring_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), tracers.tracing(Tracer("peer", ("sleep", "100")), tmp_path) as running:
+        raise ZeroDivisionError
+    assert not Path(f"/proc/{running.pid}").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resting_is_told_from_working() -> None:
+    assert processes.resting_after_s(os.getpid()) is None
+    with subprocess.Popen(["sleep", "100"]) as sleeper:
+        while processes.resting_after_s(sleeper.pid) is None:
+            time.sleep(0.01)
+        sleeper.kill()
+    assert processes.resting_after_s(sleeper.pid) is None
 
 
 @pytest.mark.parametrize(("unique", "stacks"), [(False, 50), (True, 200)])

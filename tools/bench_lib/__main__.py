@@ -90,8 +90,8 @@ def main(
             others[name] = bpf_programs.tracing_now()
             if others[name]:
                 console.print(
-                    f"[bold red]{len(others[name])} tracing programs of others are loaded[/] "
-                    f"({', '.join(sorted(set(others[name])))}): they cost the loads as well, so wait for their end"
+                    f"[bold red]{len(others[name])} tracing programs of others are loaded[/] ({others[name][0]}, …): "
+                    "they cost the loads as well, so wait for their end"
                 )
             with _progress(console) as say:
                 found = _measured(name, measure, Bench(loads, directory, rounds, short, say))

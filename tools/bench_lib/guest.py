@@ -17,7 +17,7 @@ from bench_lib.loads import Turns
 from bench_lib.tracers import PROJECT, TracerFailed
 
 _BOOTS = 2
-_TIMEOUT_S = 420
+_TIMEOUT_S = 900
 _HOW = (
     "In the emulated guest of tools/guest, booted with kmemleak=on and with kmemleak=off in alternation; in each, the "
     "loads with and without kleaktrace trace in alternation. kmemleak: what a pair takes longer in a boot with it than "
@@ -49,7 +49,7 @@ def _boot(state: str, program: Path, bench: Bench) -> _Run:
     guest += ["--timeout", str(_TIMEOUT_S), "--", *command]
     done = subprocess.run(guest, cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode or not result.exists():
-        raise TracerFailed(f"the guest ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+        raise TracerFailed(f"the guest ended with {done.returncode}: {done.stderr.strip()[-1000:]}")
     found: _Run = json.loads(result.read_text())
     return found
 

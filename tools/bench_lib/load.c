@@ -242,6 +242,8 @@ static void allow_many_files(void)
 	struct rlimit files;
 
 	checked(getrlimit(RLIMIT_NOFILE, &files), "getrlimit");
+	if (files.rlim_max < HELD + 64)
+		files.rlim_max = HELD + 64;
 	files.rlim_cur = files.rlim_max;
 	checked(setrlimit(RLIMIT_NOFILE, &files), "setrlimit");
 }

@@ -11,19 +11,23 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time so far, of all threads (proc(5), stat: utime and stime)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """Processor time so far, of all threads."""
+    return _state(Path(f"/proc/{pid}/stat"))[1]
 
 
-def resting_after_ns(pid: int) -> int | None:
-    """How long the main thread has run in all, if it rests now; None if it is at work."""
-    thread = Path(f"/proc/{pid}/task/{pid}")
+def _state(stat: Path) -> tuple[str, float]:
+    """State and processor time (proc(5): state, utime and stime)."""
+    fields = stat.read_text().rpartition(")")[2].split()
+    return fields[0], (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resting_after_s(pid: int) -> float | None:
+    """How long the main thread has run in all, if it rests now; None if it is at work, or has ended."""
     try:
-        state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
-        return int((thread / "schedstat").read_text().split()[0]) if state == "S" else None
-    except OSError:  # it ended
+        state, run_s = _state(Path(f"/proc/{pid}/task/{pid}/stat"))
+    except OSError:
         return None
+    return run_s if state == "S" else None
 
 
 def resident_bytes(pid: int) -> int:

@@ -43,13 +43,19 @@ def measure(bench: Bench) -> Part:
     _make(place, jobs)
     wall: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
+    allocations: list[float] = []
     for tracer in bench.alternate("compile", [tracer for tracer in tracers if not tracer.missing]):
-        with tracing(tracer, bench.directory):
+        with tracing(tracer, bench.directory) as running:
             wall_s, cpu_s = _make(place, jobs)
+            if tracer.name == "kleaktrace":
+                running.end()
+                document = running.document()
+                allocations.append(document["totals"]["allocations"] / document["window"]["seconds"])
         wall.setdefault(tracer.name, []).append(wall_s)
         cpu.setdefault(tracer.name, []).append(cpu_s)
     shutil.rmtree(place)
     found = [Figure("no tracer", "s", wall["none"]), Figure("no tracer, processor", "s", cpu["none"])]
+    found.append(Figure("kleaktrace: allocations seen", "/s", allocations))
     for name in list(wall)[1:]:
         target = Target(1.5) if name == "kleaktrace" else None
         found.append(Figure(f"{name}: more time", "%", _more(wall[name], wall["none"]), target))

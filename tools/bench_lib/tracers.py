@@ -21,7 +21,7 @@ from bench_lib import processes
 PROJECT = Path(__file__).resolve().parents[2]
 SHIM = PROJECT / "bpf" / "shim"
 
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 240.0
 _END_TIMEOUT_S = 120.0
 _REST_S = 0.3
 """So long the main thread of kleaktrace does nothing once it only waits for its end."""
@@ -212,13 +212,13 @@ def tried(tracer: Tracer, directory: Path) -> Tracer:
 
 def _rests_attached() -> Callable[[Running], bool]:
     """Probes are attached one by one, and more is done after that: it traces when it has probes and rests."""
-    seen: dict[int, tuple[int, float]] = {}
+    seen: dict[int, tuple[float | None, float]] = {}
 
     def ready(running: Running) -> bool:
         now = time.monotonic()
-        worked_ns = processes.resting_after_ns(running.pid)
-        if worked_ns is None or worked_ns != seen.get(running.pid, (0, now))[0]:
-            seen[running.pid] = worked_ns or 0, now
+        worked_s = processes.resting_after_s(running.pid)
+        if worked_s is None or running.pid not in seen or worked_s != seen[running.pid][0]:
+            seen[running.pid] = worked_s, now
         return now - seen[running.pid][1] > _REST_S and bool(processes.fdinfo(running.pid, "link_type"))
 
     return ready
