@@ -33,6 +33,7 @@ _GROWTH = 1.5
 _STRAGGLERS = 96  # so few keys are better probed by many slots a round than by one
 _REACH = 24  # of slots seen at once by a straggler
 _INTERNER_REACH = 6
+_AT_ONCE = 1 << 16  # values interned at once: most of those that follow are known then, and the work fits the cache
 _MIN_SLOTS = 64
 _ROW_GROWTH = 1.125  # rows are the bulk of the memory: little slack
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd (Knuth, TAOCP 3, 6.4: Fibonacci hashing)
@@ -308,6 +309,13 @@ class Interner:
 
     def intern(self, *columns: U64) -> Index:
         """Return the numbers of the values, one column a word, numbering those not seen before."""
+        size = columns[0].size
+        if size <= _AT_ONCE:
+            return self._intern(*columns)
+        parts = (slice(start, start + _AT_ONCE) for start in range(0, size, _AT_ONCE))
+        return np.concatenate([self._intern(*(column[part] for column in columns)) for part in parts])
+
+    def _intern(self, *columns: U64) -> Index:
         hashes = self._hash(columns)
         numbers = self._find(hashes, columns)
         missing = (numbers < 0).nonzero()[0]

@@ -16,6 +16,7 @@ from kleaktrace.core.events import Context
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.stacks import Stack
 
+F64 = npt.NDArray[np.float64]
 Rows = npt.NDArray[Any]
 
 
@@ -70,29 +71,20 @@ class Tally:
 
     rows: Rows
     counts: npt.NDArray[np.intp]
-    bytes: npt.NDArray[np.float64]
-    oldest_ns: npt.NDArray[np.uint64]
+    bytes: F64
+    oldest_ns: U64
 
     @classmethod
-    def of(cls, numbers: npt.NDArray[np.intp], sizes: U64, times_ns: U64, rows: Callable[[Index], Rows]) -> Tally:
+    def of(cls, numbers: Index, sizes: U64, times_ns: U64, rows: Callable[[Index], Rows]) -> Tally:
         """Count allocations by their `numbers`, 0, 1, 2, …; `rows` gives the OUTSTANDING rows at some places."""
-        kinds = int(numbers.max(initial=-1)) + 1
-        one_of = np.empty(kinds, np.intp)
-        one_of[numbers] = np.arange(numbers.size)
-        oldest = np.full(kinds, np.iinfo(np.uint64).max, np.uint64)
-        np.minimum.at(oldest, numbers, times_ns)
-        counts = np.bincount(numbers, minlength=kinds)
-        total = np.bincount(numbers, sizes.astype(np.float64), kinds).astype(np.float64)
-        return cls(rows(one_of), counts, total, oldest)
+        one_of = _one_of_each(numbers)
+        counts = np.bincount(numbers, minlength=one_of.size)
+        return cls(rows(one_of), counts, _sums(numbers, sizes), _least(numbers, times_ns))
 
 
 def tally(rows: Rows) -> Tally:
     """Count OUTSTANDING rows. `Ledger.tally` counts all there are without taking them out."""
-    comm = np.ascontiguousarray(rows["comm"]).view(np.uint64).reshape(-1, 2)
-    kind = rows["kind"].astype(np.uint64) << np.uint64(8) | rows["context"]
-    numbers = Interner(words=6).intern(
-        np.ascontiguousarray(rows["stack"]), rows["cache"], rows["bytes_alloc"], kind, comm[:, 0], comm[:, 1]
-    )
+    numbers = _alike(rows, *_comm_words(rows))
     return Tally.of(numbers, rows["bytes_alloc"], rows["time_ns"], lambda places: rows[places])
 
 
@@ -103,26 +95,81 @@ def group(rows: Rows, names: KernelNames, by: By = By.STACK) -> list[Group]:
 
 def group_tally(counted: Tally, names: KernelNames, by: By = By.STACK) -> list[Group]:
     """Group what was counted; the most bytes first."""
-    parts: dict[tuple[object, ...], list[int]] = {}
-    label_of = _LABELS[by]
-    described = _described(counted.rows, names, with_text=by is By.STACK)
-    for number, part in enumerate(described):
-        parts.setdefault(label_of(part), []).append(number)
-    groups = [
+    # Who allocated seldom matters to a label, and there are many of them: they are put in words once a group.
+    kinds = _alike(counted.rows, *(_comm_words(counted.rows) if by is By.COMM else ()))
+    parts = _described(counted.rows[_one_of_each(kinds)], names, with_text=by is By.STACK)
+    groups: dict[tuple[object, ...], list[_Part]] = {}
+    number_of: dict[tuple[object, ...], int] = {}
+    group_of_part = []
+    for part in parts:
+        label = _LABELS[by](part)
+        group_of_part.append(number_of.setdefault(label, len(number_of)))
+        groups.setdefault(label, []).append(part)
+    group_of = np.array(group_of_part, np.intp).take(kinds)
+    columns = zip(
+        groups.items(),
+        _sums(group_of, counted.counts).tolist(),
+        _sums(group_of, counted.bytes).tolist(),
+        _least(group_of, counted.oldest_ns).tolist(),
+        _comms(group_of, counted.rows),
+        strict=True,
+    )
+    found = [
         Group(
             label=str(label[0]),
-            stack=described[numbers[0]].stack,
-            cache=_join({described[n].cache for n in numbers}),
-            context=_join({described[n].context for n in numbers}),
-            comm=_join({described[n].comm for n in numbers}),
-            count=int(counted.counts[numbers].sum()),
-            bytes=int(counted.bytes[numbers].sum()),
-            oldest_ns=int(counted.oldest_ns[numbers].min()),
-            stack_keys=tuple(sorted({described[n].key for n in numbers})),
+            stack=members[0].stack,
+            cache=_join({part.cache for part in members}),
+            context=_join({part.context for part in members}),
+            comm=_join(comms),
+            count=int(count),
+            bytes=int(size),
+            oldest_ns=oldest_ns,
+            stack_keys=tuple(sorted({part.key for part in members})),
         )
-        for label, numbers in parts.items()
+        for (label, members), count, size, oldest_ns, comms in columns
     ]
-    return sorted(groups, key=lambda g: (-g.bytes, -g.count, g.label))
+    return sorted(found, key=lambda g: (-g.bytes, -g.count, g.label))
+
+
+def _alike(rows: Rows, *words: U64) -> Index:
+    """Number rows 0, 1, 2, …: the same for what agrees in stack, cache, size, kind and context, and in the `words`."""
+    kind = rows["kind"].astype(np.uint64) << np.uint64(8) | rows["context"]
+    stacks = np.ascontiguousarray(rows["stack"])
+    return Interner(words=4 + len(words)).intern(stacks, rows["cache"], rows["bytes_alloc"], kind, *words)
+
+
+def _comm_words(rows: Rows) -> tuple[U64, U64]:
+    comm = np.ascontiguousarray(rows["comm"]).view(np.uint64).reshape(-1, 2)
+    return comm[:, 0], comm[:, 1]
+
+
+def _one_of_each(numbers: Index) -> Index:
+    """A place at which each number stands."""
+    places = np.empty(int(numbers.max(initial=-1)) + 1, np.intp)
+    places[numbers[::-1]] = np.arange(numbers.size)[::-1]
+    return places
+
+
+def _sums(numbers: Index, values: npt.NDArray[Any]) -> F64:
+    """Sums of the values of each number; exact up to 2**53."""
+    return np.bincount(numbers, values.astype(np.float64)).astype(np.float64)
+
+
+def _least(numbers: Index, values: U64) -> U64:
+    """The least value of each number."""
+    least = np.full(int(numbers.max(initial=-1)) + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(least, numbers, values)
+    return least
+
+
+def _comms(group_of: Index, rows: Rows) -> list[set[str]]:
+    """The comms in each group."""
+    pairs = Interner(words=3).intern(group_of.view(np.uint64), *_comm_words(rows))
+    one_of = _one_of_each(pairs)
+    found: list[set[str]] = [set() for _ in range(int(group_of.max(initial=-1)) + 1)]
+    for number, comm in zip(group_of[one_of].tolist(), rows["comm"][one_of].tolist(), strict=True):
+        found[number].add(_comm(comm))
+    return found
 
 
 class _Part(NamedTuple):

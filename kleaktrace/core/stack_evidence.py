@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,11 @@ import numpy.typing as npt
 from kleaktrace.core.coverage import Loss
 from kleaktrace.core.events import Context, Kind, hide
 from kleaktrace.core.kernel_names import KernelNames
-from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.stack_statistics import StackStatistics
+
+if TYPE_CHECKING:
+    from kleaktrace.core.kmemleak_text import Suspect
 
 I64 = npt.NDArray[np.int64]
 Index = npt.NDArray[np.intp]

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.events import Kind, hide
-from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.core.ledger import Ledger
+
+if TYPE_CHECKING:
+    from kleaktrace.core.kmemleak_text import Suspect
 
 JIFFIES_TOLERANCE = 2
 """kmemleak stamps its object a moment after the tracepoint fires (mm/kmemleak.c, __create_object)."""

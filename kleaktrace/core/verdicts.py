@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,11 +19,13 @@ from kleaktrace.core.events import Context, Kind, hide
 from kleaktrace.core.garbage import kept_uncollected
 from kleaktrace.core.jiffies import JiffiesClock, signed_difference
 from kleaktrace.core.kernel_names import KernelNames
-from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.stack_evidence import Siblings, StackEvidence, places_by_stack
 from kleaktrace.core.stacks import Stack
 from kleaktrace.core.suspect_cases import JIFFIES_TOLERANCE, Case, Ended, Held, Place, cases, unpacked
+
+if TYPE_CHECKING:
+    from kleaktrace.core.kmemleak_text import Suspect
 
 _STABLE_READINGS = 2
 """So many last readings must agree: one alone may have caught a pointer on its way, or a stale one on a stack."""
