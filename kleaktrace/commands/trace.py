@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.console import Group as Renderables
 
+    from kleaktrace.core.report import Report
+
 _LIVE_S = 1.0
 _PLAIN_S = 5.0
 _GROWING_S = 5.0
@@ -47,20 +49,21 @@ def trace(duration: float | None, top: int, by: str, older: float, filters: Filt
 
     An allocation is outstanding if its free was not seen. That is not a leak yet: caches hold memory on purpose.
     """
-    from kleaktrace.views import console, growing
-    from kleaktrace.views import report as view
-    from kleaktrace.views.json_document import document, dumps
-
     output = OutputFile(json_file)
-    screen = console.make(stderr=output.is_stdout)
     shown = _Shown(By(by), top, older)
     with EndingBetween() as ending, Session(filters) as session:
+        # Now, and not before: what happens meanwhile is traced already.
+        from kleaktrace.views import console, growing
+        from kleaktrace.views import report as view
+        from kleaktrace.views.json_document import document, dumps
+
+        screen = console.make(stderr=output.is_stdout)
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, shown, duration, ending)
         session.stop()
         report = session.report(gaps=[_NOT_JUDGED])
         output.write(dumps(document(report)))
-        final = shown.render(session, _FINAL_FRAMES, since_start=True)
+        final = shown.render(session, _FINAL_FRAMES, report)
         screen.print(final)
         screen.print()
         if report.growing:
@@ -93,8 +96,8 @@ class _Shown:
             return table
         return Renderables(table, growing.lines(self.growing, self.growing_ns, frames=1, many=_GROWING_LIVE))
 
-    def render(self, session: Session, frames: int, since_start: bool = False) -> Renderables:
-        """The table as of now; rates are since the last rendering, or over the whole session."""
+    def render(self, session: Session, frames: int, report: Report | None = None) -> Renderables:
+        """The table as of now, with rates since the last rendering; or of the whole session, given its report."""
         from rich.console import Group as Renderables
         from rich.text import Text
 
@@ -108,8 +111,11 @@ class _Shown:
             counted = session.ledger.tally(now.time_ns - int(self.older * 1e9))
             lost = session.loss.events
             totals = session.ledger.totals()
-        groups = group_tally(counted, session.tracer.names, self.by)[: self.top]
-        before = start if since_start or self.last is None else self.last
+        if report is not None and self.by is By.STACK and not self.older:
+            groups = report.outstanding[: self.top]
+        else:
+            groups = group_tally(counted, session.tracer.names, self.by)[: self.top]
+        before = start if report is not None or self.last is None else self.last
         self.last = now
         loss = f", {lost:,} events LOST" if lost else ""
         summary = Text(
