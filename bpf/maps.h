@@ -14,6 +14,10 @@ enum counter {
 	LOST_NAMES, /* no room in the name ring: a stack, cache or module stays nameless until seen again */
 	LOST_ENTRIES, /* a table was full */
 	TAKEN_BY_SECOND, /* not lost: see RECORD_ONCE in slab.c */
+	UNWOUND_STACKS, /* not recognised, or not looked at: see stack_paths.h */
+	CHECKED_STACKS, /* recognised, and unwound all the same */
+	WRONG_STACKS, /* of these */
+	LOST_SAMPLES, /* no room in the name ring: there will be others */
 	COUNTERS
 };
 BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
@@ -36,7 +40,7 @@ struct moment {
 };
 BPF_ARRAY(clock, struct moment, 1);
 
-/* Stacks whose frames user space has. Evicting one only means that it is sent again. */
+/* Stacks whose frames user space has: how often each was unwound. Evicting one only means that it is sent again. */
 BPF_TABLE("lru_hash", u64, u64, known_stacks, KNOWN_STACKS);
 
 struct known_cache {
@@ -60,8 +64,12 @@ enum program { ON_KMALLOC, ON_KMALLOC_NODE, ON_CACHE_ALLOC, ON_CACHE_ALLOC_NODE,
 struct scratch {
 	u64 recorded; /* see RECORD_ONCE in slab.c */
 	u64 preempt_count; /* where this CPU's lives; 0: not looked up yet */
+	u64 base; /* the program's context, which lies on the stack */
+	u64 slot, place, pointed, chunk, chunk_length; /* see recognise() */
+	u64 random;
 	union {
-		struct stack_name stack;
+		struct stack_sample sample;
+		struct stack_name stack; /* sample.name */
 		struct cache_name cache;
 		struct module_name module;
 	};

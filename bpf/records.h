@@ -45,7 +45,7 @@ _Static_assert(sizeof(struct free_record) == 56, "one unit");
 _Static_assert(sizeof(struct allocation_record) == 120, "two units");
 
 /* The name ring: things said once. Order in it is the order in which they happened. */
-enum name_type { STACK_NAME = 1, CACHE_NAME, MODULE_LOAD, MODULE_FREE, MODULE_PAGE };
+enum name_type { STACK_NAME = 1, CACHE_NAME, MODULE_LOAD, MODULE_FREE, MODULE_PAGE, STACK_SAMPLE };
 
 #define STACK_DEPTH 127 /* kernel.perf_event_max_stack; what lies deeper is cut */
 #define CACHE_NAME_LENGTH 64
@@ -58,6 +58,21 @@ struct stack_name {
 	u64 key;
 	u64 time_ns;
 	u64 frames[STACK_DEPTH + 1]; /* one spare, so that a masked index stays inside */
+};
+
+#define WINDOW_WORDS 512
+
+/* A stack with the memory it lies in, to learn from: see kleaktrace/core/stack_paths.py. */
+struct stack_sample {
+	struct stack_name name;
+	u64 root;
+	u64 recognised; /* the key that a known path gave this stack; 0: none did */
+	u32 event;
+	u32 words_read; /* the others are left over from another time */
+	u32 rest; /* words there are up to the end of the stack */
+	u32 in_module; /* not 0: a frame lies in the module that is filtered for */
+	u64 base; /* address of the first word */
+	u64 words[WINDOW_WORDS]; /* from the program's context upwards; complements, as they may be addresses of objects */
 };
 
 struct cache_name {

@@ -1,7 +1,7 @@
 /* The slab allocators: include/trace/events/kmem.h. Argument positions come from BTF, as <EVENT>_<ARGUMENT> macros. */
 
-INLINE void on_kmalloc_event(void *ctx, struct scratch *s, u64 call_site, u64 ptr, u64 bytes_req, u64 bytes_alloc,
-			     u32 gfp)
+INLINE void on_kmalloc_event(void *ctx, struct scratch *s, u32 event, u64 call_site, u64 ptr, u64 bytes_req,
+			     u64 bytes_alloc, u32 gfp)
 {
 	struct allocation a = {
 		.address = ptr,
@@ -16,10 +16,10 @@ INLINE void on_kmalloc_event(void *ctx, struct scratch *s, u64 call_site, u64 pt
 	/* The event does not name its cache; kmalloc caches are known by the size of their objects. */
 	a.other_cache = bytes_alloc != FILTER_KMALLOC_SIZE;
 #endif
-	allocated(ctx, s, &a);
+	allocated(ctx, s, event, &a);
 }
 
-INLINE void on_cache_event(void *ctx, struct scratch *s, u64 call_site, u64 ptr, u64 cache, u32 gfp)
+INLINE void on_cache_event(void *ctx, struct scratch *s, u32 event, u64 call_site, u64 ptr, u64 cache, u32 gfp)
 {
 	if (!ptr)
 		return;
@@ -42,7 +42,7 @@ INLINE void on_cache_event(void *ctx, struct scratch *s, u64 call_site, u64 ptr,
 		a.bytes_req = known->object_size;
 		a.bytes_alloc = known->size;
 	}
-	allocated(ctx, s, &a);
+	allocated(ctx, s, event, &a);
 }
 
 INLINE void on_cache_free(u64 call_site, u64 ptr, u64 cache)
@@ -118,26 +118,27 @@ INLINE struct scratch *scratch_of_second(u32 program)
 
 #ifdef KMALLOC_PTR
 RECORD_ONCE(kmalloc, ON_KMALLOC,
-      on_kmalloc_event(ctx, s, ctx->args[KMALLOC_CALL_SITE], ctx->args[KMALLOC_PTR], ctx->args[KMALLOC_BYTES_REQ],
-		       ctx->args[KMALLOC_BYTES_ALLOC], ctx->args[KMALLOC_GFP_FLAGS]))
+      on_kmalloc_event(ctx, s, ON_KMALLOC, ctx->args[KMALLOC_CALL_SITE], ctx->args[KMALLOC_PTR],
+		       ctx->args[KMALLOC_BYTES_REQ], ctx->args[KMALLOC_BYTES_ALLOC], ctx->args[KMALLOC_GFP_FLAGS]))
 #endif
 
 #ifdef KMALLOC_NODE_PTR
 RECORD_ONCE(kmalloc_node, ON_KMALLOC_NODE,
-      on_kmalloc_event(ctx, s, ctx->args[KMALLOC_NODE_CALL_SITE], ctx->args[KMALLOC_NODE_PTR],
+      on_kmalloc_event(ctx, s, ON_KMALLOC_NODE, ctx->args[KMALLOC_NODE_CALL_SITE], ctx->args[KMALLOC_NODE_PTR],
 		       ctx->args[KMALLOC_NODE_BYTES_REQ], ctx->args[KMALLOC_NODE_BYTES_ALLOC],
 		       ctx->args[KMALLOC_NODE_GFP_FLAGS]))
 #endif
 
 #ifdef KMEM_CACHE_ALLOC_PTR
 RECORD_ONCE(kmem_cache_alloc, ON_CACHE_ALLOC,
-      on_cache_event(ctx, s, ctx->args[KMEM_CACHE_ALLOC_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_PTR],
+      on_cache_event(ctx, s, ON_CACHE_ALLOC, ctx->args[KMEM_CACHE_ALLOC_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_PTR],
 		     ctx->args[KMEM_CACHE_ALLOC_S], ctx->args[KMEM_CACHE_ALLOC_GFP_FLAGS]))
 #endif
 
 #ifdef KMEM_CACHE_ALLOC_NODE_PTR
 RECORD_ONCE(kmem_cache_alloc_node, ON_CACHE_ALLOC_NODE,
-      on_cache_event(ctx, s, ctx->args[KMEM_CACHE_ALLOC_NODE_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_NODE_PTR],
+      on_cache_event(ctx, s, ON_CACHE_ALLOC_NODE, ctx->args[KMEM_CACHE_ALLOC_NODE_CALL_SITE],
+		     ctx->args[KMEM_CACHE_ALLOC_NODE_PTR],
 		     ctx->args[KMEM_CACHE_ALLOC_NODE_S], ctx->args[KMEM_CACHE_ALLOC_NODE_GFP_FLAGS]))
 #endif
 
@@ -233,11 +234,9 @@ INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects
 	if (!is_recording() || !wanted(a.bytes_req, context) || a.other_cache)
 		return;
 
-	u64 stack = take_stack(ctx, s, &in_module);
-#ifdef FILTER_MODULE
-	if (!in_module)
+	u64 stack = take_exact_stack(ctx, s, &in_module);
+	if (is_filtered_out(in_module))
 		return;
-#endif
 	a.call_site = 0;
 	for (u32 i = 0; i < BULK_LIMIT; i++) {
 		if (i >= length)

@@ -16,7 +16,7 @@ INLINE void on_vmalloc(void *ctx, u64 address, u64 size, u32 gfp)
 	};
 
 	if (s)
-		allocated(ctx, s, &a);
+		allocated(ctx, s, NO_TRACEPOINT, &a);
 }
 
 INLINE void on_vfree(void *ctx, u32 program, u64 address, u64 function, u64 length)

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from kleaktrace.commands.options import OutputFile, json_option
+from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
 from kleaktrace.commands.scanning import scan_and_watch, tracked_by
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.edge.kmemleak import KmemleakClient
@@ -19,8 +19,9 @@ _GAP_S = 12.0
 
 @click.command()
 @json_option
+@exact_stacks_option
 @click.pass_context
-def confirm(ctx: click.Context, json_file: str | None) -> None:
+def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> None:
     """Give a verdict on every suspect that kmemleak lists now.
 
     What was allocated before tracing began, which is all of it unless it leaks on, can only be watched: a suspect that
@@ -34,7 +35,7 @@ def confirm(ctx: click.Context, json_file: str | None) -> None:
     screen = console.make(stderr=output.is_stdout)
     client = KmemleakClient()
     client.require_on()
-    with EndingBetween() as ending, Session() as session:
+    with EndingBetween() as ending, Session(exact_stacks=exact_stacks) as session:
         begun = time.monotonic()
         readings, gaps = scan_and_watch(session, client, ending, _GAP_S)
         suspects = session.judge(readings, tracked_by(client), time.monotonic() - begun)

@@ -66,6 +66,11 @@ json_option = click.option(
 )
 
 
+exact_stacks_option = click.option(
+    "--exact-stacks", is_flag=True, help="Unwind every call stack, instead of recognising those that are known."
+)
+
+
 class OutputFile:
     """A file to be written at the end, opened at the start: what can't be written is refused before the work.
 

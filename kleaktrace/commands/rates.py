@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kleaktrace.commands.options import OutputFile, filter_options, json_option
+from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.rate_groups import RateBy
 from kleaktrace.edge.filters import Filters
@@ -35,8 +35,11 @@ _NO_VERDICTS = "rates give no verdicts: use `kleaktrace run` or `kleaktrace conf
 @click.option("--duration", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Stop by itself.")
 @click.option("--top", metavar="N", type=click.IntRange(1), default=15, show_default=True, help="Rows to show.")
 @filter_options
+@exact_stacks_option
 @json_option
-def rates(by: str, duration: float | None, top: int, filters: Filters, json_file: str | None) -> None:
+def rates(
+    by: str, duration: float | None, top: int, filters: Filters, exact_stacks: bool, json_file: str | None
+) -> None:
     """Show who allocates, frees and grows how fast, until Ctrl-C; what grows fastest comes first.
 
     Rates are per second since tracing began. The interval holds the lasting growth of what is outstanding, above what
@@ -49,7 +52,7 @@ def rates(by: str, duration: float | None, top: int, filters: Filters, json_file
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
     recorder = RateRecorder(RateBy(by))
-    with EndingBetween() as ending, Session(filters, recorder) as session:
+    with EndingBetween() as ending, Session(filters, recorder, exact_stacks) as session:
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, recorder, top, duration, ending)
         session.stop()

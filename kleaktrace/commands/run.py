@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from kleaktrace.commands.options import OutputFile, json_option
+from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
 from kleaktrace.commands.scanning import scan_and_watch, tracked_by
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.kmemleak_health import State
@@ -26,10 +26,13 @@ _POLL_S = 0.02
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @json_option
+@exact_stacks_option
 @click.option("--no-kmemleak", is_flag=True, help="Do not scan: judge only what unloaded modules left behind.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
 @click.pass_context
-def run(ctx: click.Context, json_file: str | None, no_kmemleak: bool, command: tuple[str, ...]) -> None:
+def run(
+    ctx: click.Context, json_file: str | None, exact_stacks: bool, no_kmemleak: bool, command: tuple[str, ...]
+) -> None:
     """Trace while CMD runs, let kmemleak scan, and give a verdict on every suspect.
 
     Exit code: 0 clean, 1 confirmed leaks, 4 evidence incomplete. CMD's own status is reported, not returned.
@@ -44,7 +47,7 @@ def run(ctx: click.Context, json_file: str | None, no_kmemleak: bool, command: t
     client, gaps = (None, []) if no_kmemleak else _kmemleak()
     for gap in gaps:
         console.make(stderr=True).print(f"kleaktrace: {gap}")
-    with EndingBetween() as ending, Session() as session:
+    with EndingBetween() as ending, Session(exact_stacks=exact_stacks) as session:
         if client is not None:
             overwrite_stale_freelists()
         result = _run(command, ending)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kleaktrace.commands.options import OutputFile, filter_options, json_option
+from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.growing_stacks import GrowingStack
 from kleaktrace.core.outstanding import By, group_tally
@@ -43,15 +43,24 @@ _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktr
 @click.option("--by", type=click.Choice([str(by) for by in By]), default="stack", show_default=True, help="Group by.")
 @click.option("--older", metavar="SECONDS", type=click.FloatRange(0), default=0.0, help="Only allocations this old.")
 @filter_options
+@exact_stacks_option
 @json_option
-def trace(duration: float | None, top: int, by: str, older: float, filters: Filters, json_file: str | None) -> None:
+def trace(
+    duration: float | None,
+    top: int,
+    by: str,
+    older: float,
+    filters: Filters,
+    exact_stacks: bool,
+    json_file: str | None,
+) -> None:
     """Show who holds outstanding allocations, and how fast they grow, until Ctrl-C.
 
     An allocation is outstanding if its free was not seen. That is not a leak yet: caches hold memory on purpose.
     """
     output = OutputFile(json_file)
     shown = _Shown(By(by), top, older)
-    with EndingBetween() as ending, Session(filters) as session:
+    with EndingBetween() as ending, Session(filters, exact_stacks=exact_stacks) as session:
         # Now, and not before: what happens meanwhile is traced already.
         from kleaktrace.views import console, growing
         from kleaktrace.views import report as view

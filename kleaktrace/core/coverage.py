@@ -32,3 +32,16 @@ class Loss:
     def within(self, from_ns: int, to_ns: int) -> int:
         """Events lost in windows that overlap [from_ns, to_ns]."""
         return sum(w.events for w in self.windows if w.from_ns <= to_ns and w.to_ns >= from_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class StackCheck:
+    """How the shortcut past the unwinder (bpf/stack_paths.h) fares.
+
+    unwound: stacks that the kernel unwound. checked: of these, those that were recognised, too. wrong: of these, those
+    that were recognised as another one.
+    """
+
+    unwound: int = 0
+    checked: int = 0
+    wrong: int = 0

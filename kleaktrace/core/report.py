@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from kleaktrace.core.coverage import Coverage, Loss
+from kleaktrace.core.coverage import Coverage, Loss, StackCheck
 from kleaktrace.core.growing_stacks import GrowingStack
 from kleaktrace.core.ledger import Totals
 from kleaktrace.core.outstanding import Group
@@ -76,6 +76,7 @@ class Report:
     context_source: str = ""
     command: CommandResult | None = None
     growing: Sequence[GrowingStack] = ()
+    stack_check: StackCheck = field(default_factory=StackCheck)
 
     @property
     def now_ns(self) -> int:

@@ -18,7 +18,10 @@ from typing import Any
 
 from kleaktrace.errors import EnvironmentRefusal
 
-_SOURCES = ("records.h", "maps.h", "common.h", "slab.c", "vmalloc.c", "percpu.c", "modules.c")
+_SOURCES = (
+    *("records.h", "maps.h", "common.h", "stack_paths.h", "stacks.h", "events.h"),
+    *("slab.c", "vmalloc.c", "percpu.c", "modules.c"),
+)
 
 
 class AttachRefused(Exception):
@@ -190,6 +193,14 @@ class BpfObject:
         """Write one number of an array map."""
         table = self._bpf[name.encode()]
         table[table.Key(index)] = table.Leaf(value)
+
+    def write(self, name: str, key: bytes, value: bytes) -> bool:
+        """Write one element of any map; False if the kernel has no room for it."""
+        return int(self._bcc.lib.bpf_update_elem(self.map_fd(name), key, value, 0)) == 0
+
+    def delete(self, name: str, key: bytes) -> None:
+        """Delete an element of a map, if it is there."""
+        self._bcc.lib.bpf_delete_elem(self.map_fd(name), key)
 
     def read_array(self, name: str, index: int) -> dict[str, int]:
         """Read one structure of an array map, by field."""

@@ -1,4 +1,4 @@
-"""Reads the records of the name ring (bpf/records.h): stacks, slab caches, modules."""
+"""Reads the records of the name ring (bpf/records.h): stacks and samples of them, slab caches, modules."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from enum import IntEnum
 import numpy as np
 
 from kleaktrace.core.kernel_names import CacheName
+from kleaktrace.core.stack_paths import StackSample
 from kleaktrace.core.symbols import ELF_SYMBOL, ModuleImage, TextRange
 
 PAGE = 4096
@@ -21,6 +22,7 @@ class _Type(IntEnum):
     MODULE_LOAD = 3
     MODULE_FREE = 4
     MODULE_PAGE = 5
+    SAMPLE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,11 @@ class ModulePage:
     data: bytes
 
 
-Name = StackName | CacheName | ModuleLoaded | ModuleFreed | ModulePage
+Name = StackName | StackSample | CacheName | ModuleLoaded | ModuleFreed | ModulePage
 
 _STACK = struct.Struct("=IIQQ")
+_STACK_SIZE = _STACK.size + 128 * 8
+_SAMPLE = struct.Struct("=QQIIIIQ")
 _CACHE = struct.Struct("=IIQII64s")
 _MODULE = struct.Struct("=IIQQQQQQQQQ64s")
 _PAGE = struct.Struct("=IiQQ")
@@ -76,6 +80,20 @@ def decode(record: bytes) -> Name:
     if kind == _Type.STACK:
         _, depth, key, _ = _STACK.unpack_from(record)
         return StackName(key, np.frombuffer(record, np.uint64, depth, _STACK.size).tolist())
+    if kind == _Type.SAMPLE:
+        _, depth, key, _ = _STACK.unpack_from(record)
+        root, recognised, event, words, rest, in_module, base = _SAMPLE.unpack_from(record, _STACK_SIZE)
+        return StackSample(
+            root=root,
+            event=event,
+            stack=key,
+            frames=tuple(np.frombuffer(record, np.uint64, depth, _STACK.size).tolist()),
+            words=np.frombuffer(record, np.uint64, words, _STACK_SIZE + _SAMPLE.size),
+            rest=rest,
+            in_module=bool(in_module),
+            recognised=recognised,
+            base=base,
+        )
     if kind == _Type.CACHE:
         _, object_size, key, size, _, name = _CACHE.unpack_from(record)
         return CacheName(key, _text(name), object_size, size)

@@ -49,8 +49,10 @@ class Observer(Protocol):
 class Session:
     """Tracing from construction until `stop`. A context manager: leaving it detaches the probes."""
 
-    def __init__(self, filters: Filters | None = None, observer: Observer | None = None) -> None:
-        self.tracer = Tracer(filters)
+    def __init__(
+        self, filters: Filters | None = None, observer: Observer | None = None, exact_stacks: bool = False
+    ) -> None:
+        self.tracer = Tracer(filters, exact_stacks=exact_stacks)
         self.ledger = Ledger()
         self.history = GrowthWatch()
         self._observer = observer
@@ -220,6 +222,7 @@ class Session:
                 context_source=self.tracer.plan.context_source,
                 command=command,
                 growing=growing_stacks,
+                stack_check=self.tracer.stack_check,
             )
 
     def __enter__(self) -> Session:

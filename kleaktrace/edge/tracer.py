@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kleaktrace.core.coverage import Coverage, Loss
+from kleaktrace.core.coverage import Coverage, Loss, StackCheck
 from kleaktrace.core.events import Batch, LossWindow
 from kleaktrace.core.jiffies import Moment
 from kleaktrace.core.kernel_names import CacheName, KernelNames
+from kleaktrace.core.stack_paths import StackSample
 from kleaktrace.core.symbols import SymbolTable, parse_kallsyms
 from kleaktrace.edge import names as name_records
 from kleaktrace.edge.bpf import AttachRefused, BpfObject
@@ -20,6 +21,7 @@ from kleaktrace.edge.btf import kernel_btf
 from kleaktrace.edge.filters import Filters
 from kleaktrace.edge.plan import Macros, Need, Plan, Source, make_plan
 from kleaktrace.edge.ring import EventRing, NameRing
+from kleaktrace.edge.stack_learner import MOST_PATHS, StackLearner
 from kleaktrace.errors import EnvironmentRefusal
 
 KALLSYMS = Path("/proc/kallsyms")
@@ -32,7 +34,8 @@ _KNOWN_STACKS = 65536
 _KNOWN_CACHES = 4096
 
 # bpf/maps.h, enum counter
-_LOST_ALLOCATIONS, _LOST_FREES, _LOST_STACKS, _LOST_NAMES, _LOST_ENTRIES, _TAKEN_BY_SECOND, _COUNTERS = range(7)
+_LOST_ALLOCATIONS, _LOST_FREES, _LOST_STACKS, _LOST_NAMES, _LOST_ENTRIES, _TAKEN_BY_SECOND = range(6)
+_UNWOUND, _CHECKED, _WRONG, _LOST_SAMPLES, _COUNTERS = range(6, 11)
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,12 @@ class Tracer:
         filters: Filters | None = None,
         event_ring: int = EVENT_RING,
         without: frozenset[str] = frozenset(),
+        exact_stacks: bool = False,
     ) -> None:
-        """Attach. `without` leaves out ways of hooking ("fentry", "fexit", "kprobe", …), to try a fallback."""
+        """Attach. `without` leaves out ways of hooking ("fentry", "fexit", "kprobe", …), to try a fallback.
+
+        `exact_stacks`: unwind always, instead of recognising the stacks that are known.
+        """
         if os.geteuid() != 0:
             raise EnvironmentRefusal("tracing the kernel needs root", "run it with sudo")
         filters = filters or Filters()
@@ -110,10 +117,16 @@ class Tracer:
         self.filters = filters
         self.coverage: tuple[Coverage, ...] = ()
         self.refusals: dict[str, list[str]] = {}
+        self.stack_check = StackCheck()
+        """As of the last `check_loss`."""
         self._lost = _Lost()
         self._windows: list[LossWindow] = []
         self._loading: dict[int, _LoadingModule] = {}
-        self._bpf = BpfObject({**self._macros(event_ring), **_pid_namespace(), **self.plan.macros, **filters.macros()})
+        macros = {**self._macros(event_ring), **_pid_namespace(), **self.plan.macros, **filters.macros()}
+        if not exact_stacks:
+            macros["RECOGNISE_STACKS"] = 1
+        self._bpf = BpfObject(macros)
+        self._learner = None if exact_stacks else StackLearner(self._bpf)
         try:
             self._events = EventRing(self._bpf.map_fd("events"), event_ring)
             self._names = NameRing(self._bpf.map_fd("names"), NAME_RING)
@@ -137,6 +150,7 @@ class Tracer:
             "EVENT_RING_PAGES": event_ring // mmap.PAGESIZE,
             "NAME_RING_PAGES": NAME_RING // mmap.PAGESIZE,
             "KNOWN_STACKS": _KNOWN_STACKS,
+            "STACK_PATHS": MOST_PATHS,
             "KNOWN_CACHES": _KNOWN_CACHES,
             "SELF": os.getpid(),
         }
@@ -210,17 +224,26 @@ class Tracer:
         match name:
             case name_records.StackName(key, addresses):
                 self.names.stacks.add(key, addresses)
+            case StackSample():
+                if self._learner is not None:
+                    self._learner.learn(name)
             case CacheName():
                 self.names.caches[name.key] = name
             case name_records.ModuleLoaded(image):
                 self.names.symbols.module_loaded(image)
+                self._forget_stacks()
                 self._loading[image.key] = _LoadingModule(name)
             case name_records.ModuleFreed(module, key, time_ns):
                 self.names.symbols.module_freed(module, key, time_ns)
+                self._forget_stacks()
                 self._loading.pop(key, None)
             case name_records.ModulePage():
                 if name.key in self._loading:
                     self._loading[name.key].add(name)
+
+    def _forget_stacks(self) -> None:
+        if self._learner is not None:
+            self._learner.forget()
 
     def moment(self) -> Moment:
         """Now, by both of the kernel's clocks: opening a file makes our own program look at them."""
@@ -249,6 +272,7 @@ class Tracer:
         """Read the kernel's loss counters; new losses make a window from the last reading to now."""
         now = time.monotonic_ns()
         counters, skipped = self._count_losses()
+        self.stack_check = StackCheck(counters[_UNWOUND], counters[_CHECKED], counters[_WRONG])
         skipped = max(skipped - self._skipped_before, 0)
         lost = _Lost(
             events=counters[_LOST_ALLOCATIONS] + counters[_LOST_FREES] + skipped,

@@ -33,6 +33,7 @@ def document(report: Report) -> dict[str, Any]:
                 for w in report.loss.windows
             ],
         },
+        "stack_check": asdict(report.stack_check),
         "totals": {
             "allocations": report.totals.allocations,
             "frees": report.totals.frees,

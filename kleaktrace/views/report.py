@@ -47,6 +47,9 @@ def header(console: Console, report: Report) -> None:
         footnotes.append(f"{units.count(report.loss.stacks, 'stack')} could not be taken")
     if report.loss.names:
         footnotes.append(f"{units.count(report.loss.names, 'name')} lost")
+    check = report.stack_check
+    if check.checked:
+        footnotes.append(f"stack check: {check.wrong:,} wrong of {check.checked:,}")
     lost = report.loss.events
     _line(console, f"lost: {units.count(lost, 'event') if lost else 'nothing'}", "bold yellow" if lost else "")
     for footnote in footnotes:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kleaktrace.core.kernel_names import CacheName
+from kleaktrace.core.stack_paths import StackSample
 from kleaktrace.core.symbols import TextRange
 from kleaktrace.edge.names import ModuleFreed, ModuleLoaded, ModulePage, StackName, decode
 
@@ -60,7 +61,18 @@ def test_a_page_of_a_module_is_empty_if_it_could_not_be_read() -> None:
     assert decode(struct.pack("<IiQQ", 5, -14, 5, DRIVER) + data) == ModulePage(5, DRIVER, b"")
 
 
-@pytest.mark.parametrize("record", [b"", struct.pack("<I", 0), struct.pack("<I", 6) + bytes(100)])
+@pytest.mark.parametrize("record", [b"", struct.pack("<I", 0), struct.pack("<I", 7) + bytes(100)])
 def test_a_record_of_an_unknown_type_is_refused(record: bytes) -> None:
     with pytest.raises(ValueError, match="unknown record type"):
         decode(record)
+
+
+def test_a_sample_is_a_stack_and_the_words_it_lies_in() -> None:
+    frames = struct.pack("<128Q", *range(100, 228))
+    words = struct.pack("<4Q", 1, 2, 3, 4)
+    record = struct.pack("<IIQQ", 6, 2, 77, 5) + frames + struct.pack("<QQIIIIQ", 88, 66, 2, 3, 900, 1, 99) + words
+    sample = decode(record)
+    assert isinstance(sample, StackSample)
+    assert (sample.stack, sample.root, sample.event, sample.frames) == (77, 88, 2, (100, 101))
+    assert (sample.recognised, sample.rest, sample.in_module, sample.base) == (66, 900, True, 99)
+    assert sample.words.tolist() == [1, 2, 3]

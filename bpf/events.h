@@ -1,0 +1,209 @@
+/* Filters, the slab caches' names, and the two ways to hand over an event. */
+
+/* The cache as we know it; on first sight, or when it may have changed, looked up in the kernel and told. */
+INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
+{
+	struct known_cache *known = known_caches.lookup(&cache);
+	u64 now = current_epoch();
+	u64 name = 0;
+
+	bpf_probe_read_kernel(&name, sizeof(name), (void *)cache + CACHE_NAME_OFFSET);
+	if (known && known->name == name && known->epoch == now)
+		return known;
+
+	struct cache_name *told = &s->cache;
+	struct known_cache fresh = {.name = name, .epoch = now};
+
+	bpf_probe_read_kernel(&fresh.size, sizeof(u32), (void *)cache + CACHE_SIZE_OFFSET);
+	bpf_probe_read_kernel(&fresh.object_size, sizeof(u32), (void *)cache + CACHE_OBJECT_SIZE_OFFSET);
+	fresh.key = (cache ^ (name << 16) ^ ((u64)fresh.object_size << 48) ^ now) * 0x9e3779b97f4a7c15ULL | 1;
+	told->type = CACHE_NAME;
+	told->key = fresh.key;
+	told->size = fresh.size;
+	told->object_size = fresh.object_size;
+	told->name[0] = 0;
+	bpf_probe_read_kernel_str(told->name, sizeof(told->name), (void *)name);
+
+	const char kmemleak[] = "kmemleak_";
+	fresh.ignored = 1;
+	for (u32 i = 0; i < sizeof(kmemleak) - 1; i++)
+		if (told->name[i] != kmemleak[i])
+			fresh.ignored = 0;
+#ifdef FILTER_CACHE
+	fresh.wanted = FILTER_CACHE((u64 *)told->name);
+#endif
+	if (names.ringbuf_output(told, sizeof(*told), BPF_RB_NO_WAKEUP))
+		count(LOST_NAMES);
+	if (known_caches.update(&cache, &fresh)) {
+		count(LOST_ENTRIES);
+		return NULL;
+	}
+	return known_caches.lookup(&cache);
+}
+
+#if defined(SELF) || defined(FILTER_PID)
+/* tgid and tid as user space knows them; 0 for a task outside our PID namespace. */
+INLINE u64 visible_ids(void)
+{
+#ifdef PID_NAMESPACE
+	struct bpf_pidns_info ids = {};
+
+	if (bpf_get_ns_current_pid_tgid(PID_NAMESPACE_DEVICE, PID_NAMESPACE, &ids, sizeof(ids)))
+		return 0;
+	return (u64)ids.tgid << 32 | ids.pid;
+#else
+	return bpf_get_current_pid_tgid();
+#endif
+}
+#endif
+
+/* The filters that need no stack. */
+INLINE bool wanted(u64 bytes_req, u8 context)
+{
+#ifdef SELF
+	/* Our own system calls are not the machine's business; what an interrupt does meanwhile is. */
+	if (visible_ids() >> 32 == SELF && (context == TASK || context == UNKNOWN_CONTEXT)) {
+		u32 zero = 0;
+		struct moment now = {.time_ns = bpf_ktime_get_ns(), .jiffies = bpf_jiffies64()};
+
+		clock.update(&zero, &now);
+		return false;
+	}
+#endif
+#ifdef FILTER_MIN_SIZE
+	if (bytes_req < FILTER_MIN_SIZE)
+		return false;
+#endif
+#ifdef FILTER_MAX_SIZE
+	if (bytes_req > FILTER_MAX_SIZE)
+		return false;
+#endif
+#if defined(FILTER_PID) || defined(FILTER_COMM)
+	/* An interrupt borrows whatever task it landed on. */
+	if (context != TASK && context != UNKNOWN_CONTEXT)
+		return false;
+#endif
+#ifdef FILTER_PID
+	u64 id = visible_ids();
+
+	if (id >> 32 != FILTER_PID && (u32)id != FILTER_PID)
+		return false;
+#endif
+#ifdef FILTER_COMM
+	u64 comm[COMM_LENGTH / sizeof(u64)];
+
+	bpf_get_current_comm(comm, sizeof(comm));
+	if (!FILTER_COMM(comm))
+		return false;
+#endif
+	return true;
+}
+
+struct allocation {
+	u64 address, call_site, bytes_req, bytes_alloc, cache;
+	u32 gfp_flags;
+	u8 kind;
+	bool other_cache; /* than the one asked for */
+};
+
+INLINE void describe(struct free_record *r, u64 address, u64 call_site, u8 kind, u8 context)
+{
+	u64 id = bpf_get_current_pid_tgid();
+
+	r->object = hidden(address);
+	r->time_ns = bpf_ktime_get_ns();
+	r->call_site = call_site;
+	r->stack = 0;
+	r->cgroup = 0;
+	r->tid = id;
+	r->tgid = id >> 32;
+	r->jiffies = bpf_jiffies64();
+	r->cpu = bpf_get_smp_processor_id();
+	r->kind = kind;
+	r->context = context;
+}
+
+INLINE void hand_over(struct allocation *a, u64 stack, u8 context)
+{
+#ifdef FILTERED
+	u64 object = hidden(a->address);
+	u8 one = 1;
+
+	if (wanted_objects.update(&object, &one)) {
+		/* Its free would not be sent: better not to know of it at all, and to say so. */
+		count(LOST_ENTRIES);
+		count(LOST_ALLOCATIONS);
+		return;
+	}
+#endif
+	struct allocation_record *r = events.ringbuf_reserve(sizeof(*r));
+
+	if (!r) {
+		count(LOST_ALLOCATIONS);
+#ifdef FILTERED
+		wanted_objects.delete(&object);
+#endif
+		return;
+	}
+	describe(&r->first, a->address, a->call_site, a->kind, context);
+	r->first.stack = stack;
+	r->first.cgroup = bpf_get_current_cgroup_id();
+	r->second_unit = SECOND_UNIT;
+	bpf_get_current_comm(r->comm, sizeof(r->comm));
+	r->bytes_req = a->bytes_req;
+	r->bytes_alloc = a->bytes_alloc;
+	r->cache = a->cache;
+	r->gfp_flags = a->gfp_flags;
+	events.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+/* `event` is the raw tracepoint's program, NO_TRACEPOINT for another kind of program. */
+#define NO_TRACEPOINT PROGRAMS
+
+INLINE void allocated(void *ctx, struct scratch *s, u32 event, struct allocation *a)
+{
+	/* A failed allocation is reported as NULL, one of no bytes as ZERO_SIZE_PTR. */
+	if (a->address <= 16 || !is_recording())
+		return;
+
+	u8 context = current_context(s);
+	bool in_module = false;
+
+	if (!wanted(a->bytes_req, context) || a->other_cache)
+		return;
+
+	u64 stack = event == NO_TRACEPOINT ? take_exact_stack(ctx, s, &in_module)
+					   : take_stack(ctx, s, event, a->call_site, &in_module);
+	if (is_filtered_out(in_module))
+		return;
+	hand_over(a, stack, context);
+}
+
+INLINE void freed(u64 address, u64 call_site, u8 kind)
+{
+	if (address <= 16 || !is_recording())
+		return;
+#ifdef FILTERED
+	u64 object = hidden(address);
+
+	if (wanted_objects.delete(&object))
+		return;
+#endif
+	struct free_record *r = events.ringbuf_reserve(sizeof(*r));
+
+	if (!r) {
+		count(LOST_FREES);
+		return;
+	}
+	describe(r, address, call_site, kind, UNKNOWN_CONTEXT);
+	events.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+/* An argument at fentry, whatever its type: the verifier lets no program read a `const void *` from ctx itself. */
+INLINE u64 function_argument(void *ctx, u32 number)
+{
+	u64 value = 0;
+
+	bpf_get_func_arg(ctx, number, &value);
+	return value;
+}

@@ -1,0 +1,140 @@
+/* The call stack of an event, as a key; its frames are told to user space once. */
+
+/* Frames of the tracing itself, that are the same whatever was traced: our program, and who runs it. */
+#define TRACING_FRAMES 2
+
+/*
+ * Unwind into the scratch, and give the stack a key that is the same for the same frames (of the same epoch). 0: no
+ * stack could be taken.
+ */
+INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
+{
+	struct stack_name *stack = &s->stack;
+	u64 key = current_epoch() * 0x9e3779b97f4a7c15ULL + 1;
+	long bytes = bpf_get_stack(ctx, stack->frames, STACK_DEPTH * sizeof(u64), skip);
+
+	if (bytes <= 0) {
+		count(LOST_STACKS);
+		return 0;
+	}
+	count(UNWOUND_STACKS);
+	stack->depth = bytes / sizeof(u64);
+#ifdef FILTER_MODULE
+	u32 core = CORE_TEXT, init = INIT_TEXT;
+	struct text_range *core_text = module_text.lookup(&core);
+	struct text_range *init_text = module_text.lookup(&init);
+#endif
+
+	for (u32 i = 0; i < STACK_DEPTH; i++) {
+		if (i >= stack->depth)
+			break;
+		key = (key ^ stack->frames[i]) * 0xff51afd7ed558ccdULL;
+		key ^= key >> 32;
+#ifdef FILTER_MODULE
+		if (in_range(stack->frames[i], core_text) || in_range(stack->frames[i], init_text))
+			*in_module = true;
+#endif
+	}
+	return key ? key : 1;
+}
+
+INLINE bool is_filtered_out(bool in_module)
+{
+#ifdef FILTER_MODULE
+	return !in_module;
+#else
+	return false;
+#endif
+}
+
+/* Have user space know the frames of the stack in the scratch, unless it doesn't care. Returns how often it was unwound. */
+INLINE u64 tell_stack(struct scratch *s, u64 key, bool in_module)
+{
+	u64 *unwound = known_stacks.lookup(&key);
+	u64 once = 1;
+
+	if (unwound)
+		return ++*unwound;
+	if (is_filtered_out(in_module)) {
+		known_stacks.update(&key, &once);
+		return once;
+	}
+	s->stack.type = STACK_NAME;
+	s->stack.key = key;
+	s->stack.time_ns = bpf_ktime_get_ns();
+	if (names.ringbuf_output(&s->stack, sizeof(s->stack), BPF_RB_NO_WAKEUP))
+		count(LOST_NAMES);
+	else
+		known_stacks.update(&key, &once);
+	return once;
+}
+
+/* The key of the stack, by unwinding it. */
+INLINE u64 take_exact_stack(void *ctx, struct scratch *s, bool *in_module)
+{
+	u64 key = unwind(ctx, s, 0, in_module);
+
+	if (key)
+		tell_stack(s, key, *in_module);
+	return key;
+}
+
+/*
+ * The key of the stack at a raw tracepoint, whose context lies on that stack: by recognising it, if it can be. `event`
+ * and `call_site` are where the search begins.
+ */
+INLINE u64 take_stack(void *ctx, struct scratch *s, u32 event, u64 call_site, bool *in_module)
+{
+	u64 recognised = 0;
+#ifdef RECOGNISE_STACKS
+	u64 root = mix(mix(current_epoch() + 1) ^ call_site ^ (u64)event << 48);
+	struct stack_path *path = recognise(ctx, s, root);
+
+	if (path && !path->doubtful) {
+		s->random = s->random * 6364136223846793005ULL + 1442695040888963407ULL;
+		if (s->random >> 40 & CHECK_MASK) {
+			*in_module = path->in_module;
+			return path->stack;
+		}
+		recognised = path->stack;
+	}
+#endif
+	u64 key = unwind(ctx, s, TRACING_FRAMES, in_module);
+
+	if (!key)
+		return 0;
+#ifdef RECOGNISE_STACKS
+	if (recognised) {
+		count(CHECKED_STACKS);
+		if (recognised == key)
+			return key;
+		count(WRONG_STACKS);
+		path->doubtful = true;
+	}
+#endif
+
+	u64 unwound = tell_stack(s, key, *in_module);
+
+#ifdef RECOGNISE_STACKS
+	if (recognised || worth_a_sample(unwound)) {
+		s->stack.key = key;
+		hand_over_sample(ctx, s, root, event, *in_module, recognised);
+	}
+#endif
+	return key;
+}
+
+/*
+ * Who called the function at `function`: fentry and kprobes hand us its arguments but not its caller, so take the
+ * frame after the one that lies in it.
+ */
+INLINE u64 caller_of(void *ctx, struct scratch *s, u64 function, u64 length)
+{
+	u64 *frames = s->stack.frames;
+	long bytes = bpf_get_stack(ctx, frames, 8 * sizeof(u64), 0);
+
+	for (u32 i = 0; i < 7; i++)
+		if ((i + 2) * sizeof(u64) <= bytes && frames[i] - function <= length)
+			return frames[i + 1];
+	return 0;
+}
