@@ -190,6 +190,7 @@ class _Parser:
         self.messages: list[Message] = []
         self._chunks: dict[str, tuple[Frame, ...] | None] = {}
         self._lines: dict[str, Frame | None] = {}
+        self._plain: dict[str, Frame | None] = {}
 
     def parse(self) -> KmemleakText:
         text, search = self.text, 0
@@ -269,14 +270,22 @@ class _Parser:
     def _chunk_frames(self, chunk: str) -> tuple[Frame, ...] | None:
         """The frames of a whole backtrace; None if any line of it needs a closer look."""
         frames = []
+        plain = self._plain
         for line in chunk.splitlines():
-            body = line.strip()
-            frame = self._frame(body)
-            if frame is None or is_addr2line(body):
+            frame = plain[line] if line in plain else self._plain_frame(line)
+            if frame is None:
                 return None
             if frame is not END_MARK:
                 frames.append(frame)
         return settle(frames)
+
+    def _plain_frame(self, line: str) -> Frame | None:
+        """The frame on a line of a backtrace; None if it needs a closer look."""
+        if len(self._plain) > _CACHE_LIMIT:
+            self._plain.clear()
+        body = line.strip()
+        frame = self._plain[line] = None if is_addr2line(body) else self._frame(body)
+        return frame
 
     def _frame(self, body: str) -> Frame | None:
         if body in self._lines:
