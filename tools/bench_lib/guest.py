@@ -44,7 +44,7 @@ def _boot(state: str, program: Path, bench: Bench) -> _Run:
     result = program.parent / "result.json"
     result.unlink(missing_ok=True)
     command = ["env", "PYTHONPATH=tools", ".venv/bin/python", "-m", "bench_lib.guest_worker"]
-    command += [str(program), str(bench.seconds(2.0, 1.0)), "1" if bench.short else "2", str(result)]
+    command += [str(program), str(bench.seconds(2.0, 1.0)), "1" if bench.short else "3", str(result)]
     guest = [str(PROJECT / "tools" / "guest"), "--append", f"kmemleak={state}", "--rwdir", str(program.parent)]
     guest += ["--timeout", str(_TIMEOUT_S), "--", *command]
     done = subprocess.run(guest, cwd=PROJECT, capture_output=True, text=True, check=False)
