@@ -26,8 +26,25 @@ from kleaktrace.core.kmemleak_text import parse
 
 
 def test_a_figure_is_the_median_with_its_deviation() -> None:
-    figure = Figure("x", "ns", (10, 30, 11, 9, 12), Target(11))
+    figure = Figure("x", "ns", (10, 30, 11, 9, 12), Target(12))
     assert (figure.median, figure.deviation, figure.met) == (11, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "met"),
+    [((0.2, 0.21, 0.22), True), ((0.2, 0.24, 0.28), None), ((0.3, 0.31, 0.32), False), ((-9, -8, -7), None)],
+)
+def test_noise_hides_whether_a_target_is_met(rounds: tuple[float, ...], met: bool | None) -> None:
+    assert Figure("x", "×", rounds, Target(0.25)).met is met
+
+
+def test_beside_other_tracers_nothing_is_said_about_targets() -> None:
+    screen = console()
+    part = Part("part", "So.", [Figure("cost", "×", (0.2,), Target(0.25))], others=["memleak_probe"])
+    table.show(screen, part)
+    assert "≤ 0.25 unclear" in printed(screen)
+    assert "others traced as well, with 1 programs (memleak_probe, …)" in printed(screen)
+    assert part.document()["figures"][0]["met"] is None
 
 
 def test_no_rounds_no_figure() -> None:
@@ -170,7 +187,7 @@ def test_judging_worker_judges_every_kind() -> None:
 def test_table() -> None:
     screen = console()
     figures = [
-        Figure("cost", "×", (0.2, 0.301, 0.45), Target(0.25)),
+        Figure("cost", "×", (0.2, 0.301, 0.45), Target(0.15)),
         Figure("speed", "M/s", (12.34,), Target(10, at_least=True)),
         Figure("peer", "ns", (), note="not available: [why]"),
     ]
@@ -180,7 +197,7 @@ def test_table() -> None:
         "",
         " what    median       ±       min … max   unit   target",
         " ─────────────────────────────────────────────────────────────",
-        " cost     0.301   0.101   0.200 … 0.450   ×      ≤ 0.25 missed",
+        " cost     0.301   0.101   0.200 … 0.450   ×      ≤ 0.15 missed",
         " speed     12.3                           M/s    ≥ 10 met",
         " peer         –                           ns",
         "",

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,28 +81,20 @@ def main(
         f"{machine['kernel']}, {machine['cpus']} processors ({machine['processor']}), load {machine['load']}\n"
     )
     measured: list[Part] = []
-    others: dict[str, list[str]] = {}
     file = json_file or Path(__file__).resolve().parents[2] / "build" / "bench.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kleaktrace-bench-") as place:
         directory = Path(place)
         loads = Loads.compiled(directory)
         for name, measure in chosen.items():
-            others[name] = bpf_programs.tracing_now()
-            if others[name]:
-                console.print(
-                    f"[bold red]{len(others[name])} tracing programs of others are loaded[/] ({others[name][0]}, …): "
-                    "they cost the loads as well, so wait for their end"
-                )
+            others = bpf_programs.tracing_still()
             with _progress(console) as say:
                 found = _measured(name, measure, Bench(loads, directory, rounds, short, say))
+            found = replace(found, others=[*others, *bpf_programs.tracing_still()])
             table.show(console, found)
             measured.append(found)
             # After each part: what takes long may be interrupted.
-            file.write_text(
-                json.dumps({**machine, "others_tracing": others, "parts": [p.document() for p in measured]}, indent=1)
-                + "\n"
-            )
+            file.write_text(json.dumps({**machine, "parts": [p.document() for p in measured]}, indent=1) + "\n")
     console.print(f"written to {file}")
     if not all(part.figures for part in measured):
         sys.exit(1)

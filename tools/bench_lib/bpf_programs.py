@@ -7,6 +7,7 @@ import ctypes
 import os
 import platform
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,14 @@ def tracing_now() -> list[str]:
             program = _program(number)
             if program.type in _TRACING_TYPES:
                 found.append(program.name)
+
+
+def tracing_still() -> list[str]:
+    """The same, but those of tracers that just ended get a moment to go."""
+    end = time.monotonic() + 3
+    while (found := tracing_now()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
 
 
 def since(before: dict[int, Program], now: dict[int, Program]) -> list[Program]:

@@ -48,8 +48,13 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached; None: there is none, or no figure."""
-        return None if self.target is None or self.median is None else self.target.met(self.median)
+        """Whether the target is reached; None: there is none, or no figure, or the noise hides it."""
+        if self.target is None or self.median is None or self.deviation is None:
+            return None
+        if self.unit == "×" and min(self.rounds) < 0:
+            return None  # a cost below nothing is noise
+        answers = {self.target.met(self.median + sign * self.deviation) for sign in (-1, 1)}
+        return answers.pop() if len(answers) == 1 else None
 
     def document(self) -> dict[str, Any]:
         """The figure as plain values."""
@@ -67,19 +72,24 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The figures of one part, and in a sentence or two how they were measured. `raw` goes to the JSON only."""
+    """The figures of one part, and in a sentence or two how they were measured. `raw` goes to the JSON only.
+
+    `others` are tracing programs that did not belong to it: with any, nothing is said about targets.
+    """
 
     name: str
     how: str
     figures: Sequence[Figure]
     raw: Any = field(default=None, repr=False)
+    others: Sequence[str] = ()
 
     def document(self) -> dict[str, Any]:
         """The part as plain values."""
         return {
             "name": self.name,
             "how": self.how,
-            "figures": [figure.document() for figure in self.figures],
+            "others": list(self.others),
+            "figures": [figure.document() | ({"met": None} if self.others else {}) for figure in self.figures],
             "raw": self.raw,
         }
 

@@ -19,21 +19,27 @@ def show(console: Console, part: Part) -> None:
     table.add_column("unit", no_wrap=True)
     table.add_column("target", no_wrap=True)
     for figure in part.figures:
-        table.add_row(*row(figure))
+        table.add_row(*row(figure, judged=not part.others))
     console.print(table)
     for figure in part.figures:
         if figure.note:
             console.print(f"{escape(figure.what)}: {escape(figure.note)}", highlight=False)
+    if part.others:
+        console.print(
+            f"[bold red]others traced as well[/], with {len(part.others)} programs ({escape(part.others[0])}, …): they "
+            "cost the loads too, so this says nothing about targets"
+        )
     console.print(escape(part.how), style="dim", highlight=False)
     console.print()
 
 
-def row(figure: Figure) -> tuple[str, ...]:
+def row(figure: Figure, judged: bool) -> tuple[str, ...]:
     """The cells of a figure."""
     many = len(figure.rounds) > 1
     target = "" if figure.target is None else str(figure.target)
-    if figure.met is not None:
-        target += " [green]met[/]" if figure.met else " [bold red]missed[/]"
+    if figure.target is not None and figure.rounds:
+        words = {True: "[green]met[/]", False: "[bold red]missed[/]", None: "[yellow]unclear[/]"}
+        target += f" {words[figure.met if judged else None]}"
     return (
         escape(figure.what),
         "–" if figure.median is None else number(figure.median),
