@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from kleaktrace.core.kmemleak_text import Suspect
 
 JIFFIES_TOLERANCE = 2
-"""kmemleak stamps its object a moment after the tracepoint fires (mm/kmemleak.c, __create_object)."""
+"""kmemleak stamps its object a moment after the tracepoint fires (mm/kmemleak.c, __create_object), or before."""
+
+LATE_S = 4.0
+"""By how much an event may be later than kmemleak's stamp: the task may lose its CPU between the two.
+
+kmemleak lists nothing younger than 5 s (mm/kmemleak.c, MSECS_MIN_AGE). So what it lists has had its address for as
+long, and an allocation seen there in that time is no other.
+"""
 
 Place = tuple[bool, int]
 """Where an object is: whether among per-CPU offsets, and its hidden address."""
@@ -103,8 +110,16 @@ class Case(NamedTuple):
         return self.row
 
 
-def cases(ledger: Ledger, readings: Sequence[Sequence[Suspect]]) -> list[Case]:
-    """Each suspect once, as the newest reading has it. `readings`: what was listed after each scan, oldest first."""
+def same_time(apart: int, hz: float) -> bool:
+    """Whether an event this many jiffies after a suspect's stamp (before it, if negative) is of its own allocation."""
+    return -JIFFIES_TOLERANCE <= apart <= LATE_S * hz
+
+
+def cases(ledger: Ledger, readings: Sequence[Sequence[Suspect]], hz: float) -> list[Case]:
+    """Each suspect once, as the newest reading has it.
+
+    readings: what was listed after each scan, oldest first. hz: jiffies per second.
+    """
     newest, listed = _listed(readings)
     suspects = newest.values()
     percpu = np.array([suspect.kind == "percpu" for suspect in suspects], np.bool_)
@@ -112,8 +127,8 @@ def cases(ledger: Ledger, readings: Sequence[Sequence[Suspect]]) -> list[Case]:
     found, rows = ledger.lookup(names, percpu)
     ticks = np.array([suspect.jiffies & 0xFFFF_FFFF for suspect in suspects], np.uint32)
     apart = (rows["jiffies"] - ticks).view(np.int32)  # as the kernel's time_after() sees it
-    matches = found & (apart >= -JIFFIES_TOLERANCE) & (apart <= JIFFIES_TOLERANCE)
-    newer = found & (apart > JIFFIES_TOLERANCE)
+    matches = found & (apart >= -JIFFIES_TOLERANCE) & (apart <= LATE_S * hz)
+    newer = found & (apart > LATE_S * hz)
     held = iter(unpacked(rows[found], Held))
     endings = _by_place(ledger.history(names, percpu))
     watched = _by_place(ledger.watched_frees())

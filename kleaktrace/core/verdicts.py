@@ -22,7 +22,7 @@ from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.stack_evidence import Siblings, StackEvidence, places_by_stack
 from kleaktrace.core.stacks import Stack
-from kleaktrace.core.suspect_cases import JIFFIES_TOLERANCE, Case, Ended, Held, Place, cases, unpacked
+from kleaktrace.core.suspect_cases import JIFFIES_TOLERANCE, Case, Ended, Held, Place, cases, same_time, unpacked
 
 if TYPE_CHECKING:
     from kleaktrace.core.kmemleak_text import Suspect
@@ -126,7 +126,7 @@ class _Trial:
 @kept_uncollected()
 def judge(evidence: Evidence) -> list[JudgedSuspect]:
     """Judge every suspect of every reading, and what unloaded modules left behind. Confirmed ones come first."""
-    suspected = cases(evidence.ledger, evidence.readings)
+    suspected = cases(evidence.ledger, evidence.readings, evidence.clock.hz)
     trial = _Trial(evidence, _stack_evidence(evidence, suspected))
     judged = {case.place: _judge_suspect(trial, case) for case in suspected}
     # What is listed is judged. What was listed only before may be left behind all the same.
@@ -164,7 +164,7 @@ def _judge_suspect(trial: _Trial, case: Case) -> JudgedSuspect:
         return _judge_predating(trial, case)
     for ending in reversed(case.endings):
         apart = signed_difference(ending.jiffies, case.suspect.jiffies)
-        if ending.ending != Ending.UNMATCHED and abs(apart) <= JIFFIES_TOLERANCE:
+        if ending.ending != Ending.UNMATCHED and same_time(apart, trial.evidence.clock.hz):
             return _judge_ended(trial, case, ending)
     if case.newer_row:
         return _verdict(trial, case, Verdict.DISMISSED, "freed and reused: its address now holds a newer allocation")
