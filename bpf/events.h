@@ -1,19 +1,22 @@
 /* Filters, the slab caches' names, and the two ways to hand over an event. */
 
-/* The cache as we know it; on first sight, or when it may have changed, looked up in the kernel and told. */
+/*
+ * The cache as we know it; on first sight, or when it may have changed, looked up in the kernel and told. Where a cache
+ * came to lie in the place of another is seen by the allocation of its descriptor: see forget_cache().
+ */
 INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 {
 	struct known_cache *known = known_caches.lookup(&cache);
 	u64 now = current_epoch();
 	u64 name = 0;
 
-	bpf_probe_read_kernel(&name, sizeof(name), (void *)cache + CACHE_NAME_OFFSET);
-	if (known && known->name == name && known->epoch == now)
+	if (known && known->epoch == now)
 		return known;
 
 	struct cache_name *told = &s->cache;
-	struct known_cache fresh = {.name = name, .epoch = now};
+	struct known_cache fresh = {.epoch = now};
 
+	bpf_probe_read_kernel(&name, sizeof(name), (void *)cache + CACHE_NAME_OFFSET);
 	bpf_probe_read_kernel(&fresh.size, sizeof(u32), (void *)cache + CACHE_SIZE_OFFSET);
 	bpf_probe_read_kernel(&fresh.object_size, sizeof(u32), (void *)cache + CACHE_OBJECT_SIZE_OFFSET);
 	fresh.key = (cache ^ (name << 16) ^ ((u64)fresh.object_size << 48) ^ now) * 0x9e3779b97f4a7c15ULL | 1;
@@ -24,11 +27,15 @@ INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 	told->name[0] = 0;
 	bpf_probe_read_kernel_str(told->name, sizeof(told->name), (void *)name);
 
-	const char kmemleak[] = "kmemleak_";
+	const char kmemleak[] = "kmemleak_", caches[] = "kmem_cache";
 	fresh.ignored = 1;
 	for (u32 i = 0; i < sizeof(kmemleak) - 1; i++)
 		if (told->name[i] != kmemleak[i])
 			fresh.ignored = 0;
+	fresh.of_caches = 1;
+	for (u32 i = 0; i < sizeof(caches); i++)
+		if (told->name[i] != caches[i])
+			fresh.of_caches = 0;
 #ifdef FILTER_CACHE
 	fresh.wanted = FILTER_CACHE((u64 *)told->name);
 #endif
@@ -39,6 +46,12 @@ INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 		return NULL;
 	}
 	return known_caches.lookup(&cache);
+}
+
+/* The descriptor of a new cache (mm/slab_common.c, kmem_cache_create): what lay there before is no more. */
+INLINE void forget_cache(u64 cache)
+{
+	known_caches.delete(&cache);
 }
 
 #if defined(SELF) || defined(FILTER_PID)

@@ -45,11 +45,11 @@ BPF_TABLE("lru_hash", u64, u64, known_stacks, KNOWN_STACKS);
 
 struct known_cache {
 	u64 key;
-	u64 name; /* pointer, to notice a struct kmem_cache that was freed and used again */
 	u64 epoch;
 	u32 object_size;
 	u32 size;
 	u8 ignored; /* kmemleak's own */
+	u8 of_caches; /* its objects describe caches */
 	u8 wanted; /* passes the cache filter */
 };
 BPF_HASH(known_caches, u64, struct known_cache, KNOWN_CACHES);
@@ -61,11 +61,14 @@ BPF_HASH(known_caches, u64, struct known_cache, KNOWN_CACHES);
 enum program { ON_KMALLOC, ON_KMALLOC_NODE, ON_CACHE_ALLOC, ON_CACHE_ALLOC_NODE, ON_KFREE, ON_CACHE_FREE,
 	       ON_VMALLOC, ON_PERCPU, ON_VFREE, ON_VFREE_ATOMIC, ON_BULK_FREE, ON_BULK_ALLOC, ON_MODULE, PROGRAMS };
 
+#define MARKS 256
+
 struct scratch {
-	u64 recorded; /* see RECORD_ONCE in slab.c */
+	u64 marks[MARKS]; /* see RECORD_ONCE in slab.c */
 	u64 preempt_count; /* where this CPU's lives; 0: not looked up yet */
 	u64 base; /* the program's context, which lies on the stack */
-	u64 slot, place, pointed, chunk, chunk_length; /* see recognise() */
+	u64 length; /* see hand_over_sample() */
+	u64 slot, origin, start, led; /* see recognise() */
 	u64 random;
 	union {
 		struct stack_sample sample;

@@ -35,6 +35,8 @@ INLINE void on_cache_event(void *ctx, struct scratch *s, u32 event, u64 call_sit
 	if (known) {
 		if (known->ignored)
 			return;
+		if (known->of_caches)
+			forget_cache(ptr);
 #ifdef FILTER_CACHE
 		a.other_cache = !known->wanted;
 #endif
@@ -47,26 +49,41 @@ INLINE void on_cache_event(void *ctx, struct scratch *s, u32 event, u64 call_sit
 
 INLINE void on_cache_free(u64 call_site, u64 ptr, u64 cache)
 {
+#ifdef KMEMLEAK
 	struct known_cache *known = known_caches.lookup(&cache);
 
-	if (!known || !known->ignored)
-		freed(ptr, call_site, CACHE);
+	if (known && known->ignored)
+		return;
+#endif
+	freed(ptr, call_site, CACHE);
 }
 
 /*
  * The kernel skips a program that is running already on the same CPU: an interrupt that allocates while a task's
- * allocation is being recorded would go unseen. So each event has three programs, attached in this order. `before`
- * says that nobody has recorded the event, `first` records it, and `second` does if it is still unrecorded, that is,
- * if `first` was skipped because it is at work underneath. An interrupt between any two of them leaves the mark
- * as its own second program does, at RECORDED, which is right for the event underneath, too: its `first` has either
- * run or will set the mark itself. What is lost all the same (an interrupt in an interrupt) is known exactly: runs of
- * `first` that were skipped (recursion_misses), less those that `second` took.
+ * allocation is being recorded would go unseen. So each event has two programs, attached in this order: `first` records
+ * it and leaves a mark, and `second`, when there is no mark, records what `first` has not, because it is at work
+ * underneath. Interrupts have a stack, and so marks, of their own, or else might take the mark of what they interrupt
+ * between its two programs, which would then be recorded twice. What is lost all the same (interrupts in interrupts) is
+ * known: runs of `first` that were skipped (recursion_misses), less those that `second` took.
  */
-enum { UNRECORDED, RECORDED };
-
-INLINE void mark(struct scratch *s, u64 state)
+INLINE volatile u64 *mark_of(void *ctx, struct scratch *s)
 {
-	*(volatile u64 *)&s->recorded = state;
+	return &s->marks[base_of(ctx, s) / STACK_SIZE % MARKS];
+}
+
+INLINE void mark_recorded(void *ctx, struct scratch *s, u64 object)
+{
+	*mark_of(ctx, s) = hidden(object);
+}
+
+INLINE bool is_recorded(void *ctx, struct scratch *s, u64 object)
+{
+	volatile u64 *mark = mark_of(ctx, s);
+
+	if (*mark != hidden(object))
+		return false;
+	*mark = 0;
+	return true;
 }
 
 INLINE struct scratch *scratch_of(u32 program)
@@ -74,83 +91,72 @@ INLINE struct scratch *scratch_of(u32 program)
 	return scratch.lookup(&program);
 }
 
-INLINE struct scratch *scratch_of_second(u32 program)
+INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u64 object)
 {
 	struct scratch *s = scratch_of(program);
 
-	if (!s || *(volatile u64 *)&s->recorded == RECORDED)
+	if (!s || is_recorded(ctx, s, object))
 		return NULL;
 	count(TAKEN_BY_SECOND);
 	return scratch_of(program + PROGRAMS);
 }
 
-#define RECORD_ONCE(event, program, record)                      \
-	int before_##event(struct bpf_raw_tracepoint_args *ctx)  \
-	{                                                        \
-		struct scratch *s = scratch_of(program);         \
-                                                                 \
-		if (s)                                           \
-			mark(s, UNRECORDED);                     \
-		return 0;                                        \
-	}                                                        \
+#define RECORD_ONCE(event, program, object, record)              \
 	int first_##event(struct bpf_raw_tracepoint_args *ctx)   \
 	{                                                        \
 		struct scratch *s = scratch_of(program);         \
                                                                  \
 		if (s) {                                         \
 			record;                                  \
-			mark(s, RECORDED);                       \
+			mark_recorded(ctx, s, object);           \
 		}                                                \
 		return 0;                                        \
 	}                                                        \
 	int second_##event(struct bpf_raw_tracepoint_args *ctx)  \
 	{                                                        \
-		struct scratch *s = scratch_of_second(program);  \
+		struct scratch *s = scratch_of_second(ctx, program, object); \
                                                                  \
-		if (s) {                                         \
+		if (s)                                           \
 			record;                                  \
-			s = scratch_of(program);                 \
-			if (s)                                   \
-				mark(s, RECORDED);               \
-		}                                                \
 		return 0;                                        \
 	}
 
 #ifdef KMALLOC_PTR
-RECORD_ONCE(kmalloc, ON_KMALLOC,
+RECORD_ONCE(kmalloc, ON_KMALLOC, ctx->args[KMALLOC_PTR],
       on_kmalloc_event(ctx, s, ON_KMALLOC, ctx->args[KMALLOC_CALL_SITE], ctx->args[KMALLOC_PTR],
 		       ctx->args[KMALLOC_BYTES_REQ], ctx->args[KMALLOC_BYTES_ALLOC], ctx->args[KMALLOC_GFP_FLAGS]))
 #endif
 
 #ifdef KMALLOC_NODE_PTR
-RECORD_ONCE(kmalloc_node, ON_KMALLOC_NODE,
+RECORD_ONCE(kmalloc_node, ON_KMALLOC_NODE, ctx->args[KMALLOC_NODE_PTR],
       on_kmalloc_event(ctx, s, ON_KMALLOC_NODE, ctx->args[KMALLOC_NODE_CALL_SITE], ctx->args[KMALLOC_NODE_PTR],
 		       ctx->args[KMALLOC_NODE_BYTES_REQ], ctx->args[KMALLOC_NODE_BYTES_ALLOC],
 		       ctx->args[KMALLOC_NODE_GFP_FLAGS]))
 #endif
 
 #ifdef KMEM_CACHE_ALLOC_PTR
-RECORD_ONCE(kmem_cache_alloc, ON_CACHE_ALLOC,
+RECORD_ONCE(kmem_cache_alloc, ON_CACHE_ALLOC, ctx->args[KMEM_CACHE_ALLOC_PTR],
       on_cache_event(ctx, s, ON_CACHE_ALLOC, ctx->args[KMEM_CACHE_ALLOC_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_PTR],
 		     ctx->args[KMEM_CACHE_ALLOC_S], ctx->args[KMEM_CACHE_ALLOC_GFP_FLAGS]))
 #endif
 
 #ifdef KMEM_CACHE_ALLOC_NODE_PTR
-RECORD_ONCE(kmem_cache_alloc_node, ON_CACHE_ALLOC_NODE,
+RECORD_ONCE(kmem_cache_alloc_node, ON_CACHE_ALLOC_NODE, ctx->args[KMEM_CACHE_ALLOC_NODE_PTR],
       on_cache_event(ctx, s, ON_CACHE_ALLOC_NODE, ctx->args[KMEM_CACHE_ALLOC_NODE_CALL_SITE],
 		     ctx->args[KMEM_CACHE_ALLOC_NODE_PTR],
 		     ctx->args[KMEM_CACHE_ALLOC_NODE_S], ctx->args[KMEM_CACHE_ALLOC_NODE_GFP_FLAGS]))
 #endif
 
 #ifdef KFREE_PTR
-RECORD_ONCE(kfree, ON_KFREE, freed(ctx->args[KFREE_PTR], ctx->args[KFREE_CALL_SITE], KMALLOC))
+RECORD_ONCE(kfree, ON_KFREE, ctx->args[KFREE_PTR],
+      freed(ctx->args[KFREE_PTR], ctx->args[KFREE_CALL_SITE], KMALLOC))
 #endif
 
 #ifdef KMEM_CACHE_FREE_PTR
 #ifndef KMEM_CACHE_FREE_S
 #define KMEM_CACHE_FREE_S KMEM_CACHE_FREE_PTR /* not given: a pointer that is no known cache */
 #endif
-RECORD_ONCE(kmem_cache_free, ON_CACHE_FREE,
+RECORD_ONCE(kmem_cache_free, ON_CACHE_FREE, ctx->args[KMEM_CACHE_FREE_PTR],
       on_cache_free(ctx->args[KMEM_CACHE_FREE_CALL_SITE], ctx->args[KMEM_CACHE_FREE_PTR],
 		    ctx->args[KMEM_CACHE_FREE_S]))
 #endif

@@ -9,16 +9,22 @@
 #define STACK_SIZE 16384 /* and alignment, of tasks' and interrupts' stacks (THREAD_SIZE, IRQ_STACK_SIZE) */
 #define CHECK_MASK 511 /* one of so many recognised stacks, by chance, is unwound all the same */
 
-/* Distances are in bytes. */
+/* Distances are in bytes, from the origin: the program's context at first, later where a pointer has led. */
 struct path_slot {
 	u64 address; /* 0: the stack ends here */
-	s32 distance; /* from the slot before, or from the program's context */
-	s16 lead; /* 0: there it lies; FROM_END; else from where a pointer points that lies there */
-	u16 end; /* not 0: so far from the slot before, the stack may end instead */
+	s32 offset;
+	union {
+		u32 special; /* 0: the return address lies there */
+		struct {
+			s16 lead; /* not 0: it lies so far from where a pointer points that lies there; or FROM_END */
+			u16 end; /* not 0: if the stack ends there, nothing else is to be looked for; or see FROM_END */
+		};
+	};
 };
 
-#define FROM_END 2 /* the distance is counted downwards from the end of the stack… */
-#define MOST_MOVED 1280 /* …if that leads no farther from the slot before */
+/* The offset is from the end of the stack, and must not lead farther than MOST_MOVED from origin + end. */
+#define FROM_END 2
+#define MOST_MOVED 1280
 
 struct stack_path {
 	u64 stack;
@@ -49,71 +55,81 @@ INLINE u64 base_of(void *ctx, struct scratch *s)
 	return *(volatile u64 *)&s->base;
 }
 
+#define LOAD(x) (*(volatile u64 *)&(x))
+
 /*
- * The path that this stack takes, or NULL. Places go through memory: the verifier, that would else follow every
- * combination of their values, takes them for unknown. The chunk itself does not: words of a stack are addresses of
- * objects, too, and in a map they would hide leaks from kmemleak.
+ * The path that this stack takes, or NULL. What changes on the way goes through memory: the verifier, that would else
+ * follow every combination of values, takes it for unknown. The chunk does not: words of a stack are addresses of objects,
+ * too, and in a map they would hide leaks from kmemleak.
  */
 INLINE struct stack_path *recognise(void *ctx, struct scratch *s, u64 key)
 {
+	u64 chunk[CHUNK / sizeof(u64)];
+	u64 base = base_of(ctx, s);
+	u64 rest = rest_of_stack(base);
 	struct stack_path *path = stack_paths.lookup(&key);
-	u64 chunk[CHUNK / sizeof(u64)] = {};
-	u64 base, rest;
 
-	if (!path)
+	if (!path || rest < CHUNK || bpf_probe_read_kernel(chunk, sizeof(chunk), (void *)base))
 		return NULL;
-	base = base_of(ctx, s);
-	rest = rest_of_stack(base);
 	s->slot = 0;
-	s->place = 0; /* of the slot before, in bytes from the context */
-	s->pointed = 0; /* where a pointer has led */
-	s->chunk = 0;
-	s->chunk_length = 0;
+	s->origin = 0;
+	s->start = 0;
+	s->led = 0; /* by a pointer to the origin */
 	for (u32 step = 0; step < PATH_STEPS; step++) {
-		u64 slot = *(volatile u64 *)&s->slot;
+		u64 slot = LOAD(s->slot);
 
 		if (slot >= path->length)
-			break;
+			return path;
 		if (slot >= PATH_SLOTS)
 			return NULL;
 
 		u64 word = 0;
-		u64 before = *(volatile u64 *)&s->place;
-		u64 place = *(volatile u64 *)&s->pointed;
-		s64 lead = path->slots[slot].lead;
-		bool pointed = place;
+		u64 origin = LOAD(s->origin);
+		u64 place = origin + (s64)path->slots[slot].offset;
+		s64 lead = 0;
 
-		if (!pointed)
-			place = (lead == FROM_END ? rest : before) + (s64)path->slots[slot].distance;
-		if (!path->slots[slot].end || before + path->slots[slot].end != rest) {
-			u64 inside = place - *(volatile u64 *)&s->chunk;
+		if (path->slots[slot].special) {
+			u64 end = path->slots[slot].end;
 
-			if (inside >= *(volatile u64 *)&s->chunk_length) {
-				if (place >= rest || (lead == FROM_END && place - before > MOST_MOVED))
+			lead = path->slots[slot].lead;
+			if (LOAD(s->led)) {
+				place = origin;
+				lead = 0;
+			} else if (lead == FROM_END) {
+				place = rest + (s64)path->slots[slot].offset;
+				if (place - origin - end > MOST_MOVED)
 					return NULL;
-
-				u64 length = rest - place;
-
-				if (length > CHUNK)
-					length = CHUNK;
-				if (bpf_probe_read_kernel(chunk, length, (void *)(base + place)))
-					return NULL;
-				s->chunk = place;
-				s->chunk_length = length;
-				continue;
+				end = 0;
 			}
-			word = chunk[inside / sizeof(u64) & (CHUNK / sizeof(u64) - 1)];
-			if (lead && lead != FROM_END && !pointed) {
-				if (word - base >= rest)
-					return NULL;
-				s->pointed = word - base + lead;
-				continue;
-			}
+			if (end && origin + end == rest)
+				goto compare;
 		}
+
+		u64 inside = place - LOAD(s->start);
+
+		if (inside >= CHUNK) {
+			if (place >= rest)
+				return NULL;
+
+			u64 start = place < rest - CHUNK ? place : rest - CHUNK;
+
+			if (bpf_probe_read_kernel(chunk, sizeof(chunk), (void *)(base + start)))
+				return NULL;
+			s->start = start;
+			continue;
+		}
+		word = chunk[inside / sizeof(u64)];
+		if (lead == FROM_END) {
+			s->origin = place;
+		} else if (lead) {
+			s->origin = word - base + lead;
+			s->led = 1;
+			continue;
+		}
+compare:
 		if (word == path->slots[slot].address) {
 			s->slot = slot + 1;
-			s->place = place;
-			s->pointed = 0;
+			s->led = 0;
 			continue;
 		}
 		key = mix(mix(key ^ (slot + 1)) ^ word);
@@ -121,7 +137,7 @@ INLINE struct stack_path *recognise(void *ctx, struct scratch *s, u64 key)
 		if (!path)
 			return NULL;
 	}
-	return *(volatile u64 *)&s->slot >= path->length ? path : NULL;
+	return NULL;
 }
 
 /* A stack that is unwound again and again is worth learning; ever more rarely, for it may not be to be learned. */
@@ -138,8 +154,8 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	u64 size;
 
 	/* Through memory, so that the comparison that the verifier needs to see is not left out as superfluous. */
-	s->chunk_length = rest_of_stack(base);
-	size = *(volatile u64 *)&s->chunk_length;
+	s->length = rest_of_stack(base);
+	size = *(volatile u64 *)&s->length;
 	sample->rest = size / sizeof(u64);
 	if (size > sizeof(sample->words))
 		size = sizeof(sample->words);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import sys
@@ -64,6 +65,7 @@ def kleaktrace() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    faulthandler.enable()  # much of this process is C: say where, should that fail
     sys.exit(_run())
 
 

@@ -65,8 +65,8 @@ class Plan:
 
 
 def _recorded_once(event: str) -> tuple[str, ...]:
-    """The three programs of RECORD_ONCE in bpf/slab.c, in their order."""
-    return f"before_{event}", f"first_{event}", f"second_{event}"
+    """The two programs of RECORD_ONCE in bpf/slab.c, in their order."""
+    return f"first_{event}", f"second_{event}"
 
 
 # Raw tracepoints: the event, the arguments we use, and the C functions to run.
@@ -97,6 +97,8 @@ class _Planner:
         self._btf = btf
         self._symbols = symbols
         self.macros: Macros = {"PAGE_BYTES": os.sysconf("SC_PAGE_SIZE")}
+        if symbols.address_of("kmemleak_alloc") is not None:
+            self.macros["KMEMLEAK"] = 1
 
     def event(self, name: str) -> Probe | None:
         """A raw tracepoint of ours, if this kernel has it with the arguments we need."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Iterator, Sequence
 
-from kleaktrace.core.stack_paths import MOST_SLOTS, Change, Lead, StackPath, StackPaths, StackSample, Way
+from kleaktrace.core.stack_paths import MOST_SLOTS, Change, Lead, Slot, StackPath, StackPaths, StackSample
 from kleaktrace.edge.bpf import BpfObject
 
 MOST_PATHS = 8192
@@ -62,11 +63,19 @@ class StackLearner:
 
 
 def _encoded(path: StackPath) -> bytes:
-    slots = b"".join(_SLOT.pack(slot.address, *_in_bytes(slot.way), slot.end * 8) for slot in path.slots)
+    slots = b"".join(_SLOT.pack(*fields) for fields in _fields(path.slots))
     return (_HEAD.pack(path.stack, len(path.slots), path.in_module, 0, 0) + slots).ljust(_SIZE, b"\0")
 
 
-def _in_bytes(way: Way) -> tuple[int, int]:
-    if way.lead is Lead.FROM_END:
-        return -way.distance * 8, _FROM_END
-    return way.distance * 8, way.lead * 8
+def _fields(slots: Sequence[Slot]) -> Iterator[tuple[int, int, int, int]]:
+    """address, offset, lead, end (bpf/stack_paths.h, struct path_slot)."""
+    before = 0  # bytes from the origin to the slot before
+    for slot in slots:
+        distance = slot.way.distance * 8
+        if slot.way.lead is Lead.FROM_END:
+            yield slot.address, -distance, _FROM_END, before
+            before = 0
+            continue
+        end = before + slot.end * 8 if slot.end else 0
+        yield slot.address, before + distance, slot.way.lead * 8, end
+        before = 0 if slot.way.lead else before + distance

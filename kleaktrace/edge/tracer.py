@@ -260,9 +260,7 @@ class Tracer:
         """The loss counters, and how many events no program took because all were at work (bpf/slab.c)."""
         counters = self._bpf.per_cpu_totals("counters", _COUNTERS)
         while True:
-            missed = sum(
-                n for name, n in self._bpf.missed_runs().items() if not name.startswith(("before_", "second_"))
-            )
+            missed = sum(n for name, n in self._bpf.missed_runs().items() if not name.startswith("second_"))
             before, counters = counters, self._bpf.per_cpu_totals("counters", _COUNTERS)
             # A run that was missed and made good between the readings would pass for a loss, or hide one.
             if counters[_TAKEN_BY_SECOND] == before[_TAKEN_BY_SECOND]:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from guest_tool import PROJECT, build_module, run_tool
 from lab_books import Object, listed
@@ -69,6 +70,8 @@ class Phase:
     outcome: str
     lost: int
     rows: dict[tuple[str, str], Row]
+    reasons: Counter[str]
+    """Why objects are undecided."""
 
     def _all(self, leaked: bool) -> Iterable[tuple[str, Row]]:
         wanted = LEAKED[self.name]
@@ -108,19 +111,30 @@ class Phase:
 
 def read_phase(directory: Path, phase: str) -> Phase:
     """Compare the verdicts of a phase with the truth of the objects, as the lab booked them."""
-    document = json.loads((directory / f"{phase}.json").read_text())
+    text = (directory / f"{phase}.json").read_text()
+    if not text:
+        raise SystemExit(f"no document for {phase}; it printed:\n{(directory / f'{phase}.txt').read_text()}")
+    document = json.loads(text)
     by_kmemleak = listed(directory / f"{phase}.kmemleak")
     owners = {row.address: row for row in sorted(Object.read(directory / f"{phase}.objects"), key=_allocated)}
     suspects = {int(s["address"], 16): s for s in document["suspects"] if s["in_window"]}
+    reasons: Counter[str] = Counter()
     rows: dict[tuple[str, str], Row] = {}
     for address, owner in owners.items():
         row = rows.setdefault((owner.case, owner.truth), Row(owner.truth))
         row.objects += 1
         row.listed += address in by_kmemleak
-        if address in suspects:
+        if address in suspects and _is_about(suspects[address], owner):
+            if suspects[address]["verdict"] == "undecided":
+                reasons[f"{owner.case}: {suspects[address]['reason']}"] += 1
             row.verdicts[suspects[address]["verdict"]] += 1
             row.named += any(line.startswith("lab_") for line in suspects[address]["stack"])
-    return Phase(phase, document["verdict"], document["loss"]["events"], rows)
+    return Phase(phase, document["verdict"], document["loss"]["events"], rows, reasons)
+
+
+def _is_about(suspect: dict[str, Any], owner: Object) -> bool:
+    """Whether it is about this object, and not about what others have made of its memory after it was freed."""
+    return not owner.freed or any("[kleaktrace_lab]" in line for line in suspect["stack"])
 
 
 def _allocated(row: Object) -> int:
@@ -166,6 +180,8 @@ def show(phases: Sequence[Phase]) -> None:
             f"kinds of leak found and named: {phase.kinds - len(phase.missed)} of {phase.kinds}"
             + (f" (missed: {', '.join(phase.missed)})" if phase.missed else "")
         )
+        for reason, count in phase.reasons.items():
+            print(f"undecided: {count} × {reason}")
         print(f"undecided: {phase.undecided:.1%}, without {', '.join(sorted(UNDECIDED))}")
 
 

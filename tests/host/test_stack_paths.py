@@ -36,12 +36,13 @@ def traced(load: Path, kind: str, seconds: float, exact: bool) -> tuple[Tracer, 
     return tracer, stacks, allocations
 
 
-@pytest.mark.parametrize("kind", ["churn", "sockets"])
-def test_nearly_all_stacks_are_recognised_and_rightly(load: Path, kind: str) -> None:
+# Sockets deliver in a softirq, on a stack of its own: what it came upon is not to be recognised.
+@pytest.mark.parametrize(("kind", "most"), [("churn", 0.3), ("sockets", 0.8)])
+def test_most_stacks_are_recognised_and_rightly(load: Path, kind: str, most: float) -> None:
     tracer, stacks, allocations = traced(load, kind, 4, exact=False)
     check = tracer.stack_check
     print(f"{check} of {allocations} allocations")
-    assert check.unwound < 0.3 * allocations
+    assert check.unwound < most * allocations
     assert check.checked > 100
     assert check.wrong <= 0.001 * check.checked
     often = {stack for stack, count in stacks.items() if count > 1000}
