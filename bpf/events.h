@@ -54,9 +54,28 @@ INLINE void forget_cache(u64 cache)
 	known_caches.delete(&cache);
 }
 
+/* The task that allocates, or that an interrupt came upon. */
+INLINE struct recent_task *current_task(struct scratch *s)
+{
+	struct recent_task *recent = &s->recent;
+	u64 task = bpf_get_current_task(), ids = bpf_get_current_pid_tgid();
+	u32 zero = 0;
+	u64 *generation = task_generation.lookup(&zero);
+	u64 now = generation ? *generation : 0;
+
+	if (now && recent->generation == now && recent->task == task && recent->ids == ids)
+		return recent;
+	recent->generation = now;
+	recent->task = task;
+	recent->ids = ids;
+	recent->cgroup = bpf_get_current_cgroup_id();
+	bpf_get_current_comm(recent->comm, sizeof(recent->comm));
+	return recent;
+}
+
 #if defined(SELF) || defined(FILTER_PID)
 /* tgid and tid as user space knows them; 0 for a task outside our PID namespace. */
-INLINE u64 visible_ids(void)
+INLINE u64 visible_ids(struct recent_task *task)
 {
 #ifdef PID_NAMESPACE
 	struct bpf_pidns_info ids = {};
@@ -65,17 +84,17 @@ INLINE u64 visible_ids(void)
 		return 0;
 	return (u64)ids.tgid << 32 | ids.pid;
 #else
-	return bpf_get_current_pid_tgid();
+	return task->ids;
 #endif
 }
 #endif
 
 /* The filters that need no stack. */
-INLINE bool wanted(u64 bytes_req, u8 context)
+INLINE bool wanted(struct recent_task *task, u64 bytes_req, u8 context)
 {
 #ifdef SELF
 	/* Our own system calls are not the machine's business; what an interrupt does meanwhile is. */
-	if (visible_ids() >> 32 == SELF && (context == TASK || context == UNKNOWN_CONTEXT)) {
+	if (visible_ids(task) >> 32 == SELF && (context == TASK || context == UNKNOWN_CONTEXT)) {
 		u32 zero = 0;
 		struct moment now = {.time_ns = bpf_ktime_get_ns(), .jiffies = bpf_jiffies64()};
 
@@ -97,7 +116,7 @@ INLINE bool wanted(u64 bytes_req, u8 context)
 		return false;
 #endif
 #ifdef FILTER_PID
-	u64 id = visible_ids();
+	u64 id = visible_ids(task);
 
 	if (id >> 32 != FILTER_PID && (u32)id != FILTER_PID)
 		return false;
@@ -119,10 +138,8 @@ struct allocation {
 	bool other_cache; /* than the one asked for */
 };
 
-INLINE void describe(struct free_record *r, u64 address, u64 call_site, u8 kind, u8 context)
+INLINE void describe(struct free_record *r, u64 id, u64 address, u64 call_site, u8 kind, u8 context)
 {
-	u64 id = bpf_get_current_pid_tgid();
-
 	r->object = hidden(address);
 	r->time_ns = bpf_ktime_get_ns();
 	r->call_site = call_site;
@@ -136,7 +153,17 @@ INLINE void describe(struct free_record *r, u64 address, u64 call_site, u8 kind,
 	r->context = context;
 }
 
-INLINE void hand_over(struct allocation *a, u64 stack, u8 context)
+int on_task_change(void *ctx)
+{
+	u32 zero = 0;
+	u64 *generation = task_generation.lookup(&zero);
+
+	if (generation)
+		__sync_fetch_and_add(generation, 1);
+	return 0;
+}
+
+INLINE void hand_over(struct recent_task *task, struct allocation *a, u64 stack, u8 context)
 {
 #ifdef FILTERED
 	u64 object = hidden(a->address);
@@ -158,11 +185,12 @@ INLINE void hand_over(struct allocation *a, u64 stack, u8 context)
 #endif
 		return;
 	}
-	describe(&r->first, a->address, a->call_site, a->kind, context);
+	describe(&r->first, task->ids, a->address, a->call_site, a->kind, context);
 	r->first.stack = stack;
-	r->first.cgroup = bpf_get_current_cgroup_id();
+	r->first.cgroup = task->cgroup;
 	r->second_unit = SECOND_UNIT;
-	bpf_get_current_comm(r->comm, sizeof(r->comm));
+	r->comm[0] = task->comm[0];
+	r->comm[1] = task->comm[1];
 	r->bytes_req = a->bytes_req;
 	r->bytes_alloc = a->bytes_alloc;
 	r->cache = a->cache;
@@ -179,17 +207,18 @@ INLINE void allocated(void *ctx, struct scratch *s, u32 event, struct allocation
 	if (a->address <= 16 || !is_recording())
 		return;
 
+	struct recent_task *task = current_task(s);
 	u8 context = current_context(s);
 	bool in_module = false;
 
-	if (!wanted(a->bytes_req, context) || a->other_cache)
+	if (!wanted(task, a->bytes_req, context) || a->other_cache)
 		return;
 
 	u64 stack = event == NO_TRACEPOINT ? take_exact_stack(ctx, s, &in_module)
 					   : take_stack(ctx, s, event, a->call_site, &in_module);
 	if (is_filtered_out(in_module))
 		return;
-	hand_over(a, stack, context);
+	hand_over(task, a, stack, context);
 }
 
 INLINE void freed(u64 address, u64 call_site, u8 kind)
@@ -208,7 +237,7 @@ INLINE void freed(u64 address, u64 call_site, u8 kind)
 		count(LOST_FREES);
 		return;
 	}
-	describe(r, address, call_site, kind, UNKNOWN_CONTEXT);
+	describe(r, bpf_get_current_pid_tgid(), address, call_site, kind, UNKNOWN_CONTEXT);
 	events.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 

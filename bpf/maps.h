@@ -63,8 +63,19 @@ enum program { ON_KMALLOC, ON_KMALLOC_NODE, ON_CACHE_ALLOC, ON_CACHE_ALLOC_NODE,
 
 #define MARKS 256
 
+/* Who allocated last. Asking the kernel again and again costs more than all the rest of a record. */
+struct recent_task {
+	u64 task, ids, generation;
+	u64 cgroup;
+	u64 comm[COMM_LENGTH / sizeof(u64)];
+};
+
+/* Bumped whenever a task's name or cgroup changes. 0: nobody tells, so that every answer is out of date. */
+BPF_ARRAY(task_generation, u64, 1);
+
 struct scratch {
 	u64 marks[MARKS]; /* see RECORD_ONCE in slab.c */
+	struct recent_task recent;
 	u64 preempt_count; /* where this CPU's lives; 0: not looked up yet */
 	u64 base; /* the program's context, which lies on the stack */
 	u64 length; /* see hand_over_sample() */

@@ -222,6 +222,7 @@ INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects
 	if (known && known->ignored)
 		return;
 
+	struct recent_task *task = current_task(s);
 	u8 context = current_context(s);
 	struct allocation a = {
 		.gfp_flags = gfp,
@@ -237,7 +238,7 @@ INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects
 		a.bytes_req = known->object_size;
 		a.bytes_alloc = known->size;
 	}
-	if (!is_recording() || !wanted(a.bytes_req, context) || a.other_cache)
+	if (!is_recording() || !wanted(task, a.bytes_req, context) || a.other_cache)
 		return;
 
 	u64 stack = take_exact_stack(ctx, s, &in_module);
@@ -248,7 +249,7 @@ INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects
 		if (i >= length)
 			return;
 		bpf_probe_read_kernel(&a.address, sizeof(a.address), (void *)objects + 8 * i);
-		hand_over(&a, stack, context);
+		hand_over(task, &a, stack, context);
 	}
 	if (length > BULK_LIMIT)
 		count(LOST_ALLOCATIONS);

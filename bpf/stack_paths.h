@@ -69,11 +69,16 @@ INLINE struct stack_path *recognise(void *ctx, struct scratch *s, u64 key)
 	u64 rest = rest_of_stack(base);
 	struct stack_path *path = stack_paths.lookup(&key);
 
-	if (!path || rest < CHUNK || bpf_probe_read_kernel(chunk, sizeof(chunk), (void *)base))
+	if (!path)
+		return NULL;
+
+	u64 first = (u32)path->slots[0].offset;
+
+	if (first + CHUNK > rest || bpf_probe_read_kernel(chunk, sizeof(chunk), (void *)(base + first)))
 		return NULL;
 	s->slot = 0;
 	s->origin = 0;
-	s->start = 0;
+	s->start = first;
 	s->led = 0; /* by a pointer to the origin */
 	for (u32 step = 0; step < PATH_STEPS; step++) {
 		u64 slot = LOAD(s->slot);

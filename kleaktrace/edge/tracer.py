@@ -19,6 +19,7 @@ from kleaktrace.edge import names as name_records
 from kleaktrace.edge.bpf import AttachRefused, BpfObject
 from kleaktrace.edge.btf import kernel_btf
 from kleaktrace.edge.filters import Filters
+from kleaktrace.edge.machine import memory_in_use
 from kleaktrace.edge.plan import Macros, Need, Plan, Source, make_plan
 from kleaktrace.edge.ring import EventRing, NameRing
 from kleaktrace.edge.stack_learner import MOST_PATHS, StackLearner
@@ -28,7 +29,12 @@ KALLSYMS = Path("/proc/kallsyms")
 PID_NAMESPACE = Path("/proc/self/ns/pid")
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
 
-EVENT_RING = 64 << 20
+_EVENT_RING = (16 << 20, 128 << 20)
+"""At least and at most; a busy core writes 130 MB a second."""
+
+_EVENT_RING_SHARE = 16
+"""At most one part in so many of the machine's memory."""
+
 NAME_RING = 8 << 20
 _KNOWN_STACKS = 65536
 _KNOWN_CACHES = 4096
@@ -83,6 +89,13 @@ def read_kallsyms() -> SymbolTable:
     return table
 
 
+def event_ring_size(memory: int) -> int:
+    """Bytes for the event ring of a machine with so many bytes of memory: a power of two."""
+    least, most = _EVENT_RING
+    share = max(memory // _EVENT_RING_SHARE, 1)
+    return min(max(1 << share.bit_length() - 1, least), most)
+
+
 def _pid_namespace() -> Macros:
     """Our PID namespace, if it is not the kernel's first, whose numbers are what the programs see by default."""
     namespace = PID_NAMESPACE.stat()
@@ -101,17 +114,20 @@ class Tracer:
     def __init__(
         self,
         filters: Filters | None = None,
-        event_ring: int = EVENT_RING,
+        event_ring: int | None = None,
         without: frozenset[str] = frozenset(),
         exact_stacks: bool = False,
     ) -> None:
-        """Attach. `without` leaves out ways of hooking ("fentry", "fexit", "kprobe", …), to try a fallback.
+        """Attach.
 
-        `exact_stacks`: unwind always, instead of recognising the stacks that are known.
+        `event_ring`: its bytes, a power of two; None: by the machine's memory. `without` leaves out ways of hooking
+        ("fentry", "fexit", "kprobe", …), to try a fallback. `exact_stacks`: unwind always, instead of recognising the
+        stacks that are known.
         """
         if os.geteuid() != 0:
             raise EnvironmentRefusal("tracing the kernel needs root", "run it with sudo")
         filters = filters or Filters()
+        event_ring = event_ring or event_ring_size(memory_in_use()["MemTotal"])
         base = read_kallsyms()
         self.plan: Plan = make_plan(kernel_btf(), base)
         self.filters = filters
@@ -133,15 +149,16 @@ class Tracer:
             self._rings = [self._events, self._names]
             self._watch_module(base)
             self._attach(self.plan.needs, without)
-            # Once more: the BPF programs and trampolines have names too, now that they exist.
-            self.names = KernelNames(read_kallsyms())
+            self._watch_tasks()
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
             self._skipped_before = self._count_losses()[1]
             self._bpf.set_number("recording", 0, 1)
+            self.started_ns = time.monotonic_ns()
+            # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
+            self.names = KernelNames(read_kallsyms())
         except BaseException:
             self._bpf.close()
             raise
-        self.started_ns = time.monotonic_ns()
         self._checked_ns = self.started_ns
 
     @staticmethod
@@ -162,6 +179,17 @@ class Tracer:
             first, last = loaded
             length = (last - first) // mmap.PAGESIZE * mmap.PAGESIZE + mmap.PAGESIZE
             self._bpf.set_array("module_text", 0, {"start": first, "length": length})
+
+    def _watch_tasks(self) -> None:
+        """Have the programs remember who allocated last, if the kernel tells when that is no longer right."""
+        before = self._bpf.attached
+        try:
+            for event in ("task_rename", "cgroup_attach_task", "cgroup_transfer_tasks"):
+                self._bpf.attach_raw_tracepoint(event, "on_task_change")
+        except AttachRefused:
+            self._bpf.detach_to(before)
+        else:
+            self._bpf.set_number("task_generation", 0, 1)
 
     def _attach(self, needs: Iterable[Need], without: frozenset[str]) -> None:
         covered = [self._attach_need(need, without) for need in needs]

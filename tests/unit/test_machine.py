@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from kleaktrace.edge.machine import CgroupPaths, memory_in_use
+from kleaktrace.edge.tracer import event_ring_size
 
 
 def test_meminfo_in_bytes(tmp_path: Path) -> None:
@@ -44,3 +47,10 @@ def test_no_hierarchy_at_all(tmp_path: Path) -> None:
     paths.look()
     assert paths.path(1) == "/"
     assert paths.path(tmp_path.stat().st_ino).startswith("(cgroup ")
+
+
+@pytest.mark.parametrize(
+    ("memory", "ring"), [(0, 16), (1 << 30, 64), ((2 << 30) - 1, 64), (2 << 30, 128), (1 << 40, 128)]
+)
+def test_the_ring_is_as_large_as_the_machine_allows(memory: int, ring: int) -> None:
+    assert event_ring_size(memory) == ring << 20
