@@ -1,5 +1,16 @@
 /* Filters, the slab caches' names, and the two ways to hand over an event. */
 
+/* Eight characters as they lie in memory: a loop over a name is long work for the verifier. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define WORD(a, b, c, d, e, f, g, h)                                                                              \
+	((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24 | (u64)(e) << 32 | (u64)(f) << 40 |           \
+	 (u64)(g) << 48 | (u64)(h) << 56)
+#else
+#define WORD(a, b, c, d, e, f, g, h)                                                                              \
+	((u64)(h) | (u64)(g) << 8 | (u64)(f) << 16 | (u64)(e) << 24 | (u64)(d) << 32 | (u64)(c) << 40 |           \
+	 (u64)(b) << 48 | (u64)(a) << 56)
+#endif
+
 /*
  * The cache as we know it; on first sight, or when it may have changed, looked up in the kernel and told. Where a cache
  * came to lie in the place of another is seen by the allocation of its descriptor: see forget_cache().
@@ -27,15 +38,11 @@ INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 	told->name[0] = 0;
 	bpf_probe_read_kernel_str(told->name, sizeof(told->name), (void *)name);
 
-	const char kmemleak[] = "kmemleak_", caches[] = "kmem_cache";
-	fresh.ignored = 1;
-	for (u32 i = 0; i < sizeof(kmemleak) - 1; i++)
-		if (told->name[i] != kmemleak[i])
-			fresh.ignored = 0;
-	fresh.of_caches = 1;
-	for (u32 i = 0; i < sizeof(caches); i++)
-		if (told->name[i] != caches[i])
-			fresh.of_caches = 0;
+	u64 *words = (u64 *)told->name;
+
+	fresh.ignored = words[0] == WORD('k', 'm', 'e', 'm', 'l', 'e', 'a', 'k') && told->name[8] == '_';
+	fresh.of_caches = words[0] == WORD('k', 'm', 'e', 'm', '_', 'c', 'a', 'c') && told->name[8] == 'h' &&
+			  told->name[9] == 'e' && !told->name[10];
 #ifdef FILTER_CACHE
 	fresh.wanted = FILTER_CACHE((u64 *)told->name);
 #endif
@@ -198,8 +205,21 @@ INLINE void hand_over(struct recent_task *task, struct allocation *a, u64 stack,
 	events.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
-/* `event` is the raw tracepoint's program, NO_TRACEPOINT for another kind of program. */
+/*
+ * `event` is the raw tracepoint's program; SELDOM for one that need not be fast; NO_TRACEPOINT for another kind of
+ * program.
+ */
 #define NO_TRACEPOINT PROGRAMS
+#define SELDOM (PROGRAMS + 1)
+
+INLINE u64 stack_of(void *ctx, struct scratch *s, u32 event, u64 call_site, bool *in_module)
+{
+	if (event == NO_TRACEPOINT)
+		return take_exact_stack(ctx, s, 0, in_module);
+	if (event == SELDOM)
+		return take_exact_stack(ctx, s, TRACING_FRAMES, in_module);
+	return take_stack(ctx, s, event, call_site, in_module);
+}
 
 INLINE void allocated(void *ctx, struct scratch *s, u32 event, struct allocation *a)
 {
@@ -214,8 +234,7 @@ INLINE void allocated(void *ctx, struct scratch *s, u32 event, struct allocation
 	if (!wanted(task, a->bytes_req, context) || a->other_cache)
 		return;
 
-	u64 stack = event == NO_TRACEPOINT ? take_exact_stack(ctx, s, &in_module)
-					   : take_stack(ctx, s, event, a->call_site, &in_module);
+	u64 stack = stack_of(ctx, s, event, a->call_site, &in_module);
 	if (is_filtered_out(in_module))
 		return;
 	hand_over(task, a, stack, context);

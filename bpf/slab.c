@@ -101,13 +101,14 @@ INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u64 object)
 	return scratch_of(program + PROGRAMS);
 }
 
+/* `record` is given where stacks are to be recognised: not in the seldom second program, which so is a small one. */
 #define RECORD_ONCE(event, program, object, record)              \
 	int first_##event(struct bpf_raw_tracepoint_args *ctx)   \
 	{                                                        \
 		struct scratch *s = scratch_of(program);         \
                                                                  \
 		if (s) {                                         \
-			record;                                  \
+			record(program);                         \
 			mark_recorded(ctx, s, object);           \
 		}                                                \
 		return 0;                                        \
@@ -117,48 +118,53 @@ INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u64 object)
 		struct scratch *s = scratch_of_second(ctx, program, object); \
                                                                  \
 		if (s)                                           \
-			record;                                  \
+			record(SELDOM);                          \
 		return 0;                                        \
 	}
 
 #ifdef KMALLOC_PTR
-RECORD_ONCE(kmalloc, ON_KMALLOC, ctx->args[KMALLOC_PTR],
-      on_kmalloc_event(ctx, s, ON_KMALLOC, ctx->args[KMALLOC_CALL_SITE], ctx->args[KMALLOC_PTR],
-		       ctx->args[KMALLOC_BYTES_REQ], ctx->args[KMALLOC_BYTES_ALLOC], ctx->args[KMALLOC_GFP_FLAGS]))
+#define RECORD_KMALLOC(event)                                                                                     \
+	on_kmalloc_event(ctx, s, event, ctx->args[KMALLOC_CALL_SITE], ctx->args[KMALLOC_PTR],                     \
+			 ctx->args[KMALLOC_BYTES_REQ], ctx->args[KMALLOC_BYTES_ALLOC], ctx->args[KMALLOC_GFP_FLAGS])
+RECORD_ONCE(kmalloc, ON_KMALLOC, ctx->args[KMALLOC_PTR], RECORD_KMALLOC)
 #endif
 
 #ifdef KMALLOC_NODE_PTR
-RECORD_ONCE(kmalloc_node, ON_KMALLOC_NODE, ctx->args[KMALLOC_NODE_PTR],
-      on_kmalloc_event(ctx, s, ON_KMALLOC_NODE, ctx->args[KMALLOC_NODE_CALL_SITE], ctx->args[KMALLOC_NODE_PTR],
-		       ctx->args[KMALLOC_NODE_BYTES_REQ], ctx->args[KMALLOC_NODE_BYTES_ALLOC],
-		       ctx->args[KMALLOC_NODE_GFP_FLAGS]))
+#define RECORD_KMALLOC_NODE(event)                                                                                \
+	on_kmalloc_event(ctx, s, event, ctx->args[KMALLOC_NODE_CALL_SITE], ctx->args[KMALLOC_NODE_PTR],           \
+			 ctx->args[KMALLOC_NODE_BYTES_REQ], ctx->args[KMALLOC_NODE_BYTES_ALLOC],                  \
+			 ctx->args[KMALLOC_NODE_GFP_FLAGS])
+RECORD_ONCE(kmalloc_node, ON_KMALLOC_NODE, ctx->args[KMALLOC_NODE_PTR], RECORD_KMALLOC_NODE)
 #endif
 
 #ifdef KMEM_CACHE_ALLOC_PTR
-RECORD_ONCE(kmem_cache_alloc, ON_CACHE_ALLOC, ctx->args[KMEM_CACHE_ALLOC_PTR],
-      on_cache_event(ctx, s, ON_CACHE_ALLOC, ctx->args[KMEM_CACHE_ALLOC_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_PTR],
-		     ctx->args[KMEM_CACHE_ALLOC_S], ctx->args[KMEM_CACHE_ALLOC_GFP_FLAGS]))
+#define RECORD_CACHE_ALLOC(event)                                                                                 \
+	on_cache_event(ctx, s, event, ctx->args[KMEM_CACHE_ALLOC_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_PTR],     \
+		       ctx->args[KMEM_CACHE_ALLOC_S], ctx->args[KMEM_CACHE_ALLOC_GFP_FLAGS])
+RECORD_ONCE(kmem_cache_alloc, ON_CACHE_ALLOC, ctx->args[KMEM_CACHE_ALLOC_PTR], RECORD_CACHE_ALLOC)
 #endif
 
 #ifdef KMEM_CACHE_ALLOC_NODE_PTR
-RECORD_ONCE(kmem_cache_alloc_node, ON_CACHE_ALLOC_NODE, ctx->args[KMEM_CACHE_ALLOC_NODE_PTR],
-      on_cache_event(ctx, s, ON_CACHE_ALLOC_NODE, ctx->args[KMEM_CACHE_ALLOC_NODE_CALL_SITE],
-		     ctx->args[KMEM_CACHE_ALLOC_NODE_PTR],
-		     ctx->args[KMEM_CACHE_ALLOC_NODE_S], ctx->args[KMEM_CACHE_ALLOC_NODE_GFP_FLAGS]))
+#define RECORD_CACHE_ALLOC_NODE(event)                                                                            \
+	on_cache_event(ctx, s, event, ctx->args[KMEM_CACHE_ALLOC_NODE_CALL_SITE],                                 \
+		       ctx->args[KMEM_CACHE_ALLOC_NODE_PTR], ctx->args[KMEM_CACHE_ALLOC_NODE_S],                  \
+		       ctx->args[KMEM_CACHE_ALLOC_NODE_GFP_FLAGS])
+RECORD_ONCE(kmem_cache_alloc_node, ON_CACHE_ALLOC_NODE, ctx->args[KMEM_CACHE_ALLOC_NODE_PTR], RECORD_CACHE_ALLOC_NODE)
 #endif
 
 #ifdef KFREE_PTR
-RECORD_ONCE(kfree, ON_KFREE, ctx->args[KFREE_PTR],
-      freed(ctx->args[KFREE_PTR], ctx->args[KFREE_CALL_SITE], KMALLOC))
+#define RECORD_KFREE(event) freed(ctx->args[KFREE_PTR], ctx->args[KFREE_CALL_SITE], KMALLOC)
+RECORD_ONCE(kfree, ON_KFREE, ctx->args[KFREE_PTR], RECORD_KFREE)
 #endif
 
 #ifdef KMEM_CACHE_FREE_PTR
 #ifndef KMEM_CACHE_FREE_S
 #define KMEM_CACHE_FREE_S KMEM_CACHE_FREE_PTR /* not given: a pointer that is no known cache */
 #endif
-RECORD_ONCE(kmem_cache_free, ON_CACHE_FREE, ctx->args[KMEM_CACHE_FREE_PTR],
-      on_cache_free(ctx->args[KMEM_CACHE_FREE_CALL_SITE], ctx->args[KMEM_CACHE_FREE_PTR],
-		    ctx->args[KMEM_CACHE_FREE_S]))
+#define RECORD_CACHE_FREE(event)                                                                                  \
+	on_cache_free(ctx->args[KMEM_CACHE_FREE_CALL_SITE], ctx->args[KMEM_CACHE_FREE_PTR],                       \
+		      ctx->args[KMEM_CACHE_FREE_S])
+RECORD_ONCE(kmem_cache_free, ON_CACHE_FREE, ctx->args[KMEM_CACHE_FREE_PTR], RECORD_CACHE_FREE)
 #endif
 
 #define BULK_LIMIT 512
@@ -241,7 +247,7 @@ INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects
 	if (!is_recording() || !wanted(task, a.bytes_req, context) || a.other_cache)
 		return;
 
-	u64 stack = take_exact_stack(ctx, s, &in_module);
+	u64 stack = take_exact_stack(ctx, s, 0, &in_module);
 	if (is_filtered_out(in_module))
 		return;
 	a.call_site = 0;

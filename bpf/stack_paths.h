@@ -4,7 +4,7 @@
  */
 
 #define PATH_SLOTS 48
-#define PATH_STEPS 80 /* slots, pointers, nodes and chunks on the way; more is left to the unwinder */
+#define PATH_STEPS 64 /* slots, pointers, nodes and chunks on the way; more is left to the unwinder */
 #define CHUNK 256 /* bytes of the stack that are read at a time */
 #define STACK_SIZE 16384 /* and alignment, of tasks' and interrupts' stacks (THREAD_SIZE, IRQ_STACK_SIZE) */
 #define CHECK_MASK 511 /* one of so many recognised stacks, by chance, is unwound all the same */

@@ -70,9 +70,9 @@ INLINE u64 tell_stack(struct scratch *s, u64 key, bool in_module)
 }
 
 /* The key of the stack, by unwinding it. */
-INLINE u64 take_exact_stack(void *ctx, struct scratch *s, bool *in_module)
+INLINE u64 take_exact_stack(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 {
-	u64 key = unwind(ctx, s, 0, in_module);
+	u64 key = unwind(ctx, s, skip, in_module);
 
 	if (key)
 		tell_stack(s, key, *in_module);

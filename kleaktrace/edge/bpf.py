@@ -24,6 +24,19 @@ _SOURCES = (
 )
 
 
+# By perf's PMU, or by tracefs at one of its places: libbcc tries all.
+_KPROBES = tuple(
+    map(
+        Path,
+        (
+            "/sys/bus/event_source/devices/kprobe",
+            "/sys/kernel/tracing/kprobe_events",
+            "/sys/kernel/debug/tracing/kprobe_events",
+        ),
+    )
+)
+
+
 class AttachRefused(Exception):
     """The kernel did not take a probe; the text is its reason, in one line."""
 
@@ -159,6 +172,7 @@ class BpfObject:
 
     def attach_kprobe(self, target: str, function: str) -> None:
         """Run `function` whenever the kernel function `target` is entered."""
+        _require_kprobes()
         event, name = target.encode(), function.encode()
         self._attach(
             lambda: self._bpf.attach_kprobe(event=event, fn_name=name), lambda: self._bpf.detach_kprobe(event, name)
@@ -166,6 +180,7 @@ class BpfObject:
 
     def attach_kretprobe(self, target: str, function: str) -> None:
         """Run `function` whenever the kernel function `target` returns."""
+        _require_kprobes()
         event, name = target.encode(), function.encode()
         self._attach(
             lambda: self._bpf.attach_kretprobe(event=event, fn_name=name),
@@ -220,6 +235,12 @@ class BpfObject:
         self.detach_to(0)
         with _quiet_stderr():
             self._bpf.cleanup()
+
+
+def _require_kprobes() -> None:
+    """Before a program is loaded, and verified, in vain. Raises `AttachRefused`."""
+    if not any(path.exists() for path in _KPROBES):
+        raise AttachRefused("this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
 
 
 def _recursion_misses(fd: int) -> int:

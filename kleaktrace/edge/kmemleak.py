@@ -30,7 +30,7 @@ MOUNTS = Path("/proc/self/mounts")
 GAP_S = 6.0
 """Seconds between scans: an object must be 5 s old at the start of a scan to be listed (MSECS_MIN_AGE)."""
 
-MORE_SCANS = 3
+MORE_SCANS = 6
 """A stale pointer on some stack can hide an object for a scan or two; patience settles most of it."""
 
 _COMMAND = re.compile(r"clear|off|stack=(?:on|off)|scan=(?:on|off|\d{1,7})")
