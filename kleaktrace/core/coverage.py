@@ -29,10 +29,6 @@ class Loss:
     names: int = 0
     windows: tuple[LossWindow, ...] = field(default=())
 
-    def within(self, from_ns: int, to_ns: int) -> int:
-        """Events lost in windows that overlap [from_ns, to_ns]."""
-        return sum(w.events for w in self.windows if w.from_ns <= to_ns and w.to_ns >= from_ns)
-
 
 @dataclass(frozen=True, slots=True)
 class StackCheck:

@@ -248,10 +248,6 @@ class Ledger:
         """The loss windows noted."""
         return tuple(self._losses)
 
-    def loss_during(self, from_ns: int, to_ns: int) -> int:
-        """Return how many events were lost in windows that overlap this time, its ends included."""
-        return sum(loss.events for loss in self._losses if loss.from_ns <= to_ns and loss.to_ns >= from_ns)
-
     # One batch
 
     def _apply(self, allocations: Rows, frees: Rows) -> None:

@@ -450,5 +450,9 @@ def _left_verdict(trial: _Trial, row: Held, module: str, own_code: bool, gone_ns
         return Verdict.UNDECIDED, f"{since}, but {lost} events were lost in its lifetime"
     free = _OPTIONAL_FREES.get(row.kind)
     if known is None and free is not None and not trial.evidence.covers(free[0]):
-        return Verdict.UNDECIDED, f"{since}; a {free[1]} could not have been seen on this kernel"
+        implied = trial.evidence.ledger.implied_frees_by_cache.get(row.cache, 0)
+        return Verdict.UNDECIDED, (
+            f"{since}; a {free[1]} could not have been seen on this kernel, where {implied:,} frees of such objects "
+            "showed only when their memory was used again"
+        )
     return Verdict.CONFIRMED, f"{since}, and its own code never freed this"

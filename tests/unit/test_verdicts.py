@@ -458,6 +458,14 @@ def test_an_unload_confirms_only_if_the_free_would_have_been_seen(
     assert only(scene.judge(coverage=without(missing), tracked=lambda a, k: known)).verdict is verdict
 
 
+def test_frees_that_showed_late_say_how_little_the_table_is_worth() -> None:
+    scene = unloaded()
+    scene.allocate(2.0, B)
+    scene.allocate(3.0, B)
+    (verdict,) = [v for v in scene.judge(coverage=without("slab-bulk-free")) if v.address == A]
+    assert "where 1 frees of such objects showed only when their memory was used again" in verdict.reason
+
+
 def test_loss_leaves_what_an_unloaded_module_left_undecided() -> None:
     scene = unloaded()
     scene.lose(10, 11, events=5)
