@@ -1,4 +1,4 @@
-"""Every case of the lab in a booted kernel: no verdict is wrong, and every kind of leak is found. `tools/lab` prints it."""
+"""Every case of the lab in a booted kernel: no verdict is wrong, every kind of leak is found. `tools/lab` prints it."""
 
 from __future__ import annotations
 
