@@ -65,7 +65,7 @@ INLINE void forget_cache(u64 cache)
 INLINE struct recent_task *current_task(struct scratch *s)
 {
 	struct recent_task *recent = &s->recent;
-	u64 task = bpf_get_current_task(), ids = bpf_get_current_pid_tgid();
+	u64 task = ~bpf_get_current_task(), ids = bpf_get_current_pid_tgid();
 	u32 zero = 0;
 	u64 *generation = task_generation.lookup(&zero);
 	u64 now = generation ? *generation : 0;
