@@ -196,8 +196,8 @@ INLINE void hand_over(struct recent_task *task, struct allocation *a, u64 stack,
 	r->first.stack = stack;
 	r->first.cgroup = task->cgroup;
 	r->second_unit = SECOND_UNIT;
-	r->comm[0] = task->comm[0];
-	r->comm[1] = task->comm[1];
+	((u64 *)r->comm)[0] = task->comm[0];
+	((u64 *)r->comm)[1] = task->comm[1];
 	r->bytes_req = a->bytes_req;
 	r->bytes_alloc = a->bytes_alloc;
 	r->cache = a->cache;

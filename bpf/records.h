@@ -32,7 +32,7 @@ struct free_record {
 struct allocation_record {
 	struct free_record first; /* the same fields, of the allocation */
 	u64 second_unit;
-	u64 comm[COMM_LENGTH / sizeof(u64)]; /* text */
+	char comm[COMM_LENGTH];
 	u64 bytes_req;
 	u64 bytes_alloc;
 	u64 cache;
