@@ -61,7 +61,8 @@ BPF_HASH(known_caches, u64, struct known_cache, KNOWN_CACHES);
 enum program { ON_KMALLOC, ON_KMALLOC_NODE, ON_CACHE_ALLOC, ON_CACHE_ALLOC_NODE, ON_KFREE, ON_CACHE_FREE,
 	       ON_VMALLOC, ON_PERCPU, ON_VFREE, ON_VFREE_ATOMIC, ON_BULK_FREE, ON_BULK_ALLOC, ON_MODULE, PROGRAMS };
 
-#define MARKS 256
+#define MARKED_STACKS 128
+#define MARKED_DEPTHS 8
 
 /* Who allocated last: asking the kernel each time costs 50 ns. */
 struct recent_task {
@@ -75,7 +76,7 @@ struct recent_task {
 BPF_ARRAY(task_generation, u64, 1);
 
 struct scratch {
-	u64 marks[MARKS]; /* see RECORD_ONCE in slab.c */
+	u64 marks[MARKED_STACKS * MARKED_DEPTHS]; /* see RECORD_ONCE in slab.c */
 	struct recent_task recent;
 	u64 preempt_count; /* where this CPU's lives; 0: not looked up yet */
 	u64 base; /* the program's context, which lies on the stack */

@@ -62,13 +62,17 @@ INLINE void on_cache_free(u64 call_site, u64 ptr, u64 cache)
  * The kernel skips a program that is running already on the same CPU: an interrupt that allocates while a task's
  * allocation is being recorded would go unseen. So each event has two programs, attached in this order: `first` records
  * it and leaves a mark, and `second`, when there is no mark, records what `first` has not, because it is at work
- * underneath. Interrupts have a stack, and so marks, of their own, or else might take the mark of what they interrupt
- * between its two programs, which would then be recorded twice. What is lost all the same (interrupts in interrupts) is
+ * underneath. Both find the mark by their context's place on the stack: an interrupt's is another one, or else it might
+ * take the mark of what it interrupts between its two programs, which would then be recorded twice. (So it is still where
+ * two places share a mark: once in some ten million events.) What is lost all the same (interrupts in interrupts) is
  * known: runs of `first` that were skipped (recursion_misses), less those that `second` took.
  */
 INLINE volatile u64 *mark_of(void *ctx, struct scratch *s)
 {
-	return &s->marks[base_of(ctx, s) / STACK_SIZE % MARKS];
+	u64 base = base_of(ctx, s);
+
+	/* An interrupt is on another stack, or at least the 256 bytes of its registers and handlers further down. */
+	return &s->marks[base / STACK_SIZE % MARKED_STACKS * MARKED_DEPTHS + base / 256 % MARKED_DEPTHS];
 }
 
 INLINE void mark_recorded(void *ctx, struct scratch *s, u64 object)

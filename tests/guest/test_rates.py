@@ -74,7 +74,7 @@ def test_the_interval_of_each_rate_holds_the_truth(seen: Seen, name: str) -> Non
     assert low <= seen.truth[name] <= high, group
     assert group["ci95"][1] < 2 * seen.truth[name], "and says something, though the emulated machine may stall"
     assert group["allocations_per_s"] == pytest.approx(seen.truth[name] / BUCKETS[name], rel=0.1)
-    assert group["frees_per_s"] == 0
+    assert group["frees_per_s"] < 0.05, "an allocation that is recorded twice, which is rare, implies one"
 
 
 @pytest.mark.parametrize("name", ["lab_churn", "lab_sawtooth", "lab_warm_up"])
