@@ -4,7 +4,8 @@ A slab keeps its list of free objects in `struct page`, where a file's page has 
 when the slab's pages are given back. kmemleak scans the `struct page` of every page in use (mm/kmemleak.c,
 `kmemleak_scan`). So a large kmalloc on pages that once were a slab is referenced by its own description, and is not
 listed. Setting up a tracer leaves thousands of such pages behind (6.12 in a guest: 4 of 16 leaked large kmallocs listed
-after it, and each of the other 12 had such a word; 12 of 16 listed when the words had been overwritten).
+after it, and each of the other 12 had such a word; 12 of 16 listed when the words had been overwritten). What waits on
+per-CPU page lists is not reached.
 
 It is overwritten by passing the free pages through a file in memory. It has to be ramfs: its pages are unmovable ones,
 as a slab's are.
