@@ -27,8 +27,8 @@ class GuestResult:
 Guest = Callable[..., GuestResult]
 
 
-# A CPU of the emulated machine came upon a breakpoint that another one had set while it patched a tracepoint's call, and
-# had taken away again: QEMU 7.2 runs code that it translated before. On a real CPU that can't be.
+# A CPU of the emulated machine came upon a breakpoint that another one had set while it patched the call of a
+# tracepoint, and had taken away again: QEMU 7.2 runs code that it translated before. A real CPU does not.
 _STALE_BREAKPOINT = "Oops: int3"
 
 
