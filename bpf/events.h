@@ -129,10 +129,7 @@ INLINE bool wanted(struct recent_task *task, u64 bytes_req, u8 context)
 		return false;
 #endif
 #ifdef FILTER_COMM
-	u64 comm[COMM_LENGTH / sizeof(u64)];
-
-	bpf_get_current_comm(comm, sizeof(comm));
-	if (!FILTER_COMM(comm))
+	if (!FILTER_COMM(task->comm))
 		return false;
 #endif
 	return true;

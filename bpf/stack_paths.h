@@ -48,14 +48,15 @@ INLINE u64 rest_of_stack(u64 base)
 	return STACK_SIZE - (base & (STACK_SIZE - 1));
 }
 
+/* What is in memory now, whatever the compiler has in a register. */
+#define LOAD(x) (*(volatile u64 *)&(x))
+
 /* Through memory, since the verifier lets nobody compute with the context itself. */
 INLINE u64 base_of(void *ctx, struct scratch *s)
 {
 	s->base = (u64)ctx;
-	return *(volatile u64 *)&s->base;
+	return LOAD(s->base);
 }
-
-#define LOAD(x) (*(volatile u64 *)&(x))
 
 /*
  * The path that this stack takes, or NULL. What changes on the way goes through memory: the verifier, that would else
@@ -160,7 +161,7 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 
 	/* Through memory, so that the comparison that the verifier needs to see is not left out as superfluous. */
 	s->length = rest_of_stack(base);
-	size = *(volatile u64 *)&s->length;
+	size = LOAD(s->length);
 	sample->rest = size / sizeof(u64);
 	if (size > sizeof(sample->words))
 		size = sizeof(sample->words);

@@ -68,7 +68,7 @@ def _watch(
 
     end = None if duration is None else time.monotonic() + duration
     if not console.is_terminal:
-        while _sleep(_PLAIN_S, end, ending):
+        while ending.sleep_before(end, _PLAIN_S):
             console.print(lines(recorder.table(session, top), _FRAMES))
             console.print()
         return
@@ -79,12 +79,5 @@ def _watch(
         while True:
             frames = (console.size.height - _LIVE_REST) // top
             live.update(lines(recorder.table(session, top), max(frames, 1)), refresh=True)
-            if not _sleep(_LIVE_S, end, ending):
+            if not ending.sleep_before(end, _LIVE_S):
                 break
-
-
-def _sleep(seconds: float, end: float | None, ending: EndingBetween) -> bool:
-    """Sleep, but not past the end; whether the end is still to come."""
-    left = seconds if end is None else min(seconds, end - time.monotonic())
-    ending.sleep(max(left, 0))
-    return end is None or time.monotonic() < end

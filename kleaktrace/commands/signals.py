@@ -51,6 +51,11 @@ class EndingBetween:
         finally:
             self._sleeping = False
 
+    def sleep_before(self, end: float | None, seconds: float) -> bool:
+        """Sleep, but not past the end (time.monotonic(), None: never); whether the end is still to come."""
+        self.sleep(seconds if end is None else max(min(seconds, end - time.monotonic()), 0))
+        return end is None or time.monotonic() < end
+
     def __enter__(self) -> EndingBetween:
         self._handling.__enter__()
         return self

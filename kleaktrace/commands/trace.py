@@ -140,7 +140,7 @@ def _watch(console: Console, session: Session, shown: _Shown, duration: float | 
     if console.is_terminal:
         _watch_live(console, session, shown, end, ending)
     else:
-        while _sleep(_PLAIN_S, end, ending):
+        while ending.sleep_before(end, _PLAIN_S):
             console.print(shown.render_live(session, _FINAL_FRAMES))
             console.print()
 
@@ -152,12 +152,5 @@ def _watch_live(console: Console, session: Session, shown: _Shown, end: float | 
         while True:
             room = (console.size.height - 4 - (_GROWING_ROOM if shown.growing else 0)) // shown.top - 1
             live.update(shown.render_live(session, max(room, 1)), refresh=True)
-            if not _sleep(_LIVE_S, end, ending):
+            if not ending.sleep_before(end, _LIVE_S):
                 break
-
-
-def _sleep(seconds: float, end: float | None, ending: EndingBetween) -> bool:
-    """Sleep, but not past the end; whether the end is still to come."""
-    left = seconds if end is None else min(seconds, end - time.monotonic())
-    ending.sleep(max(left, 0))
-    return end is None or time.monotonic() < end
