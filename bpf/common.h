@@ -19,6 +19,14 @@ INLINE u64 hidden(u64 address)
 	return ~address;
 }
 
+INLINE u64 word_at(u64 address)
+{
+	u64 word = 0;
+
+	bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
+	return word;
+}
+
 INLINE bool is_recording(void)
 {
 	u32 zero = 0;

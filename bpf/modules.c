@@ -14,14 +14,6 @@ INLINE void new_epoch(void)
 }
 
 #ifdef MODULE_LOAD_MOD
-INLINE u64 word_at(u64 address)
-{
-	u64 word = 0;
-
-	bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
-	return word;
-}
-
 INLINE u32 half_at(u64 address)
 {
 	u32 half = 0;

@@ -118,3 +118,26 @@ int on_free_vmap_area_noflush(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 #endif
+
+#ifdef FREE_AREAS
+#define DEPTH 64 /* of a red-black tree of 4 billion areas */
+
+/*
+ * The pages of the free range that ends at an address, hidden, or 0. Not attached: who wants to know has it run.
+ * mm/vmalloc.c has the free ranges in a tree by address; as nobody holds its lock for us, it may be told wrong.
+ */
+int pages_free_before(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 end = ~ctx->args[0], node = word_at(FREE_AREAS);
+
+	for (u32 i = 0; i < DEPTH && node; i++) {
+		u64 area = node - VMAP_AREA_RB_NODE;
+		u64 area_start = word_at(area + VMAP_AREA_VA_START), area_end = word_at(area + VMAP_AREA_VA_END);
+
+		if (area_end == end)
+			return (end - area_start) / PAGE_BYTES;
+		node = word_at(node + (area_end < end ? RB_NODE_RB_RIGHT : RB_NODE_RB_LEFT));
+	}
+	return 0;
+}
+#endif

@@ -11,6 +11,7 @@ from kleaktrace.core.events import Kind, hide
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.edge.kmemleak import GAP_S, KmemleakClient, ScanReading, scan_protocol
 from kleaktrace.edge.session import Session
+from kleaktrace.edge.vmalloc_holes import filled_holes
 from kleaktrace.errors import EnvironmentRefusal, EvidenceLost
 from kleaktrace.views import console
 
@@ -67,7 +68,10 @@ def _scan_and_watch(
         ending.sleep(seconds)
 
     began = session.clock().start.jiffies
-    with scan_progress() as progress:
+    with session.frozen():
+        rows = session.ledger.outstanding()
+    vmallocs = rows["object"][rows["kind"] == Kind.VMALLOC].tolist()
+    with filled_holes(vmallocs, session.tracer.free_before), scan_progress() as progress:
         scanned = scan_protocol(
             client, client.needed_scans(), gap_s, progress, pause, lambda done: _unsettled(done, began)
         )

@@ -7,6 +7,7 @@ made; we attach one by one, because a refused probe has a fallback.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import re
 import sys
@@ -35,6 +36,24 @@ _KPROBES = tuple(
         ),
     )
 )
+
+
+# include/uapi/linux/bpf.h
+_ARRAY, _MMAPABLE = 2, 1 << 10
+
+
+class _RunOptions(ctypes.Structure):
+    """struct bpf_test_run_opts (tools/lib/bpf/bpf.h)."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        *((name, ctypes.c_void_p) for name in ("data_in", "data_out")),
+        *((name, ctypes.c_uint32) for name in ("data_size_in", "data_size_out")),
+        *((name, ctypes.c_void_p) for name in ("ctx_in", "ctx_out")),
+        *((name, ctypes.c_uint32) for name in ("ctx_size_in", "ctx_size_out", "retval")),
+        ("repeat", ctypes.c_int),
+        *((name, ctypes.c_uint32) for name in ("duration", "flags", "cpu", "batch_size")),
+    )
 
 
 class AttachRefused(Exception):
@@ -223,6 +242,24 @@ class BpfObject:
         leaf = table[table.Key(index)]
         return {field[0]: int(getattr(leaf, field[0])) for field in leaf._fields_}
 
+    def run(self, function: str, argument: int) -> int:
+        """Run a program for raw tracepoints now, with one argument; what it returns, as u32.
+
+        Raises OSError: the kernel does not do that (BPF_PROG_TEST_RUN, since v5.10), or refuses the program.
+        """
+        with _quiet_stderr() as said:
+            try:
+                fd = self._bpf.load_func(function.encode(), self._bcc.BPF.RAW_TRACEPOINT).fd
+            except Exception as error:
+                raise OSError(_reason(error, said())) from error
+        arguments = (ctypes.c_uint64 * 1)(argument)
+        options = _RunOptions(ctypes.sizeof(_RunOptions))
+        options.ctx_in, options.ctx_size_in = ctypes.addressof(arguments), ctypes.sizeof(arguments)
+        result = ctypes.CDLL("libbpf.so.1").bpf_prog_test_run_opts(fd, ctypes.byref(options))
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+        return int(options.retval)
+
     def missed_runs(self) -> dict[str, int]:
         """By function: how often the kernel skipped it because it was running already on that CPU.
 
@@ -235,6 +272,19 @@ class BpfObject:
         self.detach_to(0)
         with _quiet_stderr():
             self._bpf.cleanup()
+
+
+def new_array(name: str, size: int) -> int:
+    """File descriptor of a new array map, mapped by nobody, of so many bytes. Raises OSError.
+
+    It can be mapped: then the kernel takes a range of vmalloc's addresses for it, one page of its own in front of
+    `size` rounded up (kernel/bpf/arraymap.c, `array_map_alloc`).
+    """
+    library = _import_bcc().lib
+    fd = int(library.bcc_create_map(_ARRAY, name.encode(), 4, mmap.PAGESIZE, -(-size // mmap.PAGESIZE), _MMAPABLE))
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), f"an array map of {size} bytes: {os.strerror(ctypes.get_errno())}")
+    return fd
 
 
 def _require_kprobes() -> None:

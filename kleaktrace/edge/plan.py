@@ -200,6 +200,16 @@ class _Planner:
             Need("vfree", tuple(free), "vmalloc frees are not seen"),
         ]
 
+    def free_areas(self) -> None:
+        """Where the tree of the free ranges of vmalloc's addresses is, if this kernel tells."""
+        root = self._symbols.address_of("free_vmap_area_root")
+        members = [("vmap_area", name) for name in ("va_start", "va_end", "rb_node")]
+        members += [("rb_node", name) for name in ("rb_left", "rb_right")]
+        offsets = {f"{struct}_{name}".upper(): self._btf.offset(struct, name) for struct, name in members}
+        found = {macro: offset for macro, offset in offsets.items() if offset is not None}
+        if root is not None and len(found) == len(members):
+            self.macros |= {**found, "FREE_AREAS": f"{root:#x}ULL"}
+
     def percpu(self) -> Need:
         """Per-CPU memory, both directions or none."""
         return Need(
@@ -288,5 +298,6 @@ def make_plan(btf: Btf, symbols: SymbolTable) -> Plan:
     planner = _Planner(btf, symbols)
     needs = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free()]
     needs += [*planner.vmalloc(), planner.percpu(), planner.modules()]
+    planner.free_areas()
     context_source = planner.context()
     return Plan(tuple(needs), planner.macros, context_source)

@@ -284,6 +284,15 @@ class Tracer:
             )
         return Moment(now["time_ns"], now["jiffies"])
 
+    def free_before(self, address: int) -> int:
+        """Bytes of the free range of vmalloc's addresses that ends at an address (hidden); 0 if there is none.
+
+        Raises OSError where the kernel does not show its free ranges.
+        """
+        if "FREE_AREAS" not in self.plan.macros:
+            raise OSError("this kernel does not tell where it keeps its free ranges of addresses")
+        return self._bpf.run("pages_free_before", address) * mmap.PAGESIZE
+
     def _count_losses(self) -> tuple[list[int], int]:
         """The loss counters, and how many events no program took because all were at work (bpf/slab.c)."""
         counters = self._bpf.per_cpu_totals("counters", _COUNTERS)

@@ -261,8 +261,8 @@ static LAB_SITE void lab_leak_kvmalloc_small(void)
 
 /*
  * kvmalloc() tries kmalloc first, as long as that can have so much. What is larger begins at a multiple of a huge
- * page; the free range in front of it then ends at its address, which kmemleak takes for a reference (6.12), and does
- * not list it.
+ * page; the free range in front of it then ends at its address, which kmemleak takes for a reference (6.12): alone, it
+ * does not list it.
  */
 #define KVMALLOC_LARGE (KMALLOC_MAX_SIZE + PAGE_SIZE)
 

@@ -1,0 +1,55 @@
+"""Frees kmemleak's sight of vmallocs that begin where a free range of addresses ends.
+
+When vmalloc takes an aligned range out of the middle of a free one, what is left in front of it is described by a new
+`struct vmap_area` (mm/vmalloc.c, `va_clip`), of which kmemleak scans every word; the one that says where the free range
+ends is the address of what was allocated. So a leak there is not listed (6.12: no kvmalloc of more than 4 MiB ever was,
+for these begin at a multiple of a huge page). The description goes when somebody takes the whole range: array maps do,
+which nobody uses, while kmemleak scans.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from kleaktrace.edge.bpf import new_array
+from kleaktrace.edge.machine import memory_in_use
+
+FreeBefore = Callable[[int], int]
+
+_AROUND = 2 * mmap.PAGESIZE
+"""Of the range that an array map takes: the map's own page, and the guard page behind it."""
+
+_MOST_TRIES = 256
+"""Each takes the lowest range that is large enough, which need not be the one that we mean."""
+
+_MOST = 256 << 20
+_SHARE = 8
+"""At most one part in so many of the memory that is available."""
+
+
+@contextlib.contextmanager
+def filled_holes(addresses: Iterable[int], free_before: FreeBefore) -> Iterator[None]:
+    """Meanwhile, keep the free ranges in use that end at one of the `addresses` (hidden ones).
+
+    `free_before` gives the bytes of the range that ends at an address. As many as can be had within bounds that leave
+    others in peace; where the kernel does not let us, kmemleak sees as little as without us.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            room = min(_MOST, memory_in_use()["MemAvailable"] // _SHARE)
+            for size in _sizes(sorted(addresses, reverse=True), free_before, room):
+                stack.callback(os.close, new_array("kleaktrace_hole", size))
+        yield
+
+
+def _sizes(addresses: Iterable[int], free_before: FreeBefore, room: int) -> Iterator[int]:
+    """The bytes of one array map after the other, until no range is left that one could fill."""
+    tries = _MOST_TRIES
+    for address in addresses:
+        while tries and _AROUND < (hole := free_before(address)) <= room:
+            yield hole - _AROUND
+            room -= hole
+            tries -= 1

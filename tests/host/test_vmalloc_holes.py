@@ -1,0 +1,57 @@
+"""Free ranges of addresses are taken by array maps of the running kernel, and given back."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import pytest
+
+from kleaktrace.edge.bpf import new_array
+from kleaktrace.edge.vmalloc_holes import filled_holes
+
+pytestmark = pytest.mark.host
+
+PAGE = mmap.PAGESIZE
+
+
+def arrays() -> list[int]:
+    """Bytes of each array map that this process has for a hole."""
+    found = []
+    for fd in Path("/proc/self/fd").iterdir():
+        info = Path("/proc/self/fdinfo", fd.name)
+        fields = dict(line.split(":\t", 1) for line in info.read_text().splitlines()) if info.exists() else {}
+        if fields.get("map_type") == "2" and fields["map_flags"] == "0x400":
+            found.append(int(fields["value_size"]) * int(fields["max_entries"]))
+    return found
+
+
+def test_an_array_map_is_as_large_as_was_asked_for() -> None:
+    fd = new_array("kleaktrace_test", 5 * PAGE)
+    try:
+        assert arrays() == [5 * PAGE]
+    finally:
+        os.close(fd)
+
+
+def test_each_hole_is_taken_with_what_the_kernel_adds_and_given_back() -> None:
+    holes = {1: 40 * PAGE, 2: 2 * PAGE, 3: 0, 4: 7 * PAGE}
+    with filled_holes(holes, lambda address: 0 if holes[address] - 2 * PAGE in arrays() else holes[address]):
+        # the second has no room for a map, and the third is none
+        assert sorted(arrays()) == [5 * PAGE, 38 * PAGE]
+    assert arrays() == []
+
+
+def test_a_range_that_is_never_taken_is_given_up() -> None:
+    with filled_holes([1], lambda _: 3 * PAGE):
+        assert 0 < len(arrays()) <= 256
+    assert arrays() == []
+
+
+def test_a_kernel_that_does_not_tell_its_holes_is_left_alone() -> None:
+    def refuse(address: int) -> int:
+        raise OSError(address)
+
+    with filled_holes([1], refuse):
+        assert arrays() == []
