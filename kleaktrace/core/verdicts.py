@@ -255,9 +255,18 @@ def _judge_outstanding(trial: _Trial, case: Case) -> JudgedSuspect:
 def _sizes_differ(_: _Trial, case: Case) -> str:
     asked, given = case.matched.bytes_req, case.matched.bytes_alloc
     size = case.suspect.size
-    if asked <= size <= given:
+    if asked <= size <= given or (case.matched.kind == Kind.VMALLOC and _is_in_huge_pages(asked, size)):
         return ""
     return f"sizes differ: kmemleak says {size} bytes, traced were {asked} asked for and {given} given"
+
+
+def _is_in_huge_pages(asked: int, size: int) -> bool:
+    """Whether `size` bytes are what was asked for in whole pages of some huge size, of which it fills one at least.
+
+    vmalloc gives such where the machine can map them (mm/vmalloc.c, `__vmalloc_node_range`).
+    """
+    page = min(size & -size, 1 << asked.bit_length() - 1)
+    return 0 <= size - asked < page
 
 
 def _scans_disagree(_: _Trial, case: Case) -> str:

@@ -62,10 +62,18 @@ class Object:
         )
 
 
-def listed(report: Path) -> set[int]:
-    """Return the addresses that kmemleak lists; `unreferenced object (percpu) 0x…` from 6.15 on."""
-    headers = [line.split() for line in report.read_text().splitlines() if line.startswith("unreferenced object")]
-    return {int(next(word for word in words if word.startswith("0x")), 16) for words in headers}
+def listed(report: Path) -> dict[int, list[str]]:
+    """Return what kmemleak lists: address, and frames; `unreferenced object (percpu) 0x…` from 6.15 on."""
+    found: dict[int, list[str]] = {}
+    frames: list[str] = []
+    for line in report.read_text(errors="replace").splitlines():
+        if line.startswith("unreferenced object"):
+            address = next(word for word in line.split() if word.startswith("0x"))
+            frames = found.setdefault(int(address, 16), [])
+        elif line.startswith("    ") and "+0x" in line:
+            # `[<…>] ` in front of it up to 6.12
+            frames.append(line.strip().rpartition(">] ")[2])
+    return found
 
 
 def last_owners(objects: Iterable[Object]) -> dict[str, set[int]]:

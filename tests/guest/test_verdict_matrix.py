@@ -32,3 +32,8 @@ def test_every_kind_of_leak_is_found_and_named(phases: dict[str, Phase]) -> None
     assert phases["loaded"].missed == []
     assert phases["unloaded"].kinds == 31
     assert phases["unloaded"].missed == []
+
+
+def test_stacks_are_those_that_kmemleak_took(phases: dict[str, Phase]) -> None:
+    assert phases["loaded"].compared > 100
+    assert phases["loaded"].unlike == []

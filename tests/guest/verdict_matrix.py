@@ -72,6 +72,10 @@ class Phase:
     rows: dict[tuple[str, str], Row]
     reasons: Counter[str]
     """Why objects are undecided."""
+    compared: int
+    """Stacks of verdicts that kmemleak names, too."""
+    unlike: list[str]
+    """Those of them that do not begin as kmemleak's does, which ends where an interrupt began."""
 
     def _all(self, leaked: bool) -> Iterable[tuple[str, Row]]:
         wanted = LEAKED[self.name]
@@ -120,6 +124,7 @@ def read_phase(directory: Path, phase: str) -> Phase:
     suspects = {int(s["address"], 16): s for s in document["suspects"] if s["in_window"]}
     reasons: Counter[str] = Counter()
     rows: dict[tuple[str, str], Row] = {}
+    stacks: list[tuple[list[str], list[str]]] = []
     for address, owner in owners.items():
         row = rows.setdefault((owner.case, owner.truth), Row(owner.truth))
         row.objects += 1
@@ -128,8 +133,16 @@ def read_phase(directory: Path, phase: str) -> Phase:
             if suspects[address]["verdict"] == "undecided":
                 reasons[f"{owner.case}: {suspects[address]['reason']}"] += 1
             row.verdicts[suspects[address]["verdict"]] += 1
+            if by_kmemleak.get(address):
+                stacks.append((suspects[address]["stack"], by_kmemleak[address]))
             row.named += any(line.startswith("lab_") for line in suspects[address]["stack"])
-    return Phase(phase, document["verdict"], document["loss"]["events"], rows, reasons)
+    unlike = [f"{ours} is not {theirs}" for ours, theirs in stacks if not _begins_as(ours, theirs)]
+    return Phase(phase, document["verdict"], document["loss"]["events"], rows, reasons, len(stacks), unlike)
+
+
+def _begins_as(ours: list[str], theirs: list[str]) -> bool:
+    """Whether theirs is how ours begins, without the functions of the allocator in front."""
+    return any(theirs[skip:] == ours[: len(theirs) - skip] for skip in range(len(theirs)))
 
 
 def _is_about(suspect: dict[str, Any], owner: Object) -> bool:
@@ -175,6 +188,7 @@ def show(phases: Sequence[Phase]) -> None:
                     case, truth, row.objects, row.listed, v["confirmed"], v["dismissed"], v["undecided"], row.unjudged
                 )
             )
+        print(f"stacks unlike kmemleak's own: {len(phase.unlike)} of {phase.compared}")
         print(f"wrong: {', '.join(phase.wrong) or 'none'}")
         print(
             f"kinds of leak found and named: {phase.kinds - len(phase.missed)} of {phase.kinds}"

@@ -137,6 +137,26 @@ def test_sizes_match_from_what_was_asked_for_to_what_was_given(listed_size: int,
     assert ("sizes differ" in judged.reason) is (verdict is Verdict.UNDECIDED)
 
 
+@pytest.mark.parametrize(
+    ("asked", "listed_size", "kind", "verdict"),
+    [
+        (0x401000, 0x600000, Kind.VMALLOC, Verdict.CONFIRMED),  # three pages of 2 MiB
+        (0x401000, 0x410000, Kind.VMALLOC, Verdict.CONFIRMED),  # pages of 64 KiB
+        (0x401000, 0x800000, Kind.VMALLOC, Verdict.CONFIRMED),  # two of 4 MiB
+        (0x401000, 0x602000, Kind.VMALLOC, Verdict.UNDECIDED),  # no huge page divides it
+        (0x401000, 0xA00000, Kind.VMALLOC, Verdict.UNDECIDED),  # one page of 2 MiB too many
+        (0x401000, 0x400000, Kind.VMALLOC, Verdict.UNDECIDED),  # less
+        (0x1400, 0x200000, Kind.VMALLOC, Verdict.UNDECIDED),  # too little to fill a huge page
+        (0x401000, 0x600000, Kind.KMALLOC, Verdict.UNDECIDED),
+    ],
+)
+def test_vmallocs_may_be_in_huge_pages(asked: int, listed_size: int, kind: Kind, verdict: Verdict) -> None:
+    listed = suspect(1.0, A, size=listed_size)
+    given = -(-asked // 4096) * 4096
+    judged = only(leaked_at(1.0, size=asked, bytes_alloc=given, kind=kind).judge([listed], [listed]))
+    assert judged.verdict is verdict
+
+
 # Time
 
 
