@@ -290,6 +290,11 @@ class Interner:
         return self._count
 
     @property
+    def words(self) -> int:
+        """How many words a value has."""
+        return len(self._columns)
+
+    @property
     def nbytes(self) -> int:
         """Bytes held."""
         return self._slots.nbytes + sum(column.nbytes for column in self._columns)

@@ -71,7 +71,7 @@ class Survivors:
 class Ledger:
     """Matches frees with allocations by address, and keeps the books per call stack.
 
-    Memory: 51 to 61 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
+    Memory: 43 to 52 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
     distinct stack (see `stack_statistics`) and 1 KiB more for its `SiblingSamples`, and 66 bytes for each of the last
     `history_capacity` endings.
 
