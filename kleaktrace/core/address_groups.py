@@ -1,8 +1,8 @@
 """Puts the events of one batch in groups of equal address, each in stream order.
 
-The trick is one unstable sort of single u64s: high bits of a hash of the address, low bits the place in the
-stream. numpy sorts plain u64s with SIMD, some twenty times faster than a stable argsort. The hash is that of
-`address_index`, so the groups come out in the order of the table's slots.
+A stable sort by the 16 high bits of a hash of the address does it: numpy sorts 16-bit keys by radix, whatever they are.
+What shares those bits with another address is little, as most events of a batch are of few addresses; it is sorted once
+more by all of the hash. The hash is that of `address_index`, so the groups come out in the order of the table's slots.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from kleaktrace.core.address_index import U64, Index, Mask, spread
+
+_BELOW_HIGH = np.uint64(48)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,45 +30,41 @@ class AddressGroups:
 
 def group_by_address(keys: U64, sequence: U64) -> AddressGroups:
     """Group events by key, in order of sequence; every sequence number occurs once."""
-    places, event_at = _places(sequence)
-    shift = np.uint64(max(event_at.size - 1, 1).bit_length())
-    low = (np.uint64(1) << shift) - np.uint64(1)
-    packed = spread(keys)
-    packed &= ~low
-    packed |= places
-    packed.sort()
-    events = event_at[packed & low]
-    packed >>= shift
-    sorted_keys = keys[events]
-    head = _differs_from_previous(sorted_keys)
-    if not np.array_equal(head, _differs_from_previous(packed)):
-        # Two addresses share the high bits of their hash and may be interleaved: rare, so slow will do.
-        events = np.lexsort((sequence, keys))
-        sorted_keys = keys[events]
+    hashes = spread(keys)
+    stream = np.argsort(sequence, kind="stable")  # allocations, then frees: only to be merged
+    high = (hashes >> _BELOW_HIGH).astype(np.uint16).take(stream)
+    order = np.argsort(high, kind="stable")
+    events, high = stream.take(order), high.take(order)
+    sorted_keys = keys.take(events)
+    head, starts = _differs_from_previous(sorted_keys), _differs_from_previous(high)
+    if np.count_nonzero(head) != np.count_nonzero(starts):
+        shared = np.zeros(1 << 16, np.bool_)
+        shared[high[head & ~starts]] = True
+        mixed = shared.take(high).nonzero()[0]
+        events[mixed] = _by_hash(events.take(mixed), hashes)
+        sorted_keys[mixed] = keys.take(events.take(mixed))
         head = _differs_from_previous(sorted_keys)
     return AddressGroups(events, sorted_keys, head)
 
 
-def _places(sequence: U64) -> tuple[U64, Index]:
-    """Return each event's place in the stream, and the event at each place (0 where there is none).
+def _by_hash(events: Index, hashes: U64) -> Index:
+    """Sort events by their hashes, those with the same hash left in order. Different keys have different hashes.
 
-    Sequence numbers that lie close together are places themselves; else their ranks are.
+    One unstable sort of single u64s will do, high bits of a hash and below them the place: numpy has SIMD for that.
     """
-    if not sequence.size:
-        return sequence, np.zeros(1, np.intp)
-    first, last = int(sequence.min()), int(sequence.max())
-    if last - first < 4 * sequence.size:
-        places = sequence - np.uint64(first)
-        event_at = np.zeros(last - first + 1, np.intp)
-        event_at[places] = np.arange(sequence.size)
-    else:
-        event_at = np.argsort(sequence)
-        places = np.empty(sequence.size, np.uint64)
-        places[event_at] = np.arange(sequence.size, dtype=np.uint64)
-    return places, event_at
+    hashes = hashes.take(events)
+    low = np.uint64((1 << events.size.bit_length()) - 1)
+    packed = hashes & ~low
+    packed |= np.arange(events.size, dtype=np.uint64)
+    packed.sort()
+    order = (packed & low).view(np.intp)
+    in_order = hashes.take(order)
+    if (in_order[1:] < in_order[:-1]).any():  # keys share even these bits: rare, so slow will do
+        order = np.argsort(hashes, kind="stable")
+    return events.take(order)
 
 
-def _differs_from_previous(values: U64) -> Mask:
+def _differs_from_previous(values: npt.NDArray[np.unsignedinteger]) -> Mask:
     differs = np.ones(values.size, np.bool_)
     np.not_equal(values[1:], values[:-1], out=differs[1:])
     return differs

@@ -35,6 +35,7 @@ _REACH = 24  # of slots seen at once by a straggler
 _INTERNER_REACH = 6
 _AT_ONCE = 1 << 16  # values interned at once: most of those that follow are known then, and the work fits the cache
 _MIN_SLOTS = 64
+_INTERNER_MIN_SLOTS = 1 << 14  # hundreds of values, as most have, are then nearly all where they are looked for first
 _ROW_GROWTH = 1.125  # rows are the bulk of the memory: little slack
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd (Knuth, TAOCP 3, 6.4: Fibonacci hashing)
 _ODD = np.uint64(0xD6E8FEB86659FD93)  # any odd number without a pattern: it joins the words of a value
@@ -70,10 +71,10 @@ def stretch(array: npt.NDArray[_Scalar], needed: int) -> None:
 class _Slots:
     """Where each row is found: hash → row number. Knows nothing of the keys but their hashes."""
 
-    def __init__(self, max_load: float, reach: int) -> None:
+    def __init__(self, max_load: float, reach: int, size: int) -> None:
         self._max_load = max_load
         self._window = np.arange(reach)
-        self._slots = np.full(_MIN_SLOTS, _EMPTY, np.int32)
+        self._slots = np.full(size, _EMPTY, np.int32)
         self._used = 0  # live and tombstones
 
     @property
@@ -203,7 +204,7 @@ class AddressIndex:
     """
 
     def __init__(self) -> None:
-        self._slots = _Slots(_MAX_LOAD, _REACH)
+        self._slots = _Slots(_MAX_LOAD, _REACH, _MIN_SLOTS)
         self._keys = np.zeros(16, np.uint64)
         self._top = 0  # rows handed out at least once
         self._free = np.zeros(0, np.int32)  # a stack of rows to reuse, the newest last
@@ -282,12 +283,17 @@ class Interner:
     """
 
     def __init__(self, words: int = 1) -> None:
-        self._slots = _Slots(_INTERNER_MAX_LOAD, _INTERNER_REACH)
+        self._slots = _Slots(_INTERNER_MAX_LOAD, _INTERNER_REACH, _INTERNER_MIN_SLOTS)
         self._columns = [np.zeros(16, np.uint64) for _ in range(words)]
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def words(self) -> int:
+        """How many words a value has."""
+        return len(self._columns)
 
     @property
     def nbytes(self) -> int:

@@ -7,6 +7,7 @@ as they are, and only ages and the start of the window need a conversion.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 _LOW = 1 << 32
 _COMMON_HZ = (100, 250, 300, 1000)  # kernel/Kconfig.hz; others are used as measured
@@ -25,14 +26,14 @@ class Moment:
     jiffies: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JiffiesClock:
     """Converts between the clocks, from two moments that are some seconds apart."""
 
     start: Moment
     end: Moment
 
-    @property
+    @cached_property
     def hz(self) -> float:
         """Jiffies per second."""
         seconds = (self.end.time_ns - self.start.time_ns) / 1e9

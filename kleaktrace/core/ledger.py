@@ -71,7 +71,7 @@ class Survivors:
 class Ledger:
     """Matches frees with allocations by address, and keeps the books per call stack.
 
-    Memory: 51 to 61 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
+    Memory: 43 to 52 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
     distinct stack (see `stack_statistics`) and 1 KiB more for its `SiblingSamples`, and 66 bytes for each of the last
     `history_capacity` endings.
 
@@ -213,9 +213,9 @@ class Ledger:
         """Return the statistics of stacks by key, in the order asked; all zero for one never seen."""
         return self._stacks.statistics(stacks)
 
-    def freed_samples(self, stack: int) -> Traits:
-        """Return up to 32 of the freed allocations of a stack (by key), TRAITS rows in no particular order."""
-        return self._samples.of(self._stacks.number(stack))
+    def freed_samples(self, stacks: Iterable[int]) -> list[Traits]:
+        """Return up to 32 of the freed allocations of each stack (by key), TRAITS rows in no particular order."""
+        return [self._samples.of(number) for number in self._stacks.numbers(stacks).tolist()]
 
     def lifetime_counts(self, stacks: npt.ArrayLike) -> U64:
         """Return how many of each stack's allocations (rows, as asked) were freed at which age.

@@ -1,4 +1,4 @@
-"""Outstanding allocations, 43 bytes each: what repeats is kept once and numbered."""
+"""Outstanding allocations, 35 bytes each: what repeats is kept once and numbered."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ OUTSTANDING = np.dtype([(name, ALLOCATION[name]) for name in _FIELDS])
 _COLUMNS = {
     "time_ns": np.uint64,
     "stack": np.uint32,  # number of the stack
-    "origin": np.uint32,  # number of (call_site, cache, gfp_flags, kind, context)
+    "origin": np.uint32,  # number of (call_site, cache, gfp_flags, kind, context, bytes_req, bytes_alloc)
     "task": np.uint32,  # number of (comm, cgroup, tgid, tid)
-    "bytes_req": np.uint32,  # as in Sizes
-    "bytes_alloc": np.uint32,
     "jiffies": np.uint32,
     "cpu": np.uint16,
     "doubled": np.bool_,  # has replaced its first event, see event_matching.is_double_event
 }
-_TASKS_WORTH_SWEEPING = 1 << 16
+_WORTH_SWEEPING = 1 << 16
 
 _PERCPU_BIT = np.uint64(1 << 62)
 
@@ -58,37 +56,11 @@ def pick(events: Rows, which: Index) -> Rows:
     return picked
 
 
-class Sizes:
-    """Packs u64 sizes into u32: below 2 GiB as they are, the few larger ones by number."""
-
-    _LARGE = np.uint64(1 << 31)
-
-    def __init__(self) -> None:
-        self._large = Interner()
-
-    def pack(self, sizes: U64) -> U64:
-        """Return packed sizes, each below 2**32."""
-        large = sizes >= self._LARGE
-        if not large.any():
-            return sizes
-        packed = sizes.copy()
-        packed[large] = self._large.intern(sizes[large]).astype(np.uint64) | self._LARGE
-        return packed
-
-    def unpack(self, packed: npt.NDArray[np.uint32]) -> U64:
-        """Return what `pack` was given."""
-        sizes = packed.astype(np.uint64)
-        large = np.flatnonzero(sizes >= self._LARGE)
-        if large.size:
-            sizes[large] = self._large.keys[(sizes[large] ^ self._LARGE).astype(np.intp)]
-        return sizes
-
-
 class OutstandingRows:
     """The columns of the outstanding allocations, by object key.
 
-    Memory: 43 bytes a row, up to an eighth of it spare, and 8 to 12 bytes of hash slots: 51 to 61 bytes an
-    object, plus what is kept once per origin (45 to 65 bytes) and per task (50 to 80 bytes). Tasks that no outstanding
+    Memory: 35 bytes a row, up to an eighth of it spare, and 8 to 12 bytes of hash slots: 43 to 52 bytes an
+    object, plus what is kept once per origin (60 to 90 bytes) and per task (50 to 80 bytes). Those that no outstanding
     allocation names are swept out. Follows the largest number ever outstanding.
     """
 
@@ -97,9 +69,8 @@ class OutstandingRows:
         self._columns: dict[str, npt.NDArray[Any]] = {
             name: np.zeros(self.index.capacity, dtype) for name, dtype in _COLUMNS.items()
         }
-        self._origins = Interner(words=3)
+        self._origins = Interner(words=5)
         self._tasks = Interner(words=4)
-        self._sizes = Sizes()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -116,7 +87,7 @@ class OutstandingRows:
 
     def births(self, rows: Index) -> tuple[U64, U64]:
         """Return (time_ns, bytes_alloc) of the rows."""
-        return self._columns["time_ns"].take(rows), self._sizes.unpack(self._columns["bytes_alloc"].take(rows))
+        return self._columns["time_ns"].take(rows), self._origins.word(4).take(self._columns["origin"].take(rows))
 
     def doubled(self, rows: Index) -> npt.NDArray[np.bool_]:
         """Tell which of the rows were written as second events."""
@@ -135,14 +106,15 @@ class OutstandingRows:
         columns = self._columns
         for name in ("time_ns", "jiffies", "cpu"):
             columns[name][rows] = allocations[name]
-        columns["bytes_req"][rows] = self._sizes.pack(allocations["bytes_req"])
-        columns["bytes_alloc"][rows] = self._sizes.pack(allocations["bytes_alloc"])
         columns["stack"][rows] = stacks
         columns["doubled"][rows] = doubled
         columns["origin"][rows] = self._origins.intern(*_origin_words(allocations))
         columns["task"][rows] = self._tasks.intern(*_task_words(allocations))
-        if len(self._tasks) > max(2 * len(self), _TASKS_WORTH_SWEEPING):
-            self._sweep_tasks()
+        most = max(2 * len(self), _WORTH_SWEEPING)
+        if len(self._origins) > most:
+            self._origins = self._swept("origin", self._origins)
+        if len(self._tasks) > most:
+            self._tasks = self._swept("task", self._tasks)
 
     def decode(self, rows: Index, stack_keys: U64) -> npt.NDArray[Any]:
         """Return OUTSTANDING rows; `stack_keys` are the keys of all stacks, by number."""
@@ -168,36 +140,36 @@ class OutstandingRows:
         comms = Interner(words=2).intern(first, second) if len(self._tasks) else np.zeros(0, np.intp)
         place = self._columns["stack"].take(rows).astype(np.uint64) << np.uint64(32)
         place |= self._columns["origin"].take(rows)
-        what = comms.take(self._columns["task"].take(rows)).view(np.uint64) << np.uint64(32)
-        what |= self._columns["bytes_alloc"].take(rows)
-        return Interner(words=2).intern(place, what)
+        return Interner(words=2).intern(place, comms.take(self._columns["task"].take(rows)).view(np.uint64))
 
     def describe(self, rows: Index, stack_keys: U64, into: Rows) -> None:
         """Fill in the fields of `into` that tell which allocation it was: OUTSTANDING and CLOSED have them."""
         columns = self._columns
-        kinds = (self._origins.word(2).take(columns["origin"].take(rows)) >> np.uint64(8)).astype(np.uint8)
+        origin = columns["origin"].take(rows)
+        kinds = (self._origins.word(2).take(origin) >> np.uint64(8)).astype(np.uint8)
         into["object"] = object_keys(self.index.keys(rows), kinds == Kind.PERCPU)
         into["kind"] = kinds
         into["time_ns"] = columns["time_ns"].take(rows)
         into["jiffies"] = columns["jiffies"].take(rows)
         into["stack"] = stack_keys.take(columns["stack"].take(rows))
-        into["bytes_req"] = self._sizes.unpack(columns["bytes_req"].take(rows))
-        into["bytes_alloc"] = self._sizes.unpack(columns["bytes_alloc"].take(rows))
+        into["bytes_req"] = self._origins.word(3).take(origin)
+        into["bytes_alloc"] = self._origins.word(4).take(origin)
 
-    def _sweep_tasks(self) -> None:
-        """Forget the tasks no outstanding allocation names: processes come and go without end."""
-        rows, old = self.index.rows, self._tasks
-        named, numbers = np.unique(self._columns["task"][rows], return_inverse=True)
-        self._tasks = Interner(words=4)
-        renumbered = self._tasks.intern(*(old.word(word)[named] for word in range(4)))
-        self._columns["task"][rows] = renumbered[numbers]
+    def _swept(self, column: str, old: Interner) -> Interner:
+        """Renumber what a column numbers, without what no outstanding allocation names."""
+        rows = self.index.rows
+        named, numbers = np.unique(self._columns[column][rows], return_inverse=True)
+        kept = Interner(old.words)
+        renumbered = kept.intern(*(old.word(word)[named] for word in range(old.words)))
+        self._columns[column][rows] = renumbered[numbers]
+        return kept
 
 
-def _origin_words(allocations: Rows) -> tuple[U64, U64, U64]:
+def _origin_words(allocations: Rows) -> tuple[U64, U64, U64, U64, U64]:
     flags = allocations["gfp_flags"].astype(np.uint64) << np.uint64(32)
     flags |= allocations["kind"].astype(np.uint64) << np.uint64(8)
     flags |= allocations["context"].astype(np.uint64)
-    return allocations["call_site"], allocations["cache"], flags
+    return allocations["call_site"], allocations["cache"], flags, allocations["bytes_req"], allocations["bytes_alloc"]
 
 
 def _task_words(allocations: Rows) -> tuple[U64, U64, U64, U64]:

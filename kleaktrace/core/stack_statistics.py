@@ -156,9 +156,9 @@ class StackTable:
             self._lifetime_sum = grown(self._lifetime_sum, count, _GROWTH)
         return numbers
 
-    def number(self, stack: int) -> int:
-        """The number of a stack by its key; -1 if it was never seen."""
-        return int(self._stacks.lookup(np.array([stack], np.uint64))[0])
+    def numbers(self, stacks: Iterable[int]) -> Index:
+        """The numbers of stacks by key; -1 for one never seen."""
+        return self._stacks.lookup(np.array(list(stacks), np.uint64))
 
     def allocated(self, stacks: Index, sizes: U64, contexts: npt.NDArray[np.uint8]) -> None:
         """Count allocations."""
@@ -204,14 +204,12 @@ class StackTable:
         numbers = self._stacks.lookup(keys)
         stack_of_cell = self._stacks_of_cells()
         cells = np.flatnonzero(np.isin(stack_of_cell, numbers))
-        cells = cells[np.argsort(stack_of_cell[cells], kind="stable")]
-        starts = np.searchsorted(stack_of_cell[cells], numbers, side="left")
-        ends = np.searchsorted(stack_of_cell[cells], numbers, side="right")
+        of_stack, counts = stack_of_cell[cells], self._cell_counts[cells]
+        sites = _sums(of_stack, self._cells.word(1)[cells], counts)
+        lifetimes = _sums(of_stack, self._cells.word(0)[cells] & _BIN_MASK, counts)
         return [
-            self._one(key, number, cells[start:end])
-            for key, number, start, end in zip(
-                keys.tolist(), numbers.tolist(), starts.tolist(), ends.tolist(), strict=True
-            )
+            self._one(key, number, sites.get(number, []), lifetimes.get(number, []))
+            for key, number in zip(keys.tolist(), numbers.tolist(), strict=True)
         ]
 
     def lifetime_counts(self, stacks: U64) -> U64:
@@ -229,13 +227,14 @@ class StackTable:
         place[self._stacks.lookup(stacks)] = np.arange(stacks.size)
         return place[:-1]
 
-    def _one(self, key: int, number: int, cells: Index) -> StackStatistics:
+    def _one(
+        self, key: int, number: int, sites: list[tuple[int, int]], lifetimes: list[tuple[int, int]]
+    ) -> StackStatistics:
         if number < 0:
             return StackStatistics(key, 0, 0, 0, 0, 0, 0, {}, (), (), 0.0, 0)
         contexts = self._by_context[number].tolist()
         implied, size = int(self._implied_frees[number]), int(self._bytes_allocated[number])
-        packed, sites, counts = self._cells.word(0)[cells], self._cells.word(1)[cells], self._cell_counts[cells]
-        allocations, frees = sum(contexts), int(counts.sum())
+        allocations, frees = sum(contexts), sum(count for _, count in lifetimes)
         return StackStatistics(
             stack=key,
             allocations=allocations,
@@ -245,8 +244,8 @@ class StackTable:
             outstanding=allocations - frees - implied,
             outstanding_bytes=size - int(self._bytes_closed[number]),
             contexts={context: n for context, n in zip(_CONTEXTS, contexts, strict=True) if n},
-            free_sites=tuple(sorted(_sums(sites, counts), key=lambda item: (-item[1], item[0]))),
-            lifetimes=tuple(_sums(packed & _BIN_MASK, counts)),
+            free_sites=tuple(sorted(sites, key=lambda item: (-item[1], item[0]))),
+            lifetimes=tuple(lifetimes),
             lifetime_sum_ns=float(self._lifetime_sum[number]),
             lifetime_max_ns=int(self._lifetime_max[number]),
         )
@@ -263,9 +262,15 @@ class StackTable:
         return stacks * len(_CONTEXTS) + np.minimum(contexts, np.uint8(_UNKNOWN_COLUMN))
 
 
-def _sums(labels: U64, counts: U64) -> list[tuple[int, int]]:
-    """Return (label, sum of its counts), labels ascending."""
-    distinct, place = np.unique(labels, return_inverse=True)
-    totals = np.zeros(distinct.size, np.uint64)
-    np.add.at(totals, place, counts)
-    return list(zip(distinct.tolist(), totals.tolist(), strict=True))
+def _sums(stacks: Index, labels: U64, counts: U64) -> dict[int, list[tuple[int, int]]]:
+    """Return (label, sum of its counts) by stack number, labels ascending. The arrays run parallel."""
+    order = np.lexsort((labels, stacks))
+    stacks, labels, counts = stacks[order], labels[order], counts[order]
+    first = np.ones(order.size, np.bool_)
+    first[1:] = (stacks[1:] != stacks[:-1]) | (labels[1:] != labels[:-1])
+    starts = np.flatnonzero(first)
+    totals = np.add.reduceat(counts, starts) if starts.size else counts
+    found: dict[int, list[tuple[int, int]]] = {}
+    for stack, label, total in zip(stacks[starts].tolist(), labels[starts].tolist(), totals.tolist(), strict=True):
+        found.setdefault(stack, []).append((label, total))
+    return found

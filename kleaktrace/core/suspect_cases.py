@@ -160,13 +160,16 @@ def cases(ledger: Ledger, readings: Sequence[Sequence[Suspect]], hz: float) -> l
 
 def _listed(readings: Sequence[Sequence[Suspect]]) -> tuple[dict[_Identity, Suspect], dict[_Identity, int]]:
     """Each suspect as the newest reading has it, and which readings list it: a bit for each."""
+    by_reading: list[dict[_Identity, Suspect]] = [
+        {(suspect.kind, suspect.untagged, suspect.jiffies): suspect for suspect in reading} for reading in readings
+    ]
     newest: dict[_Identity, Suspect] = {}
-    listed: dict[_Identity, int] = {}
-    for number, reading in enumerate(readings):
-        for suspect in reading:
-            who = suspect.kind, suspect.untagged, suspect.jiffies
-            newest[who] = suspect
-            listed[who] = listed.get(who, 0) | 1 << number
+    for reading in by_reading:
+        newest.update(reading)
+    listed = dict.fromkeys(newest, (1 << len(readings)) - 1)
+    for number, reading in enumerate(by_reading):
+        for who in set(newest).difference(reading):  # few, and none of the others is hashed again
+            listed[who] ^= 1 << number
     return newest, listed
 
 

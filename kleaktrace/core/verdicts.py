@@ -137,8 +137,17 @@ def judge(evidence: Evidence) -> list[JudgedSuspect]:
         elif left.verdict is not Verdict.UNDECIDED:
             judged[matched[place].place] = left
     _add_contrasts(evidence, judged)
+    return _in_order(list(judged.values()))
+
+
+def _in_order(judged: Sequence[JudgedSuspect]) -> list[JudgedSuspect]:
+    """By verdict, those of the window first, the largest first, then by address."""
     rank = {verdict: number for number, verdict in enumerate(Verdict)}
-    return sorted(judged.values(), key=lambda j: (rank[j.verdict], not j.in_window, -j.size, j.address))
+    addresses = np.array([j.address for j in judged], np.uint64)
+    sizes = np.array([-j.size for j in judged], np.int64)
+    before_window = np.array([not j.in_window for j in judged], np.bool_)
+    order = np.lexsort((addresses, sizes, before_window, np.array([rank[j.verdict] for j in judged], np.uint8)))
+    return [judged[number] for number in order.tolist()]
 
 
 def _stack_evidence(evidence: Evidence, suspected: Iterable[Case]) -> StackEvidence:
@@ -153,8 +162,9 @@ def _add_contrasts(evidence: Evidence, judged: dict[tuple[bool, int, int], Judge
     confirmed = [place for place, suspect in judged.items() if suspect.verdict is Verdict.CONFIRMED]
     percpu = np.array([of_percpu for of_percpu, _, _ in confirmed], np.bool_)
     _, rows = evidence.ledger.lookup(np.array([name for _, name, _ in confirmed], np.uint64), percpu)
-    for stack, places in places_by_stack(rows):
-        found = tuple(contrasts(rows[places], evidence.ledger.freed_samples(stack))) if stack else ()
+    by_stack = {stack: places for stack, places in places_by_stack(rows) if stack}
+    for places, freed in zip(by_stack.values(), evidence.ledger.freed_samples(by_stack), strict=True):
+        found = tuple(contrasts(rows[places], freed)) if freed.size else ()
         for number in places.tolist() if found else ():
             judged[confirmed[number]] = judged[confirmed[number]]._replace(contrasts=found)
 
@@ -243,19 +253,19 @@ def _judge_outstanding(trial: _Trial, case: Case) -> JudgedSuspect:
     if case.missed_last >= _STABLE_READINGS:
         reason = f"referenced again: listed by one scan, not by the {case.missed_last} after it"
         return _verdict(trial, case, Verdict.DISMISSED, reason)
-    doubts = (_sizes_differ, _scans_disagree, _loss_in_lifetime, _siblings_live_longer, _siblings_freed_unseen)
-    for doubt in doubts:
-        reason = doubt(trial, case)
+    row = case.matched
+    for doubt in (_sizes_differ, _scans_disagree, _loss_in_lifetime, _siblings_live_longer, _siblings_freed_unseen):
+        reason = doubt(trial, case, row)
         if reason:
             return _verdict(trial, case, Verdict.UNDECIDED, reason)
     reason = f"not freed, and nothing has pointed to it in {case.listed_last} scans"
     return _verdict(trial, case, Verdict.CONFIRMED, reason)
 
 
-def _sizes_differ(_: _Trial, case: Case) -> str:
-    asked, given = case.matched.bytes_req, case.matched.bytes_alloc
+def _sizes_differ(_: _Trial, case: Case, row: Held) -> str:
+    asked, given = row.bytes_req, row.bytes_alloc
     size = case.suspect.size
-    if asked <= size <= given or (case.matched.kind == Kind.VMALLOC and _is_in_huge_pages(asked, size)):
+    if asked <= size <= given or (row.kind == Kind.VMALLOC and _is_in_huge_pages(asked, size)):
         return ""
     return f"sizes differ: kmemleak says {size} bytes, traced were {asked} asked for and {given} given"
 
@@ -269,22 +279,22 @@ def _is_in_huge_pages(asked: int, size: int) -> bool:
     return 0 <= size - asked < page
 
 
-def _scans_disagree(_: _Trial, case: Case) -> str:
+def _scans_disagree(_: _Trial, case: Case, __: Held) -> str:
     if case.missed_last:
         return "listed by one scan, but not by the last; scan again"
     return "listed by the last scan only; scan again" if case.listed_last < _STABLE_READINGS else ""
 
 
-def _loss_in_lifetime(trial: _Trial, case: Case) -> str:
-    lost = trial.stacks.lost_since(case.matched.time_ns)
+def _loss_in_lifetime(trial: _Trial, _: Case, row: Held) -> str:
+    lost = trial.stacks.lost_since(row.time_ns)
     return f"{lost} events were lost in its lifetime" if lost else ""
 
 
-def _siblings_live_longer(trial: _Trial, case: Case) -> str:
+def _siblings_live_longer(trial: _Trial, _: Case, row: Held) -> str:
     """A reason to wait: those allocated by the same stack are normally freed at a higher age than this one has."""
-    stack = trial.stacks.of(case.matched.stack)
-    age_ns = trial.age_ns(case.matched)
-    if not case.matched.stack or stack.frees < _ENOUGH_SIBLINGS or stack.usual_ns <= age_ns:
+    stack = trial.stacks.of(row.stack)
+    age_ns = trial.age_ns(row)
+    if not row.stack or stack.frees < _ENOUGH_SIBLINGS or stack.usual_ns <= age_ns:
         return ""
     return (
         f"too young: {stack.frees} siblings from the same stack were freed, one in ten only after "
@@ -292,18 +302,18 @@ def _siblings_live_longer(trial: _Trial, case: Case) -> str:
     )
 
 
-def _siblings_freed_unseen(trial: _Trial, case: Case) -> str:
+def _siblings_freed_unseen(trial: _Trial, _: Case, row: Held) -> str:
     """The same reason to wait, when the frees that would have told it may be among the events that were lost.
 
     How old such a sibling was when the loss ended is how old it may have become.
     """
-    key, loss = case.matched.stack, trial.evidence.loss
+    key, loss = row.stack, trial.evidence.loss
     if not key or not loss.windows:
         return ""
     unseen = trial.stacks.unlisted_ages_at_loss_ns(key)
     if min(unseen.size, loss.events) + trial.stacks.of(key).frees < _ENOUGH_SIBLINGS:
         return ""
-    age_ns = trial.age_ns(case.matched)
+    age_ns = trial.age_ns(row)
     older = unseen.size - int(np.searchsorted(unseen, age_ns, side="right"))
     if not older:
         return ""

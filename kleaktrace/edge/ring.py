@@ -19,6 +19,7 @@ _BUSY = 1 << 31
 _DISCARDED = 1 << 30
 _HEADER = 8
 _WORDS = UNIT // 8
+_SECOND_UNIT = np.uint32(SECOND_UNIT & np.uint64(0xFFFF_FFFF))
 _BATCH_UNITS = 1 << 18
 """Units taken at once at most: 16 MiB."""
 
@@ -73,25 +74,23 @@ class EventRing(_Ring):
         offset = self._position & (self.size - 1)
         units = self._data[offset : offset + count * UNIT].view(np.uint64).reshape(count, _WORDS)
         # The copy comes first: what is committed now stays so, and a column of a hot ring is slow to go over twice.
-        headers = units[:, 0].copy()
-        starts = headers != SECOND_UNIT
-        busy = starts & ((headers & np.uint64(_BUSY)) != 0)
+        headers = units[:, 0].astype(np.uint32)  # length and flags; the other half is the page offset
+        busy = (headers >= _BUSY) & (headers != _SECOND_UNIT)
         if busy.any():
             count = int(busy.argmax())
-            headers, starts = headers[:count], starts[:count]
-        lengths = headers & np.uint64(_BUSY - 1)  # discarded ones keep their flag, and so have no length of ours
-        first_units = np.flatnonzero(starts & (lengths == ALLOCATION.itemsize - _HEADER))
+            headers = headers[:count]
+        # Discarded ones keep their flag, and so have no length of ours.
+        first_units = np.flatnonzero(headers == ALLOCATION.itemsize - _HEADER)
         if first_units.size and first_units[-1] + 1 == count:
             # cut by the batch bound between its two units
             count -= 1
-            first_units, lengths, starts = first_units[:-1], lengths[:count], starts[:count]
-        frees_at = np.flatnonzero(starts & (lengths == FREE.itemsize - _HEADER))
+            first_units = first_units[:-1]
+        frees_at = np.flatnonzero(headers[:count] == FREE.itemsize - _HEADER)
         sequence = np.uint64(self._position // UNIT)
-        allocated = np.empty((first_units.size, 2 * _WORDS), np.uint64)
-        allocated[:, :_WORDS] = units[first_units]
-        allocated[:, _WORDS:] = units[first_units + 1]
+        # `take` copies units as wholes, four times as fast as indexing does.
+        allocated = units.take(np.stack([first_units, first_units + 1], axis=1), axis=0).reshape(-1, 2 * _WORDS)
         allocated[:, 0] = first_units.astype(np.uint64) + sequence
-        freed = units[frees_at]
+        freed = units.take(frees_at, axis=0)
         freed[:, 0] = frees_at.astype(np.uint64) + sequence
         self._advance(count * UNIT)
         return Batch(allocated.view(ALLOCATION).reshape(-1), freed.view(FREE).reshape(-1))

@@ -330,16 +330,17 @@ def test_of_a_stack_never_seen_everything_is_zero():
     assert statistics.lifetime_mean_ns is None
 
 
-def test_tasks_that_have_gone_are_swept_out(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(outstanding_rows, "_TASKS_WORTH_SWEEPING", 10)
+def test_tasks_and_origins_that_have_gone_are_swept_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(outstanding_rows, "_WORTH_SWEEPING", 10)
     ledger = Ledger()
     for n in range(200):
-        ledger.apply(batch([allocation(BASE + n, tid=n, comm=b"task%d" % n)], n * 10))
+        ledger.apply(batch([allocation(BASE + n, tid=n, comm=b"task%d" % n, bytes_req=n)], n * 10))
         if n >= 3:
             ledger.apply(batch([free(BASE + n - 3)], n * 10 + 5))
-    left = sorted(zip(ledger.outstanding()["tid"].tolist(), ledger.outstanding()["comm"].tolist(), strict=True))
-    assert left == [(197, b"task197"), (198, b"task198"), (199, b"task199")]
+    left = sorted(ledger.outstanding()[["tid", "comm", "bytes_req"]].tolist())
+    assert left == [(197, b"task197", 197), (198, b"task198", 198), (199, b"task199", 199)]
     assert len(ledger._rows._tasks) <= 11
+    assert len(ledger._rows._origins) <= 11
 
 
 def test_an_outstanding_allocation_takes_at_most_64_bytes():
