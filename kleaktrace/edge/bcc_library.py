@@ -132,8 +132,13 @@ def _programs(lib: Any, compiled: Any) -> Programs:
     return Programs(
         license=lib.bpf_module_license(module).decode(),
         maps=tuple(maps),
-        functions={name.decode(): unbound(compiled.dump_func(name), fds) for name in functions},
+        functions={_short(name.decode()): unbound(compiled.dump_func(name), fds) for name in functions},
     )
+
+
+def _short(function: str) -> str:
+    """The function's name without what newer bcc puts in for fentry and fexit (helpers.h, KFUNC_PROBE)."""
+    return function.replace("func__vmlinux__", "func__")
 
 
 def compiler_files() -> list[str]:
