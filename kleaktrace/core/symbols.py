@@ -16,7 +16,8 @@ U64 = npt.NDArray[np.uint64]
 _ADDRESS_DIGITS = 16
 _HEX = np.full(256, 255, np.uint8)
 _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint8)
-_TEXT_TYPES = b"tTwW"
+_IS_TEXT = np.zeros(256, bool)
+_IS_TEXT[np.frombuffer(b"tTwW", np.uint8)] = True
 
 ELF_SYMBOL = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
@@ -106,14 +107,14 @@ def parse_kallsyms(text: bytes) -> SymbolTable:
     begins = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
     name_at = _ADDRESS_DIGITS + 3
     begins = begins[ends - begins > name_at]
-    begins = begins[np.isin(raw[begins + _ADDRESS_DIGITS + 1], np.frombuffer(_TEXT_TYPES, np.uint8))]
+    begins = begins[_IS_TEXT[raw[begins + _ADDRESS_DIGITS + 1]]]
     begins = begins[(raw[begins + _ADDRESS_DIGITS] == ord(" ")) & (raw[begins + name_at - 1] == ord(" "))]
-    digits = _HEX[raw[begins[:, None] + np.arange(_ADDRESS_DIGITS)]]
+    if not begins.size:
+        return SymbolTable(np.zeros(0, np.uint64), begins, text)
+    digits = _HEX[np.lib.stride_tricks.sliding_window_view(raw, _ADDRESS_DIGITS)[begins]]
     good = (digits < 16).all(axis=1)
-    begins, digits = begins[good], digits[good].astype(np.uint64)
-    starts = np.zeros(begins.size, np.uint64)
-    for place in range(_ADDRESS_DIGITS):
-        starts = (starts << np.uint64(4)) | digits[:, place]
+    begins, digits = begins[good], digits[good]
+    starts = (digits[:, ::2] << 4 | digits[:, 1::2]).view(">u8").reshape(-1).astype(np.uint64)
     order = np.argsort(starts, kind="stable")
     return SymbolTable(starts[order], begins[order].astype(np.int64) + name_at, text)
 

@@ -1,155 +1,129 @@
-"""The only module that talks to bcc, which has no type stubs and reports trouble on standard error.
+"""Our BPF programs in the kernel: their maps, loading and attaching them.
 
-bcc (iovisor/bcc, src/python/bcc/__init__.py) attaches every function with a telling name as soon as an object is
-made; we attach one by one, because a refused probe has a fallback.
+They are attached one by one, because a refused probe has a fallback.
 """
 
 from __future__ import annotations
 
-import ctypes
-import mmap
+import contextlib
 import os
-import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from kleaktrace.core.bpf_programs import Programs
+from kleaktrace.edge import bcc_library, libbpf
+from kleaktrace.edge.btf import kernel_btf
+from kleaktrace.edge.libbpf import AttachType, ProgramType
 from kleaktrace.errors import EnvironmentRefusal
 
-_SOURCES = (
-    *("records.h", "maps.h", "common.h", "stack_paths.h", "stacks.h", "events.h"),
-    *("slab.c", "vmalloc.c", "percpu.c", "modules.c"),
-)
-
-
-# By perf's PMU, or by tracefs at one of its places: libbcc tries all.
-_KPROBES = tuple(
-    map(
-        Path,
-        (
-            "/sys/bus/event_source/devices/kprobe",
-            "/sys/kernel/tracing/kprobe_events",
-            "/sys/kernel/debug/tracing/kprobe_events",
-        ),
-    )
-)
-
-
-# include/uapi/linux/bpf.h
-_ARRAY, _MMAPABLE = 2, 1 << 10
-
-
-class _RunOptions(ctypes.Structure):
-    """struct bpf_test_run_opts (tools/lib/bpf/bpf.h)."""
-
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        *((name, ctypes.c_void_p) for name in ("data_in", "data_out")),
-        *((name, ctypes.c_uint32) for name in ("data_size_in", "data_size_out")),
-        *((name, ctypes.c_void_p) for name in ("ctx_in", "ctx_out")),
-        *((name, ctypes.c_uint32) for name in ("ctx_size_in", "ctx_size_out", "retval")),
-        ("repeat", ctypes.c_int),
-        *((name, ctypes.c_uint32) for name in ("duration", "flags", "cpu", "batch_size")),
-    )
+_KEY = struct.Struct("=I")
+_WORD = 8
+_ENTRY, _RETURN = "kfunc__", "kretfunc__"  # bcc's helpers.h, KFUNC_PROBE and KRETFUNC_PROBE
 
 
 class AttachRefused(Exception):
     """The kernel did not take a probe; the text is its reason, in one line."""
 
 
-def source_directory() -> Path:
-    """Where the C sources are: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    for candidate in (package / "bpf", package.parent / "bpf"):
-        if (candidate / "records.h").exists():
-            return candidate
-    raise EnvironmentRefusal(
-        "the BPF sources are missing from this installation", "install kleaktrace again: pip install ."
-    )
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A function of our C sources, and the kind of program that it is to be; `target`: for fentry and fexit."""
 
+    function: str
+    kind: ProgramType
+    attach_type: AttachType = AttachType.NONE
+    target: str = ""
 
-@contextmanager
-def _quiet_stderr() -> Iterator[Callable[[], str]]:
-    """Catch what libbcc writes to file descriptor 2; the yielded function returns it."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
+    @classmethod
+    def raw_tracepoint(cls, function: str) -> Hook:
+        """To be run at raw tracepoints."""
+        return cls(function, ProgramType.RAW_TRACEPOINT)
 
-        def said() -> str:
-            sink.seek(0)
-            return sink.read().decode(errors="replace")
+    @classmethod
+    def kprobe(cls, function: str) -> Hook:
+        """To be run at kprobes and kretprobes."""
+        return cls(function, ProgramType.KPROBE)
 
-        try:
-            yield said
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+    @classmethod
+    def fentry(cls, target: str) -> Hook:
+        """`kfunc__TARGET`, to be run whenever the kernel function `target` is entered."""
+        return cls(f"{_ENTRY}{target}", ProgramType.TRACING, AttachType.FENTRY, target)
 
+    @classmethod
+    def fexit(cls, target: str) -> Hook:
+        """`kretfunc__TARGET`, to be run whenever the kernel function `target` returns."""
+        return cls(f"{_RETURN}{target}", ProgramType.TRACING, AttachType.FEXIT, target)
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
-def _import_bcc() -> Any:
-    # Here and not above: it loads LLVM, which only tracing needs.
-    try:
-        import bcc  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise EnvironmentRefusal(
-            "the distribution's bcc is not importable",
-            "apt-get install python3-bpfcc, and make the venv with /usr/bin/python3 -m venv --system-site-packages",
-        ) from error
-    if not hasattr(bcc, "BPF"):
-        raise EnvironmentRefusal(
-            "the installed 'bcc' is another project of that name", "pip uninstall bcc; apt-get install python3-bpfcc"
-        )
-    return bcc
-
-
-def bcc_version() -> str:
-    """The version of the distribution's bcc. Raises `EnvironmentRefusal` if it can't be used."""
-    return str(getattr(_import_bcc(), "__version__", "unknown"))
+    @property
+    def kernel_name(self) -> str:
+        """What the kernel is to call the program: of this it shows 15 characters."""
+        return self.function.removeprefix(_ENTRY).removeprefix(_RETURN).replace("kmem_cache", "cache")
 
 
 class BpfObject:
-    """Our C sources, compiled with `macros`, not attached to anything yet.
+    """Our compiled programs, with maps of their own; not attached to anything yet.
 
-    Raises `EnvironmentRefusal` when they can't be compiled or the kernel refuses the maps.
+    `values` are those of `core.bpf_programs.VALUES` that the programs need; `sizes`: entries of maps for which what was
+    compiled does not count. Raises `EnvironmentRefusal` when the kernel refuses the maps.
     """
 
-    def __init__(self, macros: dict[str, str | int]) -> None:
-        self._bcc: Any = _import_bcc()
-
-        class _Unattached(self._bcc.BPF):  # type: ignore[misc, name-defined]
-            def _trace_autoload(self) -> None:
-                """Attach nothing by itself."""
-
-        directory = source_directory()
-        text = "\n".join((directory / name).read_text() for name in _SOURCES)
-        os.environ["BCC_KERNEL_SOURCE"] = str(directory / "shim")
-        flags = ["-w", *(f"-D{name}={value}" for name, value in macros.items())]
-        with _quiet_stderr() as said:
-            try:
-                self._bpf: Any = _Unattached(text=text.encode(), cflags=flags)
-            except Exception as error:
-                raise EnvironmentRefusal(
-                    f"the BPF programs could not be set up: {_reason(error, said())}",
-                    "run as root; `kleaktrace doctor` shows what this kernel refuses",
-                ) from error
+    def __init__(self, programs: Programs, values: Mapping[str, int], sizes: Mapping[str, int]) -> None:
+        self._programs = programs
+        self._values = values
+        self._maps: dict[str, int] = {}
+        self._loaded: dict[str, int] = {}
         self._undo: list[Callable[[], object]] = []
+        try:
+            for spec in programs.maps:
+                sized = replace(spec, max_entries=sizes.get(spec.name, spec.max_entries))
+                self._maps[spec.name] = libbpf.create_map(sized)
+        except OSError as error:
+            self.close()
+            raise EnvironmentRefusal(
+                f"the BPF map {spec.name!r} could not be made: {error.strerror}",
+                "run as root; `kleaktrace doctor` shows what this kernel refuses",
+            ) from error
 
-    def _attach(self, attach: Callable[[], object], undo: Callable[[], object]) -> None:
-        with _quiet_stderr() as said:
-            try:
-                attach()
-            except Exception as error:
-                raise AttachRefused(_reason(error, said())) from error
-        self._undo.append(undo)
+    def load_ahead(self, hooks: Iterable[Hook]) -> None:
+        """Have the kernel verify programs on all processors at once. What it refuses comes up when it is attached."""
+        waiting = deque(sorted(hooks, key=lambda hook: -len(self._programs.functions.get(hook.function, b""))))
+
+        def work() -> None:
+            while True:
+                try:
+                    hook = waiting.popleft()
+                except IndexError:
+                    return
+                with contextlib.suppress(AttachRefused):
+                    self._load(hook)
+
+        others = [threading.Thread(target=work) for _ in range(min(os.cpu_count() or 1, len(waiting)) - 1)]
+        for thread in others:
+            thread.start()
+        work()
+        for thread in others:
+            thread.join()
+
+    def _load(self, hook: Hook) -> int:
+        """The file descriptor of a program, which is loaded now if it is not yet. Raises `AttachRefused`."""
+        if hook.function in self._loaded:
+            return self._loaded[hook.function]
+        if hook.function not in self._programs.functions:
+            raise AttachRefused(f"there is no program {hook.function}")
+        code = self._programs.linked(hook.function, tuple(self._maps.values()), self._values)
+        number = kernel_btf().function_id(hook.target) or 0 if hook.target else 0
+        try:
+            fd = libbpf.load_program(
+                hook.kind, hook.kernel_name, self._programs.license, code, hook.attach_type, number
+            )
+        except OSError as error:
+            raise AttachRefused(f"the program was not loaded: {error.strerror}") from error
+        self._loaded[hook.function] = fd
+        return fd
 
     @property
     def attached(self) -> int:
@@ -158,139 +132,112 @@ class BpfObject:
 
     def detach_to(self, count: int) -> None:
         """Detach what was attached last, until `count` programs are left."""
-        with _quiet_stderr():
-            while len(self._undo) > count:
-                self._undo.pop()()
+        while len(self._undo) > count:
+            self._undo.pop()()
 
     def attach_raw_tracepoint(self, event: str, *functions: str) -> None:
         """Run the functions at a raw tracepoint, in this order."""
         for function in functions:
-            fds: list[int] = []
-            self._attach(
-                lambda function=function, fds=fds: fds.append(self._attach_raw(event, function)),  # type: ignore[misc]
-                lambda fds=fds: os.close(fds[0]),  # type: ignore[misc]
-            )
+            self._keep(self._attach_raw(event, function))
 
     def _attach_raw(self, event: str, function: str) -> int:
-        # bcc's own method allows one function per event
-        loaded = self._bpf.load_func(function.encode(), self._bcc.BPF.RAW_TRACEPOINT)
-        fd = int(self._bcc.lib.bpf_attach_raw_tracepoint(loaded.fd, event.encode()))
-        if fd < 0:
-            raise OSError(f"raw tracepoint {event}: {os.strerror(ctypes.get_errno() or -fd)}")
-        return fd
+        return self._open(f"raw tracepoint {event}", event, Hook.raw_tracepoint(function))
 
     def attach_fentry(self, target: str) -> None:
         """Run `kfunc__TARGET` whenever the kernel function `target` is entered."""
-        name = f"kfunc__{target}".encode()
-        self._attach(lambda: self._bpf.attach_kfunc(fn_name=name), lambda: self._bpf.detach_kfunc(fn_name=name))
+        self._keep(self._open(f"fentry of {target}", None, Hook.fentry(target)))
 
     def attach_fexit(self, target: str) -> None:
         """Run `kretfunc__TARGET` whenever the kernel function `target` returns."""
-        name = f"kretfunc__{target}".encode()
-        self._attach(lambda: self._bpf.attach_kretfunc(fn_name=name), lambda: self._bpf.detach_kretfunc(fn_name=name))
+        self._keep(self._open(f"fexit of {target}", None, Hook.fexit(target)))
+
+    def _open(self, what: str, event: str | None, hook: Hook) -> int:
+        program = self._load(hook)
+        try:
+            return libbpf.open_raw_tracepoint(event, program)
+        except OSError as error:
+            raise AttachRefused(f"{what}: {error.strerror}") from error
+
+    def _keep(self, fd: int) -> None:
+        """An attachment, which ends when its file descriptor is closed."""
+        self._undo.append(lambda: os.close(fd))
 
     def attach_kprobe(self, target: str, function: str) -> None:
         """Run `function` whenever the kernel function `target` is entered."""
-        _require_kprobes()
-        event, name = target.encode(), function.encode()
-        self._attach(
-            lambda: self._bpf.attach_kprobe(event=event, fn_name=name), lambda: self._bpf.detach_kprobe(event, name)
-        )
+        self._attach_kprobe(target, function, at_return=False)
 
     def attach_kretprobe(self, target: str, function: str) -> None:
         """Run `function` whenever the kernel function `target` returns."""
-        _require_kprobes()
-        event, name = target.encode(), function.encode()
-        self._attach(
-            lambda: self._bpf.attach_kretprobe(event=event, fn_name=name),
-            lambda: self._bpf.detach_kretprobe(event, name),
-        )
+        self._attach_kprobe(target, function, at_return=True)
+
+    def _attach_kprobe(self, target: str, function: str, at_return: bool) -> None:
+        if not bcc_library.has_kprobes():  # said before a program is loaded, and verified, in vain
+            raise AttachRefused("this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
+        program = self._load(Hook.kprobe(function))
+        try:
+            self._undo.append(bcc_library.attach_kprobe(program, target, at_return))
+        except OSError as error:
+            raise AttachRefused(str(error)) from error
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map."""
-        return int(self._bpf[name.encode()].map_fd)
+        return self._maps[name]
 
     def per_cpu_totals(self, name: str, length: int) -> list[int]:
         """Sums over all CPUs of the first `length` counters of a per-CPU array of u64."""
-        table = self._bpf[name.encode()]
-        return [sum(table[table.Key(index)]) for index in range(length)]
+        cpus = libbpf.possible_cpus()
+        words = struct.Struct(f"={cpus}Q")
+        return [
+            sum(words.unpack(libbpf.lookup(self._maps[name], _KEY.pack(index), words.size))) for index in range(length)
+        ]
 
-    def set_array(self, name: str, index: int, fields: dict[str, int]) -> None:
-        """Write one structure of an array map."""
-        table = self._bpf[name.encode()]
-        leaf = table.Leaf()
-        for field, value in fields.items():
-            setattr(leaf, field, value)
-        table[table.Key(index)] = leaf
+    def set_words(self, name: str, index: int, *words: int) -> None:
+        """Write one element of an array map whose elements are that many u64."""
+        libbpf.update(self._maps[name], _KEY.pack(index), struct.pack(f"={len(words)}Q", *words))
 
-    def set_number(self, name: str, index: int, value: int) -> None:
-        """Write one number of an array map."""
-        table = self._bpf[name.encode()]
-        table[table.Key(index)] = table.Leaf(value)
+    def words(self, name: str, index: int, length: int) -> tuple[int, ...]:
+        """Read one element of an array map whose elements are `length` u64."""
+        found: tuple[int, ...] = struct.unpack(
+            f"={length}Q", libbpf.lookup(self._maps[name], _KEY.pack(index), length * _WORD)
+        )
+        return found
 
     def write(self, name: str, key: bytes, value: bytes) -> bool:
         """Write one element of any map; False if the kernel has no room for it."""
-        return int(self._bcc.lib.bpf_update_elem(self.map_fd(name), key, value, 0)) == 0
+        try:
+            libbpf.update(self._maps[name], key, value)
+        except OSError:
+            return False
+        return True
 
     def delete(self, name: str, key: bytes) -> None:
         """Delete an element of a map, if it is there."""
-        self._bcc.lib.bpf_delete_elem(self.map_fd(name), key)
-
-    def read_array(self, name: str, index: int) -> dict[str, int]:
-        """Read one structure of an array map, by field."""
-        table = self._bpf[name.encode()]
-        leaf = table[table.Key(index)]
-        return {field[0]: int(getattr(leaf, field[0])) for field in leaf._fields_}
+        with contextlib.suppress(OSError):
+            libbpf.delete(self._maps[name], key)
 
     def run(self, function: str, argument: int) -> int:
         """Run a program for raw tracepoints now, with one argument; what it returns, as u32.
 
-        Raises OSError: the kernel does not do that (BPF_PROG_TEST_RUN, since v5.10), or refuses the program.
+        Raises `OSError`: the kernel does not do that, or refuses the program.
         """
-        with _quiet_stderr() as said:
-            try:
-                fd = self._bpf.load_func(function.encode(), self._bcc.BPF.RAW_TRACEPOINT).fd
-            except Exception as error:
-                raise OSError(_reason(error, said())) from error
-        arguments = (ctypes.c_uint64 * 1)(argument)
-        options = _RunOptions(ctypes.sizeof(_RunOptions))
-        options.ctx_in, options.ctx_size_in = ctypes.addressof(arguments), ctypes.sizeof(arguments)
-        result = ctypes.CDLL("libbpf.so.1").bpf_prog_test_run_opts(fd, ctypes.byref(options))
-        if result < 0:
-            raise OSError(-result, os.strerror(-result))
-        return int(options.retval)
+        try:
+            return libbpf.run(self._load(Hook.raw_tracepoint(function)), argument)
+        except AttachRefused as refusal:
+            raise OSError(str(refusal)) from refusal
 
     def missed_runs(self) -> dict[str, int]:
         """By function: how often the kernel skipped it because it was running already on that CPU.
 
         `recursion_misses` in /proc/self/fdinfo (kernel/bpf/syscall.c, since v5.12).
         """
-        return {name.decode(): _recursion_misses(function.fd) for name, function in self._bpf.funcs.items()}
+        return {function: _recursion_misses(fd) for function, fd in self._loaded.items()}
 
     def close(self) -> None:
-        """Detach everything. May be called twice."""
+        """Detach everything, and let go of programs and maps. May be called twice."""
         self.detach_to(0)
-        with _quiet_stderr():
-            self._bpf.cleanup()
-
-
-def new_array(name: str, size: int) -> int:
-    """File descriptor of a new array map, mapped by nobody, of so many bytes. Raises OSError.
-
-    It can be mapped: then the kernel takes a range of vmalloc's addresses for it, one page of its own in front of
-    `size` rounded up (kernel/bpf/arraymap.c, `array_map_alloc`).
-    """
-    library = _import_bcc().lib
-    fd = int(library.bcc_create_map(_ARRAY, name.encode(), 4, mmap.PAGESIZE, -(-size // mmap.PAGESIZE), _MMAPABLE))
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), f"an array map of {size} bytes: {os.strerror(ctypes.get_errno())}")
-    return fd
-
-
-def _require_kprobes() -> None:
-    """Before a program is loaded, and verified, in vain. Raises `AttachRefused`."""
-    if not any(path.exists() for path in _KPROBES):
-        raise AttachRefused("this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
+        for fds in (self._loaded, self._maps):
+            while fds:
+                os.close(fds.popitem()[1])
 
 
 def _recursion_misses(fd: int) -> int:
@@ -299,17 +246,3 @@ def _recursion_misses(fd: int) -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) for line in info.splitlines() if line.startswith("recursion_misses:"))
-
-
-_BCC_PREAMBLE = re.compile(r"^Failed to attach BPF program b'\w+' to (kprobe|kretprobe) b'\w+', (it's )?|^bpf: ")
-
-
-def _reason(error: Exception, said: str) -> str:
-    """The kernel's own words if libbcc passed them on, else the exception's."""
-    for line in reversed(said.splitlines()):
-        if "error:" in line or "Permission denied" in line or "failed" in line.lower():
-            text = line
-            break
-    else:
-        text = str(error) or _last_line(said) or type(error).__name__
-    return _BCC_PREAMBLE.sub("", " ".join(text.split()))[:300]

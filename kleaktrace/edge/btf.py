@@ -10,6 +10,7 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
+from kleaktrace.edge.libbpf import library
 from kleaktrace.errors import EnvironmentRefusal
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
@@ -52,12 +53,7 @@ class Btf:
     """The kernel's BTF. Look-ups answer None where this kernel has no such thing."""
 
     def __init__(self) -> None:
-        try:
-            self._lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
-        except OSError as error:
-            raise EnvironmentRefusal(
-                "libbpf.so.1 is not installed", "apt-get install python3-bpfcc (it brings libbpf1)"
-            ) from error
+        self._lib = library()
         self._lib.btf__load_vmlinux_btf.restype = ctypes.c_void_p
         self._lib.btf__type_by_id.restype = ctypes.c_void_p
         self._lib.btf__type_by_id.argtypes = (ctypes.c_void_p, ctypes.c_uint32)
@@ -91,9 +87,13 @@ class Btf:
             type_id = self._type(type_id)[0].size_or_type
         return type_id
 
+    def function_id(self, name: str) -> int | None:
+        """BTF's number for a function, as fentry needs."""
+        return self._find(name, _FUNC)
+
     def has_function(self, name: str) -> bool:
-        """Whether BTF knows a function of this name, as fentry needs."""
-        return self._find(name, _FUNC) is not None
+        """Whether BTF knows a function of this name."""
+        return self.function_id(name) is not None
 
     def parameters(self, function: str) -> tuple[str, ...] | None:
         """Parameter names of a function, in order."""

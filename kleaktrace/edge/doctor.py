@@ -16,7 +16,7 @@ from kleaktrace.errors import KleaktraceError
 
 def examine() -> list[Check]:
     """Look at everything kleaktrace needs or can use. Attaches every probe for a moment when run as root."""
-    checks = [check() for check in (_privilege, _lockdown, _btf, _tracefs, _bcc, _symbols)]
+    checks = [check() for check in (_privilege, _lockdown, _btf, _tracefs, _bcc, _programs, _symbols)]
     if all(check.health is not Health.BROKEN for check in checks):
         checks += _probes()
     return [*checks, _debugfs(), _kmemleak()]
@@ -76,11 +76,21 @@ def _tracefs() -> Check:
 
 def _bcc() -> Check:
     def load() -> str:
-        from kleaktrace.edge.bpf import bcc_version
+        from kleaktrace.edge.bcc_library import version
 
-        return f"version {bcc_version()}"
+        return f"version {version()}"
 
     return _tried("bcc", load)
+
+
+def _programs() -> Check:
+    from kleaktrace.edge.program_cache import cache_directory, trouble
+
+    why_not = trouble()
+    if not why_not:
+        return Check("compiled programs", Health.OK, f"kept in {cache_directory()}")
+    found = f"compiled at each start: they can't be kept in {cache_directory()}: {why_not}"
+    return Check("compiled programs", Health.MISSING, found, "set XDG_CACHE_HOME to a directory of root's")
 
 
 def _symbols() -> Check:

@@ -45,6 +45,10 @@ class Filters:
         """Whether anything is filtered out."""
         return any(getattr(self, name) is not None for name in self.__slots__)
 
+    def values(self) -> dict[str, int]:
+        """Of core.bpf_programs.VALUES, what bpf/common.h needs."""
+        return {} if self.pid is None else {"FILTER_PID": self.pid}
+
     def macros(self) -> dict[str, str | int]:
         """The -D macros for bpf/common.h."""
         if not self.any:
@@ -52,8 +56,6 @@ class Filters:
         macros: dict[str, str | int] = {"FILTERED": 1, "WANTED_OBJECTS": _WANTED_OBJECTS}
         if self.module is not None:
             macros["FILTER_MODULE(words)"] = _same_name(self.module.encode())
-        if self.pid is not None:
-            macros["FILTER_PID"] = self.pid
         if self.comm is not None:
             macros["FILTER_COMM(words)"] = _same_name(os.fsencode(self.comm)[:_COMM_LENGTH])
         if self.cache is not None:

@@ -7,12 +7,12 @@ BTF gives it, and whether a probe is allowed shows when it is attached.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kleaktrace.core.symbols import SymbolTable
-from kleaktrace.edge.bpf import BpfObject
+from kleaktrace.edge.bpf import BpfObject, Hook
 from kleaktrace.edge.btf import Btf
 from kleaktrace.errors import EnvironmentRefusal
 
@@ -26,6 +26,8 @@ class Probe:
     how: str
     target: str
     attach: Callable[[BpfObject], None] = field(compare=False, repr=False)
+    hooks: tuple[Hook, ...] = field(compare=False, repr=False)
+    """The programs that it loads."""
 
     def __str__(self) -> str:
         return f"{self.how}:{self.target}"
@@ -54,13 +56,21 @@ class Need:
     without: str
     required: bool = False
 
+    def possible(self, without: frozenset[str]) -> list[Source]:
+        """The sources that do without some ways of hooking."""
+        return [source for source in self.sources if not any(probe.how in without for probe in source.probes)]
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What to attach, and the macros that the C sources need for it."""
+    """What to attach, and the macros and values (core/bpf_programs.py) that the C sources need for it.
+
+    All that is an address is a value, for it is another one after each boot.
+    """
 
     needs: tuple[Need, ...]
     macros: Macros
+    values: Mapping[str, int]
     context_source: str
 
 
@@ -97,6 +107,7 @@ class _Planner:
         self._btf = btf
         self._symbols = symbols
         self.macros: Macros = {"PAGE_BYTES": os.sysconf("SC_PAGE_SIZE")}
+        self.values: dict[str, int] = {}
         if symbols.address_of("kmemleak_alloc") is not None:
             self.macros["KMEMLEAK"] = 1
 
@@ -108,7 +119,8 @@ class _Planner:
             return None
         for position, argument in enumerate(arguments):
             self.macros[f"{name}_{argument}".upper()] = position
-        return Probe("raw_tracepoint", name, lambda bpf: bpf.attach_raw_tracepoint(name, *functions))
+        hooks = tuple(map(Hook.raw_tracepoint, functions))
+        return Probe("raw_tracepoint", name, lambda bpf: bpf.attach_raw_tracepoint(name, *functions), hooks)
 
     def events(self, *names: str) -> tuple[Source, ...]:
         """One source out of several tracepoints, or none if one of them is missing."""
@@ -116,14 +128,14 @@ class _Planner:
         found = tuple(probe for probe in probes if probe is not None)
         return (Source(found),) if len(found) == len(probes) else ()
 
-    def function(self, name: str, macro: str) -> bool:
+    def function(self, name: str, value: str) -> bool:
         """Whether the kernel has this function; tells the C side where it lies."""
         address = self._symbols.address_of(name)
         if address is None or not self._btf.has_function(name):
             return False
         frame = self._symbols.find(address)
-        self.macros[macro] = f"{address:#x}ULL"
-        self.macros[f"{macro}_LENGTH"] = frame.size if frame else 0
+        self.values[value] = address
+        self.macros[f"{value}_LENGTH"] = frame.size if frame else 0
         return True
 
     def slab(self) -> list[Need]:
@@ -169,8 +181,8 @@ class _Planner:
         sources: tuple[Source, ...] = ()
         if self.function(name, "BULK_FREE"):
             sources = (
-                Source((Probe("fentry", name, lambda bpf: bpf.attach_fentry(name)),)),
-                Source((Probe("kprobe", name, lambda bpf: bpf.attach_kprobe(name, f"on_{name}")),)),
+                Source((_fentry(name),)),
+                Source((_kprobe(name, f"on_{name}"),)),
             )
         return Need(
             "slab-bulk-free", sources, "kfree_bulk and kfree_rcu batches stay outstanding until the memory is reused"
@@ -208,7 +220,8 @@ class _Planner:
         offsets = {f"{struct}_{name}".upper(): self._btf.offset(struct, name) for struct, name in members}
         found = {macro: offset for macro, offset in offsets.items() if offset is not None}
         if root is not None and len(found) == len(members):
-            self.macros |= {**found, "FREE_AREAS": f"{root:#x}ULL"}
+            self.macros |= found
+            self.values["FREE_AREAS"] = root
 
     def percpu(self) -> Need:
         """Per-CPU memory, both directions or none."""
@@ -271,26 +284,26 @@ class _Planner:
         ):
             address = self._symbols.address_of(symbol)
             if offsets is not None and address is not None and inside is not None:
-                self.macros["PER_CPU_OFFSET"] = f"{offsets:#x}ULL"
-                self.macros["PREEMPT_COUNT_PER_CPU"] = f"{address + inside:#x}ULL"
+                self.values["PER_CPU_OFFSET"] = offsets
+                self.values["PREEMPT_COUNT_PER_CPU"] = address + inside
                 return f"per-CPU {symbol}"
         return "frames of the stack"
 
 
 def _fentry(name: str) -> Probe:
-    return Probe("fentry", name, lambda bpf: bpf.attach_fentry(name))
+    return Probe("fentry", name, lambda bpf: bpf.attach_fentry(name), (Hook.fentry(name),))
 
 
 def _fexit(name: str) -> Probe:
-    return Probe("fexit", name, lambda bpf: bpf.attach_fexit(name))
+    return Probe("fexit", name, lambda bpf: bpf.attach_fexit(name), (Hook.fexit(name),))
 
 
 def _kprobe(name: str, function: str) -> Probe:
-    return Probe("kprobe", name, lambda bpf: bpf.attach_kprobe(name, function))
+    return Probe("kprobe", name, lambda bpf: bpf.attach_kprobe(name, function), (Hook.kprobe(function),))
 
 
 def _kretprobe(name: str, function: str) -> Probe:
-    return Probe("kretprobe", name, lambda bpf: bpf.attach_kretprobe(name, function))
+    return Probe("kretprobe", name, lambda bpf: bpf.attach_kretprobe(name, function), (Hook.kprobe(function),))
 
 
 def make_plan(btf: Btf, symbols: SymbolTable) -> Plan:
@@ -300,4 +313,4 @@ def make_plan(btf: Btf, symbols: SymbolTable) -> Plan:
     needs += [*planner.vmalloc(), planner.percpu(), planner.modules()]
     planner.free_areas()
     context_source = planner.context()
-    return Plan(tuple(needs), planner.macros, context_source)
+    return Plan(tuple(needs), planner.macros, planner.values, context_source)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from kleaktrace.core.coverage import Loss
@@ -73,8 +73,8 @@ class Session:
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
-        self._start = self.tracer.moment()
-        self._started = datetime.now(UTC)
+        self._start = self.tracer.started
+        self._started = datetime.now(UTC) - timedelta(microseconds=(time.monotonic_ns() - self._start.time_ns) / 1000)
         self._end: Moment | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._drain, name="drain", daemon=True)

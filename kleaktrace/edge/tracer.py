@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kleaktrace.core.bpf_programs import value_macros
 from kleaktrace.core.coverage import Coverage, Loss, StackCheck
 from kleaktrace.core.events import Batch, LossWindow
 from kleaktrace.core.jiffies import Moment
@@ -16,11 +17,12 @@ from kleaktrace.core.kernel_names import CacheName, KernelNames
 from kleaktrace.core.stack_paths import StackSample
 from kleaktrace.core.symbols import SymbolTable, parse_kallsyms
 from kleaktrace.edge import names as name_records
-from kleaktrace.edge.bpf import AttachRefused, BpfObject
+from kleaktrace.edge.bpf import AttachRefused, BpfObject, Hook
 from kleaktrace.edge.btf import kernel_btf
 from kleaktrace.edge.filters import Filters
 from kleaktrace.edge.machine import memory_in_use
 from kleaktrace.edge.plan import Macros, Need, Plan, Source, make_plan
+from kleaktrace.edge.program_cache import compiled_programs
 from kleaktrace.edge.ring import EventRing, NameRing
 from kleaktrace.edge.stack_learner import MOST_PATHS, StackLearner
 from kleaktrace.errors import EnvironmentRefusal
@@ -36,8 +38,13 @@ _EVENT_RING_SHARE = 16
 """At most one part in so many of the machine's memory."""
 
 NAME_RING = 8 << 20
-_KNOWN_STACKS = 65536
-_KNOWN_CACHES = 4096
+_MACROS: Macros = {
+    "EVENT_RING_PAGES": 1,  # for the compiler, who makes the maps, too
+    "NAME_RING_PAGES": 1,
+    "KNOWN_STACKS": 65536,
+    "STACK_PATHS": MOST_PATHS,
+    "KNOWN_CACHES": 4096,
+}
 
 # bpf/maps.h, enum counter
 _LOST_ALLOCATIONS, _LOST_FREES, _LOST_STACKS, _LOST_NAMES, _LOST_ENTRIES, _TAKEN_BY_SECOND = range(6)
@@ -96,13 +103,19 @@ def event_ring_size(memory: int) -> int:
     return min(max(1 << share.bit_length() - 1, least), most)
 
 
-def _pid_namespace() -> Macros:
+def _pid_namespace() -> dict[str, int]:
     """Our PID namespace, if it is not the kernel's first, whose numbers are what the programs see by default."""
     namespace = PID_NAMESPACE.stat()
     if namespace.st_ino == _FIRST_PID_NAMESPACE:
         return {}
     device = os.major(namespace.st_dev) << 20 | os.minor(namespace.st_dev)  # the kernel's own dev_t
-    return {"PID_NAMESPACE": f"{namespace.st_ino}ULL", "PID_NAMESPACE_DEVICE": f"{device}ULL"}
+    return {"PID_NAMESPACE": namespace.st_ino, "PID_NAMESPACE_DEVICE": device}
+
+
+def _likely(needs: Iterable[Need], without: frozenset[str]) -> list[Hook]:
+    """What will have to be loaded if the kernel takes the best of each."""
+    best = (next(iter(need.possible(without)), None) for need in needs)
+    return [hook for source in best if source for probe in source.probes for hook in probe.hooks]
 
 
 class Tracer:
@@ -138,39 +151,30 @@ class Tracer:
         self._lost = _Lost()
         self._windows: list[LossWindow] = []
         self._loading: dict[int, _LoadingModule] = {}
-        macros = {**self._macros(event_ring), **_pid_namespace(), **self.plan.macros, **filters.macros()}
+        values = {"SELF": os.getpid(), **_pid_namespace(), **self.plan.values, **filters.values()}
+        macros = {**_MACROS, **self.plan.macros, **filters.macros(), **value_macros(values)}
         if not exact_stacks:
             macros["RECOGNISE_STACKS"] = 1
-        self._bpf = BpfObject(macros)
+        self._bpf = BpfObject(compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING})
         self._learner = None if exact_stacks else StackLearner(self._bpf)
         try:
             self._events = EventRing(self._bpf.map_fd("events"), event_ring)
             self._names = NameRing(self._bpf.map_fd("names"), NAME_RING)
             self._rings = [self._events, self._names]
             self._watch_module(base)
+            self._bpf.load_ahead(_likely(self.plan.needs, without))
             self._attach(self.plan.needs, without)
             self._watch_tasks()
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
             self._skipped_before = self._count_losses()[1]
-            self._bpf.set_number("recording", 0, 1)
-            self.started_ns = time.monotonic_ns()
+            self._bpf.set_words("recording", 0, 1)
+            self.started = self.moment()
             # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
             self.names = KernelNames(read_kallsyms())
         except BaseException:
             self._bpf.close()
             raise
-        self._checked_ns = self.started_ns
-
-    @staticmethod
-    def _macros(event_ring: int) -> Macros:
-        return {
-            "EVENT_RING_PAGES": event_ring // mmap.PAGESIZE,
-            "NAME_RING_PAGES": NAME_RING // mmap.PAGESIZE,
-            "KNOWN_STACKS": _KNOWN_STACKS,
-            "STACK_PATHS": MOST_PATHS,
-            "KNOWN_CACHES": _KNOWN_CACHES,
-            "SELF": os.getpid(),
-        }
+        self._checked_ns = self.started.time_ns
 
     def _watch_module(self, base: SymbolTable) -> None:
         """Tell the module filter where a module that is loaded already has its code."""
@@ -178,7 +182,7 @@ class Tracer:
         if loaded is not None:
             first, last = loaded
             length = (last - first) // mmap.PAGESIZE * mmap.PAGESIZE + mmap.PAGESIZE
-            self._bpf.set_array("module_text", 0, {"start": first, "length": length})
+            self._bpf.set_words("module_text", 0, first, length)
 
     def _watch_tasks(self) -> None:
         """Have the programs remember who allocated last, if the kernel tells when that is no longer right."""
@@ -189,7 +193,7 @@ class Tracer:
         except AttachRefused:
             self._bpf.detach_to(before)
         else:
-            self._bpf.set_number("task_generation", 0, 1)
+            self._bpf.set_words("task_generation", 0, 1)
 
     def _attach(self, needs: Iterable[Need], without: frozenset[str]) -> None:
         covered = [self._attach_need(need, without) for need in needs]
@@ -197,9 +201,7 @@ class Tracer:
 
     def _attach_need(self, need: Need, without: frozenset[str]) -> Coverage:
         refused = self.refusals.setdefault(need.kind, [])
-        for source in need.sources:
-            if any(probe.how in without for probe in source.probes):
-                continue
+        for source in need.possible(without):
             reason = self._try(source)
             if reason is None:
                 return Coverage(need.kind, str(source), source.note)
@@ -246,7 +248,7 @@ class Tracer:
 
     def pause(self) -> None:
         """Have the kernel report nothing more."""
-        self._bpf.set_number("recording", 0, 0)
+        self._bpf.set_words("recording", 0, 0)
 
     def _learn(self, name: name_records.Name) -> None:
         match name:
@@ -276,20 +278,20 @@ class Tracer:
     def moment(self) -> Moment:
         """Now, by both of the kernel's clocks: opening a file makes our own program look at them."""
         os.close(os.open(os.devnull, os.O_RDONLY))
-        now = self._bpf.read_array("clock", 0)
-        if not now["time_ns"]:
+        time_ns, jiffies = self._bpf.words("clock", 0, 2)
+        if not time_ns:
             raise EnvironmentRefusal(
                 "the kernel does not report our own allocations",
                 "report this kernel and its configuration to kleaktrace",
             )
-        return Moment(now["time_ns"], now["jiffies"])
+        return Moment(time_ns, jiffies)
 
     def free_before(self, address: int) -> int:
         """Bytes of the free range of vmalloc's addresses that ends at an address (hidden); 0 if there is none.
 
         Raises OSError where the kernel does not show its free ranges.
         """
-        if "FREE_AREAS" not in self.plan.macros:
+        if "FREE_AREAS" not in self.plan.values:
             raise OSError("this kernel does not tell where it keeps its free ranges of addresses")
         return self._bpf.run("pages_free_before", address) * mmap.PAGESIZE
 

@@ -14,10 +14,13 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from kleaktrace.edge.bpf import new_array
+from kleaktrace.core.bpf_programs import MapSpec
+from kleaktrace.edge.libbpf import create_map
 from kleaktrace.edge.machine import memory_in_use
 
 FreeBefore = Callable[[int], int]
+
+_ARRAY, _MMAPABLE = 2, 1 << 10  # include/uapi/linux/bpf.h
 
 _AROUND = 2 * mmap.PAGESIZE
 """Of the range that an array map takes: the map's own page, and the guard page behind it."""
@@ -41,8 +44,13 @@ def filled_holes(addresses: Iterable[int], free_before: FreeBefore) -> Iterator[
         with contextlib.suppress(OSError):
             room = min(_MOST, memory_in_use()["MemAvailable"] // _SHARE)
             for size in _sizes(sorted(addresses, reverse=True), free_before, room):
-                stack.callback(os.close, new_array("kleaktrace_hole", size))
+                stack.callback(os.close, _array(size))
         yield
+
+
+def _array(size: int) -> int:
+    """File descriptor of an array map of so many bytes, in whole pages. It could be mapped: so it is vmalloced."""
+    return create_map(MapSpec("kleaktrace_hole", _ARRAY, 4, mmap.PAGESIZE, size // mmap.PAGESIZE, _MMAPABLE))
 
 
 def _sizes(addresses: Iterable[int], free_before: FreeBefore, room: int) -> Iterator[int]:

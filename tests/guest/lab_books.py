@@ -63,17 +63,23 @@ class Object:
 
 
 def listed(report: Path) -> dict[int, list[str]]:
-    """Return what kmemleak lists: address, and frames; `unreferenced object (percpu) 0x…` from 6.15 on."""
+    """Return what kmemleak lists: address, and frames that it could name; `(percpu)` before 0x… from 6.15 on.
+
+    No frames: it could not name them all, since their module is gone.
+    """
     found: dict[int, list[str]] = {}
-    frames: list[str] = []
+    nameless: set[int] = set()
+    address = 0
     for line in report.read_text(errors="replace").splitlines():
         if line.startswith("unreferenced object"):
-            address = next(word for word in line.split() if word.startswith("0x"))
-            frames = found.setdefault(int(address, 16), [])
+            address = int(next(word for word in line.split() if word.startswith("0x")), 16)
+            found[address] = []
         elif line.startswith("    ") and "+0x" in line:
             # `[<…>] ` in front of it up to 6.12
-            frames.append(line.strip().rpartition(">] ")[2])
-    return found
+            found[address].append(line.strip().rpartition(">] ")[2])
+        elif line.startswith("    0x"):
+            nameless.add(address)
+    return {address: [] if address in nameless else frames for address, frames in found.items()}
 
 
 def last_owners(objects: Iterable[Object]) -> dict[str, set[int]]:

@@ -85,15 +85,18 @@ def test_sizes_the_wrong_way_round_are_refused() -> None:
         Filters(min_size=193, max_size=192)
 
 
-def test_sizes_and_pid_become_constants_zero_among_them() -> None:
-    macros = Filters(min_size=0, max_size=192, pid=7).macros()
+def test_sizes_become_constants_zero_among_them_and_the_pid_a_value_for_later() -> None:
+    filters = Filters(min_size=0, max_size=192, pid=7)
+    macros = filters.macros()
     assert macros["FILTER_MIN_SIZE"] == "0ULL"
     assert macros["FILTER_MAX_SIZE"] == "192ULL"
-    assert macros["FILTER_PID"] == 7
+    assert "FILTER_PID" not in macros
+    assert filters.values() == {"FILTER_PID": 7}
     assert macros["FILTERED"] == 1
 
 
 def test_without_filters_there_is_nothing_to_compile_in() -> None:
     assert not Filters().any
     assert Filters().macros() == {}
+    assert Filters().values() == {}
     assert Filters(min_size=0).any

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from builders import kallsyms
 
+from kleaktrace.core.bpf_programs import VALUES
 from kleaktrace.core.symbols import parse_kallsyms
 from kleaktrace.edge import plan as module
 from kleaktrace.edge.plan import Need, Plan, make_plan
@@ -179,10 +180,38 @@ def test_a_function_that_btf_does_not_have_cannot_be_hooked() -> None:
 
 
 def test_the_c_side_is_told_where_a_hooked_function_lies_and_how_long_it_is() -> None:
-    macros = plan(modern()).macros
+    found = plan(modern())
     names = sorted(modern().functions)
-    assert macros["BULK_FREE"] == f"{0xFFFFFFFF81000000 + 0x100 * names.index('kmem_cache_free_bulk'):#x}ULL"
-    assert macros["BULK_FREE_LENGTH"] == 0x100
+    assert found.values["BULK_FREE"] == 0xFFFFFFFF81000000 + 0x100 * names.index("kmem_cache_free_bulk")
+    assert found.macros["BULK_FREE_LENGTH"] == 0x100
+
+
+def test_no_address_is_compiled_in_since_it_differs_from_boot_to_boot() -> None:
+    assert not any("ffffffff8" in str(value) for value in plan(modern()).macros.values())
+    assert set(plan(modern()).values) <= set(VALUES)
+
+
+def test_the_programs_of_a_probe_are_known_before_it_is_attached() -> None:
+    loaded = {
+        (probe.how, hook.function)
+        for wanted in plan(modern()).needs
+        for source in wanted.sources
+        for probe in source.probes
+        for hook in probe.hooks
+    }
+    assert {
+        ("raw_tracepoint", "second_kfree"),
+        ("fentry", "kfunc__vfree"),
+        ("fexit", "kretfunc____vmalloc_node_range_noprof"),
+        ("kprobe", "on_vfree_entry"),
+        ("kretprobe", "on_vmalloc_return"),
+    } <= loaded
+
+
+def test_what_a_source_must_do_without_leaves_the_others() -> None:
+    wanted = need(plan(modern()), "vfree")
+    possible = wanted.possible(frozenset({"fentry"}))
+    assert [str(source) for source in possible] == sources(plan(modern()), "vfree")[1:]
 
 
 def test_kernels_before_6_1_have_twins_that_must_be_traced_too() -> None:
@@ -258,15 +287,15 @@ def test_a_kernel_without_modules_says_so(modules_allowed: Path) -> None:
 def test_the_context_comes_from_the_task_else_from_the_cpu_else_from_the_stack() -> None:
     btf = modern()
     assert plan(btf).context_source == "per-CPU pcpu_hot"
-    assert plan(btf).macros["PREEMPT_COUNT_PER_CPU"] == "0x31008ULL"
+    assert plan(btf).values["PREEMPT_COUNT_PER_CPU"] == 0x31008
     del btf.offsets["pcpu_hot", "preempt_count"]
     assert plan(btf).context_source == "per-CPU __preempt_count"
-    assert plan(btf).macros["PREEMPT_COUNT_PER_CPU"] == "0x32000ULL"
+    assert plan(btf).values["PREEMPT_COUNT_PER_CPU"] == 0x32000
     btf.offsets["task_struct", "thread_info", "preempt_count"] = 16
     found = plan(btf)
     assert found.context_source == "task_struct.thread_info.preempt_count"
     assert found.macros["PREEMPT_COUNT_IN_TASK"] == 16
-    assert "PREEMPT_COUNT_PER_CPU" not in found.macros
+    assert "PREEMPT_COUNT_PER_CPU" not in found.values
     bare = make_plan(modern(), parse_kallsyms(b""))  # type: ignore[arg-type]
     assert bare.context_source == "frames of the stack"
 

@@ -38,7 +38,8 @@ class TracerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tracer:
-    """A way of tracing. `command` may hold {directory}, a place for its files; empty: no tracing at all.
+    """A way of tracing. `command` and `environment` may hold {directory}, an empty place for its files; no command: no
+    tracing at all.
 
     `missing` says why it can't run here, empty if it can.
     """
@@ -68,7 +69,10 @@ class Running:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **dict(tracer.environment)},
+                    env={
+                        **os.environ,
+                        **{name: value.format(directory=directory) for name, value in tracer.environment},
+                    },
                     cwd=PROJECT,
                 )
 
