@@ -78,9 +78,12 @@ class SameStacks:
 
 
 def growth_evidence(ledger: Ledger, same: SameStacks, start_ns: int, now_ns: int) -> GrowthEvidence:
-    """As `core.growth.growth_evidence`, but what is the same stack by name counts as one, under the first one's key.
+    """Copy what is needed out of the ledger; tracing began at `start_ns`. Some 50 ns for each outstanding allocation.
 
-    And a few lost events don't make it forget what was before: each counts, for every stack, as a free that was missed.
+    What is the same stack by name counts as one, under the first one's key. A lost free makes a survivor of what has
+    died: of a session with losses, only what was allocated after the last one counts; leak fractions then are too
+    small, since frees from before do count. A few lost events don't make it forget what was before: each counts, for
+    every stack, as a free that was missed.
     """
     origin_ns, lost = _origin(ledger.losses, start_ns)
     snapshot = ledger.snapshot()

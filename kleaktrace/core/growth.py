@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.intervals import Interval, total_interval
-from kleaktrace.core.ledger import Ledger, Survivors
+from kleaktrace.core.ledger import Survivors
 from kleaktrace.core.stack_statistics import LIFETIME_BINS, lifetime_bins
 from kleaktrace.core.survival import Plateaus, plateaus, survival_curves
 
@@ -95,28 +95,6 @@ class GrowthEvidence:
     implied_frees: U64
     lifetime_counts: U64
     survivors: Survivors
-
-
-def growth_evidence(ledger: Ledger, start_ns: int, now_ns: int) -> GrowthEvidence:
-    """Copy what is needed out of the ledger; tracing began at `start_ns`. Some 50 ns for each outstanding allocation.
-
-    A lost free makes a survivor of what has died. So of a session with losses, only what was allocated after the
-    last one counts; leak fractions then are too small, since frees from before do count.
-    """
-    snapshot = ledger.snapshot()
-    # Stack 0 is everything of which no stack could be taken: no one place in the code.
-    chosen = np.flatnonzero((snapshot.outstanding >= MIN_SURVIVORS) & (snapshot.stacks != 0))
-    stacks = snapshot.stacks[chosen]
-    return GrowthEvidence(
-        origin_ns=max([start_ns, *(loss.to_ns for loss in ledger.losses)]),
-        now_ns=now_ns,
-        stacks=stacks,
-        outstanding=snapshot.outstanding[chosen],
-        outstanding_bytes=snapshot.outstanding_bytes[chosen],
-        implied_frees=snapshot.implied_frees[chosen],
-        lifetime_counts=ledger.lifetime_counts(stacks),
-        survivors=ledger.survivors(stacks),
-    )
 
 
 class _Leaked:

@@ -35,14 +35,17 @@ from allocation_processes import (
 )
 
 from kleaktrace.core.events import ALLOCATION, FREE, Batch, LossWindow
-from kleaktrace.core.growth import Growing, growing, growth_evidence
+from kleaktrace.core.growing_stacks import SameStacks, growth_evidence
+from kleaktrace.core.growth import Growing, growing
 from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.stacks import NO_STACK
 
 RUNS = 20
 
 
 def found(ledger: Ledger, seconds: float) -> list[Growing]:
-    return growing(growth_evidence(ledger, START_NS, START_NS + round(seconds * SECOND)))
+    same = SameStacks(lambda key: NO_STACK)
+    return growing(growth_evidence(ledger, same, START_NS, START_NS + round(seconds * SECOND)))
 
 
 def share_found(make, seconds: float, seed: int = 1) -> float:
@@ -191,7 +194,7 @@ def test_after_a_loss_only_what_came_later_counts():
 def test_a_leak_goes_on_after_a_loss():
     random = np.random.default_rng(9)
     ledger = played([leak(random, 60, 5)], 60)
-    ledger.note_loss(LossWindow(START_NS + 5 * SECOND, START_NS + 10 * SECOND, 3))
+    ledger.note_loss(LossWindow(START_NS + 5 * SECOND, START_NS + 10 * SECOND, 300))
     (one,) = found(ledger, 60)
     assert (one.since_ns - START_NS) / SECOND >= 10
 
