@@ -144,7 +144,8 @@ struct allocation {
 
 INLINE void describe(struct free_record *r, u64 id, u64 address, u64 call_site, u8 kind, u8 context)
 {
-	r->object = hidden(address);
+	/* A per-CPU offset may be any number: no tag in it. */
+	r->object = kind == PERCPU ? ~address : hidden(address);
 	r->time_ns = bpf_ktime_get_ns();
 	r->call_site = call_site;
 	r->stack = 0;

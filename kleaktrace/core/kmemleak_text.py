@@ -48,8 +48,8 @@ class Suspect:
 
     @property
     def untagged(self) -> int:
-        """The address without the tag that KASAN keeps in its top byte."""
-        return self.address | 0xFF << 56 if self.address >> 55 & 1 else self.address
+        """The address without the tag that KASAN keeps in its top byte. Per-CPU offsets, any number, have none."""
+        return self.address | 0xFF << 56 if self.kind != "percpu" and self.address >> 55 & 1 else self.address
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,6 +353,11 @@ def test_kasan_tags_are_masked() -> None:
     assert only(PLAIN.replace("0xffff888003692380", "0xc000201c382a1000")).untagged == 0xC000201C382A1000
 
 
+def test_per_cpu_offsets_have_no_tag_whatever_their_number() -> None:
+    suspect = only(PLAIN.replace("object 0xffff888003692380", "object (percpu) 0x00a0000003692380"))
+    assert (suspect.kind, suspect.untagged) == ("percpu", 0x00A0000003692380)
+
+
 def test_no_backtrace_at_all() -> None:
     assert only(PLAIN[: PLAIN.index("  backtrace")]).frames == ()
     assert only(PLAIN[: PLAIN.index("    __kmalloc")]).frames == ()
