@@ -104,6 +104,11 @@ class Batch:
         """Number of events."""
         return int(self.allocations.size + self.frees.size)
 
+    @property
+    def newest_ns(self) -> int:
+        """When the last of them happened (CLOCK_MONOTONIC); 0 if there is none."""
+        return max((int(rows["time_ns"][-1]) for rows in (self.allocations, self.frees) if rows.size), default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class LossWindow:

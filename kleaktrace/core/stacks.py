@@ -28,6 +28,8 @@ _ALLOCATORS = re.compile(
 
 # The machinery below vmalloc and the per-CPU allocator: what it takes from the slab is its own bookkeeping.
 _MACHINERY = re.compile(r"^_*(vmalloc_node|vmalloc_area|get_vm_area|alloc_vmap_area|vmap_|pcpu_)")
+# Through it once goes every vmalloc; twice, what it takes from itself: the array of very many pages.
+_VMALLOC = re.compile(r"^__vmalloc_node_range")
 
 _SOFTIRQ = re.compile(r"^(handle_softirqs|__do_softirq)(\..*)?$")
 _NMI = re.compile(r"^(asm_)?(exc_nmi|default_do_nmi|do_nmi|nmi_handle)\b")
@@ -47,6 +49,8 @@ class Stack:
     context: Context
     below_machinery: bool = False
     """Whether it goes through the inside of vmalloc or the per-CPU allocator."""
+    within_vmalloc: bool = False
+    """Whether vmalloc called itself."""
 
     @property
     def asker(self) -> Frame | None:
@@ -122,7 +126,8 @@ class Stacks:
         if key not in self._stacks:
             frames = [self._symbols.frame(address) for address in addresses]
             inside = any(f.name and _MACHINERY.match(f.name) for f in frames)
-            self._stacks[key] = Stack(trim(frames), context_from(frames), inside)
+            nested = sum(bool(f.name and _VMALLOC.match(f.name)) for f in frames) > 1
+            self._stacks[key] = Stack(trim(frames), context_from(frames), inside, nested)
 
     def get(self, key: int) -> Stack:
         """The stack of this key, `NO_STACK` if it was lost."""

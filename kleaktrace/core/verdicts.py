@@ -418,12 +418,14 @@ def _left_behind(evidence: Evidence) -> dict[int, list[tuple[str, bool]]]:
 
 
 def _is_bookkeeping(trial: _Trial, row: Held) -> bool:
-    """Whether this is a slab object that vmalloc or the per-CPU allocator took to describe what it gave out.
+    """Whether this is what vmalloc or the per-CPU allocator took to describe what it gave out.
 
     It goes when that goes, which is judged for itself.
     """
-    slab = row.kind in (Kind.KMALLOC, Kind.CACHE)
-    return slab and trial.evidence.names.stacks.get(row.stack).below_machinery
+    stack = trial.evidence.names.stacks.get(row.stack)
+    if row.kind in (Kind.KMALLOC, Kind.CACHE):
+        return stack.below_machinery
+    return row.kind == Kind.VMALLOC and stack.within_vmalloc
 
 
 def _modules_behind(stack: Stack) -> list[tuple[str, bool]]:

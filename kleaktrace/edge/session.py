@@ -67,6 +67,8 @@ class Session:
         self.history = GrowthWatch()
         self._observer = observer
         self._next_sample_ns = 0
+        self._entered_ns = 0
+        """What happened up to then is in the ledger (CLOCK_MONOTONIC)."""
         self._same = SameStacks(self.tracer.names.stacks.get)
         self._readings: Sequence[Sequence[Suspect]] = ()
         self._loss = Loss()
@@ -98,15 +100,17 @@ class Session:
     def _drain_once(self) -> bool:
         """Enter one batch; whether there is likely more."""
         with self._lock:
+            now_ns, reported = time.monotonic_ns(), self.tracer.reported
             batch = self.tracer.poll()
             self.ledger.apply(batch)
+            self._entered_ns = now_ns if self.tracer.polled >= reported else max(self._entered_ns, batch.newest_ns)
             if self._observer is not None:
                 self._observer.batch(batch)
         return self.tracer.backlog > 0.01
 
     def _sample(self) -> None:
         """Add to the history of what is outstanding, when it is time."""
-        now_ns = time.monotonic_ns()
+        now_ns = self._entered_ns  # and not later: we may have slept since, while others allocated
         if now_ns < self._next_sample_ns or not self.history.due(now_ns):
             return
         begun_ns = time.thread_time_ns()  # that others are busy is no reason to know less

@@ -1,9 +1,14 @@
-"""Frees kmemleak's sight of vmallocs that begin where a free range of addresses ends.
+"""Frees kmemleak's sight of vmallocs from what describes free ranges of addresses (mm/vmalloc.c, 6.12).
+
+vfree leaves its range as it is until there is much to give back. Meanwhile `struct vmap_area` still points to the
+`struct vm_struct` that is freed, and that the next vmalloc may get: kmemleak sees two that point to it, and takes one
+of them for a reference to the memory itself (`excess_ref`). So a leak by vmalloc after a vfree is not listed, until
+the kernel is made to give back what was freed.
 
 When vmalloc takes an aligned range out of the middle of a free one, what is left in front of it is described by a new
 `struct vmap_area` (mm/vmalloc.c, `va_clip`), of which kmemleak scans every word; the one that says where the free range
-ends is the address of what was allocated. So a leak there is not listed (6.12: no kvmalloc of more than 4 MiB ever was,
-for these begin at a multiple of a huge page). The description goes when somebody takes the whole range: array maps do,
+ends is the address of what was allocated. So a leak there is not listed (no kvmalloc of more than 4 MiB ever was, for
+these begin at a multiple of a huge page). The description goes when somebody takes the whole range: array maps do,
 which nobody uses, while kmemleak scans.
 """
 
@@ -12,7 +17,8 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from kleaktrace.core.bpf_programs import MapSpec
 from kleaktrace.edge.libbpf import create_map
@@ -25,6 +31,15 @@ _ARRAY, _MMAPABLE = 2, 1 << 10  # include/uapi/linux/bpf.h
 _AROUND = 2 * mmap.PAGESIZE
 """Of the range that an array map takes: the map's own page, and the guard page behind it."""
 
+_UNTIL_PURGED = 32 << 20
+"""Freed bytes that the kernel leaves lying about for each doubling of its CPUs (mm/vmalloc.c, `lazy_max_pages`)."""
+
+_PURGES = 3
+"""The first puts small ranges by for the CPU that freed them; each further one gives a part of these back."""
+
+_PURGE_S = 0.1
+"""For the kernel's workers to free, and to purge."""
+
 _MOST_TRIES = 256
 """Each takes the lowest range that is large enough, which need not be the one that we mean."""
 
@@ -34,18 +49,32 @@ _SHARE = 8
 
 
 @contextlib.contextmanager
-def filled_holes(addresses: Iterable[int], free_before: FreeBefore) -> Iterator[None]:
-    """Meanwhile, keep the free ranges in use that end at one of the `addresses` (hidden ones).
+def filled_holes(addresses: Collection[int], free_before: FreeBefore) -> Iterator[None]:
+    """Have what was freed given back; and meanwhile, keep the free ranges in use that end at one of the `addresses`.
 
-    `free_before` gives the bytes of the range that ends at an address. As many as can be had within bounds that leave
-    others in peace; where the kernel does not let us, kmemleak sees as little as without us.
+    Addresses are hidden ones. `free_before` gives the bytes of the range that ends at an address. As many as can be
+    had within bounds that leave others in peace; where the kernel does not let us, kmemleak sees as little as without
+    us.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             room = min(_MOST, memory_in_use()["MemAvailable"] // _SHARE)
+            if addresses:
+                _purge(room)
             for size in _sizes(sorted(addresses, reverse=True), free_before, room):
                 stack.callback(os.close, _array(size))
         yield
+
+
+def _purge(room: int) -> None:
+    """Free so much that the kernel gives back all that was freed; it takes so much memory for a moment."""
+    count = (os.cpu_count() or 1).bit_length() + 1
+    if count * _UNTIL_PURGED > room:
+        return
+    for _ in range(_PURGES):
+        for _ in range(count):
+            os.close(_array(_UNTIL_PURGED))
+        time.sleep(_PURGE_S)
 
 
 def _array(size: int) -> int:

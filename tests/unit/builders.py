@@ -33,7 +33,8 @@ KERNEL_TEXT = {
     "__get_vm_area_node": 0xFFFFFFFF81007000,
     "kthread": 0xFFFFFFFF81008000,
     "handle_softirqs": 0xFFFFFFFF81009000,
-    "_etext": 0xFFFFFFFF8100A000,
+    "__vmalloc_node_range_noprof": 0xFFFFFFFF8100A000,
+    "_etext": 0xFFFFFFFF8100B000,
 }
 DRIVER = 0xFFFFFFFFC0100000
 DRIVER_TEXT = {"drv_probe": 0x0, "drv_work": 0x100, "drv_free": 0x200}
@@ -104,7 +105,8 @@ class Scene:
     """What happened from `START_NS` on (times in seconds from there), and what can be said about it.
 
     The driver is loaded at 0. Stack 1 is the driver's own allocation, stack 2 one by core code for the driver,
-    stack 3 one by core code, stack 4 vmalloc's bookkeeping below the driver.
+    stack 3 one by core code, stack 4 vmalloc's bookkeeping below the driver, stack 5
+    what vmalloc takes from itself, and stack 6 the driver's own vmalloc.
     """
 
     def __init__(self, seconds: float = 60.0) -> None:
@@ -117,6 +119,8 @@ class Scene:
                 ("__kmalloc_noprof", "core_alloc", "drv_probe", "do_one_initcall"),
                 ("__kmalloc_noprof", "core_alloc", "kthread"),
                 ("__kmalloc_noprof", "__get_vm_area_node", "vmalloc_noprof", "drv_probe"),
+                ("__vmalloc_node_range_noprof", "__vmalloc_node_range_noprof", "vmalloc_noprof", "drv_probe"),
+                ("__vmalloc_node_range_noprof", "vmalloc_noprof", "drv_probe"),
             ),
             start=1,
         ):

@@ -499,6 +499,12 @@ def test_vmalloc_s_bookkeeping_is_left_out_of_what_a_module_left() -> None:
     assert len(unloaded(stack=4, kind=Kind.VMALLOC).judge()) == 1, "the area itself is not"
 
 
+def test_the_page_array_of_a_large_vmalloc_is_left_out_of_what_a_module_left() -> None:
+    assert unloaded(stack=5, kind=Kind.VMALLOC).judge() == []
+    assert unloaded(stack=5).judge() == [], "nor when it is a small one, from the slab"
+    assert len(unloaded(stack=6, kind=Kind.VMALLOC).judge()) == 1, "the area itself is not"
+
+
 def test_what_was_allocated_after_the_unload_is_not_left_behind() -> None:
     scene = Scene()
     scene.unload(10)
