@@ -114,6 +114,13 @@ def _telling(frames: Sequence[Frame]) -> tuple[Context, int]:
     return Context.TASK, len(frames)
 
 
+def asking_function(lines: Sequence[str]) -> str:
+    """The name of the innermost function that is not an allocator's wrapper, in frames as text; empty: it has none."""
+    names = (line.partition("+")[0] for line in lines)
+    name = next((name for name in names if not _ALLOCATORS.match(name)), "")
+    return "" if name.startswith("0x") else name
+
+
 class Stacks:
     """Every stack seen, by key. Bounded by the number of distinct stacks, some hundreds of bytes each."""
 

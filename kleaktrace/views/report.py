@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
 from kleaktrace.core.report import Outcome, Report
+from kleaktrace.core.stacks import asking_function
 from kleaktrace.core.verdicts import JudgedSuspect, Verdict
 from kleaktrace.terminal import clean
 from kleaktrace.views import growing, units
@@ -96,12 +97,20 @@ def _show_group(console: Console, group: Sequence[JudgedSuspect]) -> None:
     siblings = first.siblings
     if siblings.allocated:
         _line(console, f"    {_sibling_words(first)}")
-    for contrast in first.contrasts:
-        _line(console, f"    look at: {contrast}", "bold")
+    for hint in (*first.contrasts, *_missed_free(first)):
+        _line(console, f"    look at: {hint}", "bold")
     for line in first.stack[:_FRAMES]:
         _line(console, f"      {line}")
     if len(first.stack) > _FRAMES:
         _line(console, f"      … {len(first.stack) - _FRAMES} more", "dim")
+
+
+def _missed_free(suspect: JudgedSuspect) -> Iterator[str]:
+    """Where to look for a leak whose siblings are freed."""
+    function = asking_function(suspect.stack)
+    if suspect.verdict is Verdict.CONFIRMED and suspect.siblings.free_sites and function:
+        site = suspect.siblings.free_sites[0][0].partition("+")[0]
+        yield f"ways on from {function} that do not come to the free in {site}"
 
 
 def _what(group: Sequence[JudgedSuspect]) -> str:

@@ -25,7 +25,9 @@ def rate(per_second: float) -> str:
 
 
 def seconds(duration: float) -> str:
-    """A stretch of time: 3 ms, 1.2 s, 4 min 10 s, 2 h 5 min."""
+    """A stretch of time: 20 µs, 3 ms, 1.2 s, 4 min 10 s, 2 h 5 min."""
+    if 0 < duration < 0.0005:
+        return f"{max(duration * 1e6, 1):.0f} µs"
     if round(duration, 3) < 1:
         return f"{duration * 1000:.0f} ms"
     if round(duration, 1) < 120:

@@ -80,6 +80,7 @@ def test_a_session_with_every_verdict() -> None:
         "    confirmed: not freed, and nothing has pointed to it in 3 scans\n"
         "    same call stack: 1,180 of 1,204 freed, 1,000 of them at foo_remove+0x22/0x40 [drv], median after 3 ms; "
         "24 outstanding (3.0 KiB)\n"
+        "    look at: ways on from drv_probe that do not come to the free in foo_remove\n"
         "      drv_probe+0x22/0x100 [drv]\n"
         "      do_one_initcall+0x22/0x1000\n"
         "\n"
@@ -175,7 +176,7 @@ def test_nothing_from_the_kernel_reaches_the_terminal_raw() -> None:
         )
     )
     assert "    by \\x1b[2J\\x1b]0;owned\\x07 (pid 42), 21.5 s ago\n" in text
-    assert text.count("\\x1b[2J") == 10
+    assert text.count("\\x1b[2J") == 12
     assert all(line.isprintable() for line in text.split("\n"))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kleaktrace.core.events import Context
-from kleaktrace.core.stacks import NO_STACK, Stack, Stacks, context_from, trim
+from kleaktrace.core.stacks import NO_STACK, Stack, Stacks, asking_function, context_from, trim
 from kleaktrace.core.symbols import Frame
 
 
@@ -194,3 +194,17 @@ def test_what_vmalloc_takes_from_the_slab_is_marked(functions: tuple[str, ...], 
 )
 def test_what_an_interrupt_came_upon_is_not_its_own(stack: str, own: int) -> None:
     assert len(Stack(frames(stack), Context.UNKNOWN).own_frames) == own
+
+
+@pytest.mark.parametrize(
+    ("lines", "function"),
+    [
+        (["kstrdup+0x1f/0x60", "drv_probe+0x22/0x100 [drv]", "do_one_initcall+0x22/0x1000"], "drv_probe"),
+        (["drv_probe+0x22/0x100 [drv]"], "drv_probe"),
+        (["0xffffffffc0100022", "do_one_initcall+0x22/0x1000"], ""),
+        (["vmalloc_noprof+0x22/0x100"], ""),
+        ([], ""),
+    ],
+)
+def test_who_asked_for_the_memory(lines: list[str], function: str) -> None:
+    assert asking_function(lines) == function

@@ -41,6 +41,8 @@ def test_rates(rate: float, text: str) -> None:
     ("duration", "text"),
     [
         (0, "0 ms"),
+        (0.0000019, "2 µs"),
+        (0.00049, "490 µs"),
         (0.0034, "3 ms"),
         (0.9994, "999 ms"),
         (0.9996, "1.0 s"),
