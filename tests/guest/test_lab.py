@@ -78,8 +78,8 @@ def seen(guest: Guest, lab_module: Path, tmp_path_factory: pytest.TempPathFactor
         out,
         Case.read(out / "cases"),
         Object.read(out / "objects"),
-        listed(out / "loaded"),
-        listed(out / "unloaded"),
+        set(listed(out / "loaded")),
+        set(listed(out / "unloaded")),
     )
 
 
