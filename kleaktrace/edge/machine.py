@@ -1,9 +1,10 @@
-"""What the machine says about itself: memory in use, and the cgroups' names."""
+"""What the machine says about itself: memory in use and what is left of it, and the cgroups' names."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
@@ -21,6 +22,28 @@ def memory_in_use(meminfo: Path = MEMINFO) -> dict[str, int]:
         if number.isdigit() and unit == "kB":
             used[name] = int(number) * 1024
     return used
+
+
+def available_memory() -> int:
+    """Bytes that can be had without pushing anybody else out, on the machine or in the cgroups we are in."""
+    return min([memory_in_use()["MemAvailable"], *left_in_cgroups(Path("/proc/self/cgroup").read_text())])
+
+
+def left_in_cgroups(own: str, root: Path = CGROUPS) -> Iterator[int]:
+    """Bytes below the limit of each cgroup above us that has one (version 2). `own`: /proc/self/cgroup."""
+    path = next((line[3:] for line in own.splitlines() if line.startswith("0::")), "/")
+    group = root / path.lstrip("/")
+    while group.is_relative_to(root):
+        limit, used = (_number(group / name) for name in ("memory.max", "memory.current"))
+        if limit is not None and used is not None:
+            yield max(limit - used, 0)
+        group = group.parent
+
+
+def _number(path: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(path.read_text())
+    return None
 
 
 class CgroupPaths:

@@ -20,10 +20,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from kleaktrace.edge.machine import memory_in_use
+from kleaktrace.edge.machine import available_memory
 
 PAGETYPEINFO = Path("/proc/pagetypeinfo")
-_CGROUPS = Path("/sys/fs/cgroup")
 
 _MOST = 512 << 20
 _SHARE = 4
@@ -53,7 +52,7 @@ def overwrite_stale_freelists() -> int:
     does not tell or does not let us: then kmemleak sees as little as without us.
     """
     try:
-        size = min(_free_unmovable(PAGETYPEINFO.read_text()), _MOST, _available() // _SHARE)
+        size = min(_free_unmovable(PAGETYPEINFO.read_text()), _MOST, available_memory() // _SHARE)
         _empty_lists_of_cpus()
         with _file_in_memory() as fd:
             passed = _fill(fd, size)
@@ -72,28 +71,6 @@ def _free_unmovable(pagetypeinfo: str) -> int:
             # beyond a bound, the kernel stops counting and says so
             pages += sum(int(count.lstrip(">")) << order for order, count in enumerate(counts.split()))
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _available() -> int:
-    """Bytes that can be had without pushing anybody else out, on the machine or in the cgroups we are in."""
-    return min([memory_in_use()["MemAvailable"], *_left_in_cgroups(Path("/proc/self/cgroup").read_text())])
-
-
-def _left_in_cgroups(own: str, root: Path = _CGROUPS) -> Iterator[int]:
-    """Bytes below the limit of each cgroup above us that has one (version 2)."""
-    path = next((line[3:] for line in own.splitlines() if line.startswith("0::")), "/")
-    group = root / path.lstrip("/")
-    while group.is_relative_to(root):
-        limit, used = (_number(group / name) for name in ("memory.max", "memory.current"))
-        if limit is not None and used is not None:
-            yield max(limit - used, 0)
-        group = group.parent
-
-
-def _number(path: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        return int(path.read_text())
-    return None
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from kleaktrace.core.bpf_programs import MapSpec
 from kleaktrace.edge.libbpf import create_map
-from kleaktrace.edge.machine import memory_in_use
+from kleaktrace.edge.machine import available_memory
 
 FreeBefore = Callable[[int], int]
 
@@ -45,7 +45,7 @@ _MOST_TRIES = 256
 
 _MOST = 256 << 20
 _SHARE = 8
-"""At most one part in so many of the memory that is available."""
+"""At most one part in so many of what is available, here and in our cgroups, which array maps are charged to."""
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def filled_holes(addresses: Collection[int], free_before: FreeBefore) -> Iterato
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            room = min(_MOST, memory_in_use()["MemAvailable"] // _SHARE)
+            room = min(_MOST, available_memory() // _SHARE)
             if addresses:
                 _purge(room)
             for size in _sizes(sorted(addresses, reverse=True), free_before, room):

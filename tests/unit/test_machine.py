@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kleaktrace.edge.machine import CgroupPaths, memory_in_use
+from kleaktrace.edge.machine import CgroupPaths, left_in_cgroups, memory_in_use
 from kleaktrace.edge.tracer import event_ring_size
 
 
@@ -54,3 +54,18 @@ def test_no_hierarchy_at_all(tmp_path: Path) -> None:
 )
 def test_the_ring_is_as_large_as_the_machine_allows(memory: int, ring: int) -> None:
     assert event_ring_size(memory) == ring << 20
+
+
+def test_each_cgroup_with_a_limit_counts(tmp_path: Path) -> None:
+    group = tmp_path / "a" / "b"
+    group.mkdir(parents=True)
+    for directory, limit, used in ((group, "max", 5), (tmp_path / "a", "1000", 400)):
+        (directory / "memory.max").write_text(f"{limit}\n")
+        (directory / "memory.current").write_text(f"{used}\n")
+    assert list(left_in_cgroups("1:cpu:/x\n0::/a/b\n", tmp_path)) == [600]
+    (group / "memory.max").write_text("3\n")
+    assert list(left_in_cgroups("0::/a/b\n", tmp_path)) == [0, 600]
+
+
+def test_without_cgroups_nothing_is_limited(tmp_path: Path) -> None:
+    assert list(left_in_cgroups("", tmp_path)) == []
