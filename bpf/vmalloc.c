@@ -132,10 +132,10 @@ int pages_free_before(struct bpf_raw_tracepoint_args *ctx)
 
 	for (u32 i = 0; i < DEPTH && node; i++) {
 		u64 area = node - VMAP_AREA_RB_NODE;
-		u64 area_start = word_at(area + VMAP_AREA_VA_START), area_end = word_at(area + VMAP_AREA_VA_END);
+		u64 area_end = word_at(area + VMAP_AREA_VA_END);
 
 		if (area_end == end)
-			return (end - area_start) / PAGE_BYTES;
+			return (end - word_at(area + VMAP_AREA_VA_START)) / PAGE_BYTES;
 		node = word_at(node + (area_end < end ? RB_NODE_RB_RIGHT : RB_NODE_RB_LEFT));
 	}
 	return 0;

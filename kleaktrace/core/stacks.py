@@ -41,6 +41,11 @@ _BACK_TO_TASK = re.compile(
 )
 
 
+def _asks(name: str) -> bool:
+    """Whether a function wants memory for itself, and does not only hand on what others want."""
+    return not _ALLOCATORS.match(name)
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """A named call stack, innermost frame first, beginning at the code that called the allocator."""
@@ -55,7 +60,7 @@ class Stack:
     @property
     def asker(self) -> Frame | None:
         """The innermost frame that is not an allocator's wrapper: the code that wanted the memory."""
-        return next((f for f in self.frames if f.name is None or not _ALLOCATORS.match(f.name)), None)
+        return next((f for f in self.frames if f.name is None or _asks(f.name)), None)
 
     @property
     def own_frames(self) -> tuple[Frame, ...]:
@@ -117,7 +122,7 @@ def _telling(frames: Sequence[Frame]) -> tuple[Context, int]:
 def asking_function(lines: Sequence[str]) -> str:
     """The name of the innermost function that is not an allocator's wrapper, in frames as text; empty: it has none."""
     names = (line.partition("+")[0] for line in lines)
-    name = next((name for name in names if not _ALLOCATORS.match(name)), "")
+    name = next(filter(_asks, names), "")
     return "" if name.startswith("0x") else name
 
 

@@ -67,8 +67,6 @@ class Session:
         self.history = GrowthWatch()
         self._observer = observer
         self._next_sample_ns = 0
-        self._entered_ns = 0
-        """What happened up to then is in the ledger (CLOCK_MONOTONIC)."""
         self._same = SameStacks(self.tracer.names.stacks.get)
         self._readings: Sequence[Sequence[Suspect]] = ()
         self._loss = Loss()
@@ -76,6 +74,8 @@ class Session:
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._start = self.tracer.started
+        self._entered_ns = self._start.time_ns
+        """What happened up to then is in the ledger (CLOCK_MONOTONIC)."""
         self._started = datetime.now(UTC) - timedelta(microseconds=(time.monotonic_ns() - self._start.time_ns) / 1000)
         self._end: Moment | None = None
         self._closed = False
