@@ -46,7 +46,7 @@ class Filters:
         return any(getattr(self, name) is not None for name in self.__slots__)
 
     def values(self) -> dict[str, int]:
-        """Of core.bpf_programs.VALUES, what bpf/common.h needs."""
+        """Of core.bpf_programs.VALUES, what bpf/events.h needs."""
         return {} if self.pid is None else {"FILTER_PID": self.pid}
 
     def macros(self) -> dict[str, str | int]:
