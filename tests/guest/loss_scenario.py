@@ -26,10 +26,12 @@ from kleaktrace.edge import session as session_module
 
 OUT, MODULE = Path(sys.argv[1]), sys.argv[2]
 TINY_RING, SMALL_RING = 1 << 14, 1 << 20
+CAUGHT_UP = Path("/tmp/caught_up")
 LAB = Path("/sys/kernel/debug/kleaktrace_lab")
 
 # What the steps are said in. Their shell is the tracer's child. flood: more events than any ring here holds. go_on: the
-# tracer's first batch takes seconds here, most of it to fetch numpy's code; until then the loss goes on.
+# tracer's first batch takes seconds here, most of it to fetch numpy's code; the loss goes on until the tracer says
+# that it has ended, for the ring is as full as before.
 WORDS = f"""
 each() {{ for name; do echo $name > {LAB}/do || exit 9; done; }}
 load() {{ insmod {MODULE} late_ms=4000 || exit 9; }}
@@ -44,13 +46,28 @@ kept() {{ each referenced list_grows unload_forgets; }}
 flood() {{ n=0; while [ $n -lt 40 ]; do /bin/true; n=$((n + 1)); done; }}
 now() {{ cut -d' ' -f1 /proc/uptime >> {OUT}/$1.stalled; }}
 stall() {{ now $1; kill -STOP $PPID; }}
-go_on() {{ flood; kill -CONT $PPID; now $1; sleep 8; }}
+go_on() {{ flood; kill -CONT $PPID; until [ -e {CAUGHT_UP} ]; do sleep 0.5; done; now $1; }}
 """
 
 
 def ring(size: int) -> None:
     """Have the session trace with an event ring of so many bytes."""
     vars(session_module)["Tracer"] = functools.partial(tracer.Tracer, event_ring=size)
+
+
+def stalling_ring() -> None:
+    """A small ring, and a file when a whole reading of the loss counters later nothing more was lost."""
+    ring(SMALL_RING)
+    CAUGHT_UP.unlink(missing_ok=True)
+    check = session_module.Session._check_loss
+
+    def check_and_say(session: session_module.Session) -> None:
+        before = session.loss.events
+        check(session)
+        if 0 < session.loss.events == before:
+            CAUGHT_UP.touch()
+
+    session_module.Session._check_loss = check_and_say  # type: ignore[method-assign]
 
 
 def few_caches() -> None:
@@ -114,7 +131,7 @@ def wait_for_table(name: str) -> None:
 def main() -> None:
     run(
         "unloaded",
-        lambda: ring(SMALL_RING),
+        stalling_ring,
         "load; leak; innocent; kept; stall unloaded; leak; innocent; sleep 5; books unloaded; rmmod kleaktrace_lab; "
         "go_on unloaded",
         "--no-kmemleak",
@@ -140,7 +157,7 @@ def main() -> None:
     then("overflowing", "books overflowing; rmmod kleaktrace_lab")
     run(
         "stalled",
-        lambda: ring(SMALL_RING),
+        stalling_ring,
         "load; leak; mixed; innocent; kept; stall stalled; leak; mixed; innocent; sleep 5; go_on stalled; "
         "leak; innocent; sleep 5",
     )

@@ -117,7 +117,7 @@ def test_what_was_allocated_after_the_loss_is_judged_as_ever(steps: Steps) -> No
     leaks = [one for one in steps.judged("stalled") if one.leaked and one.verdict]
     assert {one.verdict for one in leaks if one.truth.allocated_ns <= until_ns} == {"undecided"}
     later = [one for one in leaks if one.truth.allocated_ns > until_ns]
-    assert len({one.truth.case for one in later if one.verdict == "confirmed"}) >= 3
+    assert len({one.truth.case for one in later if one.verdict == "confirmed"}) >= 3, later
     assert steps.status("stalled") == 1
     assert steps.document("stalled")["loss"]["windows"]
 
