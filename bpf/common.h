@@ -19,6 +19,15 @@ INLINE u64 hidden(u64 address)
 	return ~address;
 }
 
+/* A word of kernel memory; 0 where there is none. */
+#ifdef RDONLY_CAST
+static void *(*rdonly_cast)(u64 address, u32 type) = (void *)RDONLY_CAST;
+
+INLINE u64 word_at(u64 address)
+{
+	return *(volatile u64 *)rdonly_cast(address, WORD_TYPE);
+}
+#else
 INLINE u64 word_at(u64 address)
 {
 	u64 word = 0;
@@ -26,6 +35,7 @@ INLINE u64 word_at(u64 address)
 	bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
 	return word;
 }
+#endif
 
 INLINE bool is_recording(void)
 {

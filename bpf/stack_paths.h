@@ -65,21 +65,22 @@ INLINE u64 base_of(void *ctx, struct scratch *s)
  */
 INLINE struct stack_path *recognise(void *ctx, struct scratch *s, u64 key)
 {
-	u64 chunk[CHUNK / sizeof(u64)];
 	u64 base = base_of(ctx, s);
 	u64 rest = rest_of_stack(base);
 	struct stack_path *path = stack_paths.lookup(&key);
 
 	if (!path)
 		return NULL;
-
+#ifndef RDONLY_CAST
+	u64 chunk[CHUNK / sizeof(u64)];
 	u64 first = (u32)path->slots[0].offset;
 
 	if (first + CHUNK > rest || bpf_probe_read_kernel(chunk, sizeof(chunk), (void *)(base + first)))
 		return NULL;
+	s->start = first;
+#endif
 	s->slot = 0;
 	s->origin = 0;
-	s->start = first;
 	s->led = 0; /* by a pointer to the origin */
 	for (u32 step = 0; step < PATH_STEPS; step++) {
 		u64 slot = LOAD(s->slot);
@@ -111,6 +112,11 @@ INLINE struct stack_path *recognise(void *ctx, struct scratch *s, u64 key)
 				goto compare;
 		}
 
+#ifdef RDONLY_CAST
+		if (place >= rest)
+			return NULL;
+		word = word_at(base + place);
+#else
 		u64 inside = place - LOAD(s->start);
 
 		if (inside >= CHUNK) {
@@ -125,6 +131,7 @@ INLINE struct stack_path *recognise(void *ctx, struct scratch *s, u64 key)
 			continue;
 		}
 		word = chunk[inside / sizeof(u64)];
+#endif
 		if (lead == FROM_END) {
 			s->origin = place;
 		} else if (lead) {

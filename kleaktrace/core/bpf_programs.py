@@ -3,6 +3,7 @@
 In the eight bytes of an instruction (Documentation/bpf/standardization/instruction-set.rst) the source register says
 what the constant of a 64-bit load is. Until programs are linked, a map goes by its place in `maps`, and a value by its
 place in `VALUES`. The kernel knows no such source register as `_VALUE`: it refuses a program that was forgotten.
+A call of one of the kernel's own functions goes by its place in `FUNCTIONS`, as one of a helper that there is not.
 """
 
 from __future__ import annotations
@@ -19,19 +20,32 @@ import numpy.typing as npt
 
 VALUES = (
     *("SELF", "PID_NAMESPACE", "PID_NAMESPACE_DEVICE", "FILTER_PID"),
-    *("PER_CPU_OFFSET", "PREEMPT_COUNT_PER_CPU", "BULK_FREE", "VFREE", "VFREE_ATOMIC", "FREE_AREAS"),
+    *("PER_CPU_OFFSET", "PREEMPT_COUNT_PER_CPU", "BULK_FREE", "VFREE", "VFREE_ATOMIC", "FREE_AREAS", "WORD_TYPE"),
 )
-"""What the C sources know only when the programs are loaded: processes and addresses, all of 64 bits."""
+"""What the C sources know only when the programs are loaded: processes, addresses, types of BTF, all of 64 bits."""
 
-FORMAT = b"kleaktrace BPF programs 1"
+FUNCTIONS = ("RDONLY_CAST",)
+"""Functions of the kernel that the C sources call (Documentation/bpf/kfuncs.rst), which have their numbers from BTF."""
+
+FORMAT = b"kleaktrace BPF programs 2"
 """To be counted up when this module, or how programs are compiled, changes."""
 
 _MAP, _VALUE = 1, 15  # BPF_PSEUDO_MAP_FD; a value
+CALL = 0x85  # BPF_JMP | BPF_CALL
+KERNEL_FUNCTION = 2  # BPF_PSEUDO_KFUNC_CALL
+_FIRST_FUNCTION = 0x7F000000  # far above the helpers, BPF_FUNC_*
 _LOAD_64 = 0x18  # BPF_LD | BPF_DW | BPF_IMM: two instructions, the second with the upper half of the constant
 _INSTRUCTION = np.dtype([("code", "u1"), ("registers", "u1"), ("offset", "i2"), ("constant", "u4")])
 _SOURCE_SHIFT = 4 if sys.byteorder == "little" else 0
+_DESTINATION_SHIFT = 4 - _SOURCE_SHIFT
 
 _Instructions = npt.NDArray[np.void]
+
+
+def instruction(code: int, destination: int = 0, source: int = 0, constant: int = 0) -> bytes:
+    """One instruction, without an offset."""
+    registers = destination << _DESTINATION_SHIFT | source << _SOURCE_SHIFT
+    return np.array([(code, registers, 0, constant)], _INSTRUCTION).tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +80,20 @@ class Programs:
             value = values[VALUES[code["constant"][at]]]
             code["registers"][at] &= 0xFF ^ 0xF << _SOURCE_SHIFT
             code["constant"][at], code["constant"][at + 1] = value & 0xFFFFFFFF, value >> 32
+        for at in _kernel_calls(code):
+            code["registers"][at] = KERNEL_FUNCTION << _SOURCE_SHIFT
+            code["constant"][at] = values[FUNCTIONS[code["constant"][at] - _FIRST_FUNCTION]]
         return code.tobytes()
 
 
 def value_macros(names: Mapping[str, int]) -> dict[str, str]:
-    """The macros by which the C sources get these values when the programs are linked (bcc's helpers.h)."""
-    return {name: f"bpf_pseudo_fd({_VALUE},{VALUES.index(name)})" for name in names}
+    """The macros by which the C sources get these values, and the numbers of these functions, when they are linked."""
+    return {
+        name: str(_FIRST_FUNCTION + FUNCTIONS.index(name))
+        if name in FUNCTIONS
+        else f"bpf_pseudo_fd({_VALUE},{VALUES.index(name)})"  # bcc's helpers.h
+        for name in names
+    }
 
 
 def unbound(instructions: bytes, map_fds: Sequence[int]) -> bytes:
@@ -87,6 +109,11 @@ def _code(instructions: bytes) -> tuple[_Instructions, npt.NDArray[np.uint8]]:
     code = np.frombuffer(instructions, _INSTRUCTION).copy()
     sources = code["registers"] >> _SOURCE_SHIFT & 0xF
     return code, np.where(code["code"] == _LOAD_64, sources, 0)
+
+
+def _kernel_calls(code: _Instructions) -> npt.NDArray[np.intp]:
+    """Which instructions call a function of `FUNCTIONS`. A call between our own has a source register."""
+    return np.flatnonzero((code["code"] == CALL) & (code["registers"] == 0) & (code["constant"] >= _FIRST_FUNCTION))
 
 
 def encoded(programs: Programs, origin: object) -> bytes:
@@ -125,3 +152,5 @@ def _check(instructions: bytes, maps: int) -> None:
     for kind, number in ((_MAP, maps), (_VALUE, len(VALUES))):
         if (code["constant"][sources == kind] >= number).any():
             raise ValueError("a program refers to what is not there")
+    if (code["constant"][_kernel_calls(code)] - _FIRST_FUNCTION >= len(FUNCTIONS)).any():
+        raise ValueError("a program refers to a function that is not there")

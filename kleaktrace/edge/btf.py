@@ -91,6 +91,10 @@ class Btf:
         """BTF's number for a function, as fentry needs."""
         return self._find(name, _FUNC)
 
+    def struct_id(self, name: str) -> int | None:
+        """BTF's number for a structure."""
+        return self._find(name, _STRUCT)
+
     def has_function(self, name: str) -> bool:
         """Whether BTF knows a function of this name."""
         return self.function_id(name) is not None
@@ -132,7 +136,7 @@ class Btf:
 
     def offset(self, struct: str, *path: str | int) -> int | None:
         """Byte offset of a member, by names and array indices: `offset("module", "mem", 0, "base")`."""
-        type_id = self._find(struct, _STRUCT)
+        type_id = self.struct_id(struct)
         total = 0
         for step in path:
             if type_id is None:

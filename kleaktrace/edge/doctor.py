@@ -110,6 +110,7 @@ def _probes() -> list[Check]:
         with Tracer() as tracer:
             checks = [_probe(coverage, tracer.refusals) for coverage in tracer.coverage]
             context = tracer.plan.context_source
+            checks.append(_reading(tracer.has_plain_loads))
     except KleaktraceError as error:
         return [Check("probes", Health.BROKEN, error.what, error.fix)]
     exact = "frames" not in context
@@ -124,6 +125,16 @@ def _probe(coverage: Coverage, refusals: dict[str, list[str]]) -> Check:
     if coverage.source is None:
         return Check(name, Health.MISSING, f"not covered: {coverage.note}{refused}")
     return Check(name, Health.OK, f"{coverage.source}{note}{refused}")
+
+
+def _reading(has_plain_loads: bool) -> Check:
+    name = "probe: reading"
+    if has_plain_loads:
+        return Check(name, Health.OK, "kernel memory by plain loads (bpf_rdonly_cast)")
+    found = (
+        "kernel memory in pieces that are copied: this kernel refuses bpf_rdonly_cast, and tracing costs a fifth more"
+    )
+    return Check(name, Health.MISSING, found)
 
 
 def _debugfs() -> Check:

@@ -21,6 +21,8 @@ from kleaktrace.edge.bpf import AttachRefused, BpfObject, Hook
 from kleaktrace.edge.btf import kernel_btf
 from kleaktrace.edge.filters import Filters
 from kleaktrace.edge.machine import memory_in_use
+from kleaktrace.edge.plain_loads import FUNCTION as PLAIN_LOADS
+from kleaktrace.edge.plain_loads import plain_loads
 from kleaktrace.edge.plan import Macros, Need, Plan, Source, make_plan
 from kleaktrace.edge.program_cache import compiled_programs
 from kleaktrace.edge.ring import EventRing, NameRing
@@ -134,8 +136,8 @@ class Tracer:
         """Attach.
 
         `event_ring`: its bytes, a power of two; None: by the machine's memory. `without` leaves out ways of hooking
-        ("fentry", "fexit", "kprobe", …), to try a fallback. `exact_stacks`: unwind always, instead of recognising the
-        stacks that are known.
+        ("fentry", "fexit", "kprobe", …) and of reading memory ("bpf_rdonly_cast"), to try a fallback. `exact_stacks`:
+        unwind always, instead of recognising the stacks that are known.
         """
         if os.geteuid() != 0:
             raise EnvironmentRefusal("tracing the kernel needs root", "run it with sudo")
@@ -151,7 +153,10 @@ class Tracer:
         self._lost = _Lost()
         self._windows: list[LossWindow] = []
         self._loading: dict[int, _LoadingModule] = {}
-        values = {"SELF": os.getpid(), **_pid_namespace(), **self.plan.values, **filters.values()}
+        loads = {} if PLAIN_LOADS in without else plain_loads(kernel_btf())
+        self.has_plain_loads = bool(loads)
+        """Whether programs read kernel memory by plain loads, or copy it piece by piece, which costs more."""
+        values = {"SELF": os.getpid(), **_pid_namespace(), **self.plan.values, **loads, **filters.values()}
         macros = {**_MACROS, **self.plan.macros, **filters.macros(), **value_macros(values)}
         if not exact_stacks:
             macros["RECOGNISE_STACKS"] = 1

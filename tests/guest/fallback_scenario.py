@@ -18,7 +18,10 @@ from kleaktrace.core.ledger import Ledger
 from kleaktrace.edge.tracer import Tracer
 
 LAB = Path("/sys/kernel/debug/kleaktrace_lab")
-MEANS = {"kprobe": frozenset({"fentry", "fexit"}), "events": frozenset({"fentry", "fexit", "kprobe", "kretprobe"})}
+MEANS = {
+    "kprobe": frozenset({"fentry", "fexit", "bpf_rdonly_cast"}),
+    "events": frozenset({"fentry", "fexit", "kprobe", "kretprobe"}),
+}
 
 
 def _function(tracer: Tracer, row: np.void) -> str:

@@ -10,7 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kleaktrace.core.bpf_programs import FORMAT, VALUES, MapSpec, Programs, decoded, encoded, unbound, value_macros
+from kleaktrace.core.bpf_programs import (
+    CALL,
+    FORMAT,
+    FUNCTIONS,
+    KERNEL_FUNCTION,
+    VALUES,
+    MapSpec,
+    Programs,
+    decoded,
+    encoded,
+    instruction,
+    unbound,
+    value_macros,
+)
 
 MAPS = (MapSpec("events", 27, 0, 0, 4096, 0), MapSpec("counters", 6, 4, 8, 10, 0))
 EXIT = struct.pack("=BBhi", 0x95, 0, 0, 0)
@@ -56,6 +69,24 @@ def test_nothing_else_is_changed() -> None:
     assert programs(code).linked("on_event", (8, 57), {}) == code
 
 
+def call(register: int, source: int, number: int) -> bytes:
+    return struct.pack("=BBhI", 0x85, source << 4 | register, 0, number)
+
+
+def test_a_function_of_the_kernel_is_called_by_its_number_in_btf() -> None:
+    open_call = int(value_macros({"RDONLY_CAST": 1})["RDONLY_CAST"])
+    code = call(0, 0, open_call) + call(0, 0, 113) + call(0, 1, open_call) + EXIT
+    linked = programs(code).linked("on_event", (1, 2), {"RDONLY_CAST": 65477})
+    assert linked == call(0, 2, 65477) + code[8:], "neither a helper nor a function of our own is touched"
+    with pytest.raises(KeyError):
+        programs(code).linked("on_event", (1, 2), {})
+
+
+def test_an_instruction_as_the_kernel_has_it() -> None:
+    assert instruction(0xB7, destination=2, constant=157) == struct.pack("=BBhi", 0xB7, 2, 0, 157)
+    assert instruction(CALL, source=KERNEL_FUNCTION, constant=65477) == call(0, 2, 65477)
+
+
 def test_the_c_sources_get_each_value_by_its_number() -> None:
     assert value_macros({"SELF": 1, "VFREE": 2}) == {
         "SELF": "bpf_pseudo_fd(15,0)",
@@ -80,8 +111,13 @@ def test_a_file_that_lost_or_changed_a_byte_is_not_taken(data: st.DataObject) ->
 
 @pytest.mark.parametrize(
     "code",
-    [load(1, 1, 2) + EXIT, load(1, 15, len(VALUES)) + EXIT, EXIT[:-1]],
-    ids=["a map too many", "a value too many", "half an instruction"],
+    [
+        load(1, 1, 2) + EXIT,
+        load(1, 15, len(VALUES)) + EXIT,
+        struct.pack("=BBhI", 0x85, 0, 0, 0x7F000000 + len(FUNCTIONS)) + EXIT,
+        EXIT[:-1],
+    ],
+    ids=["a map too many", "a value too many", "a function too many", "half an instruction"],
 )
 def test_a_program_that_cannot_be_linked_is_not_taken(code: bytes) -> None:
     with pytest.raises(ValueError, match=r"refers|buffer"):
