@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from kleaktrace.core.coverage import Loss
+from kleaktrace.core.drain_pace import DrainPace
 from kleaktrace.core.events import Batch
 from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, described, growth_evidence
 from kleaktrace.core.growth import growing
@@ -25,9 +26,6 @@ from kleaktrace.core.verdicts import Evidence, JudgedSuspect, judge
 from kleaktrace.edge.filters import Filters
 from kleaktrace.edge.tracer import Tracer
 from kleaktrace.errors import EvidenceLost
-
-_IDLE_S = 0.02
-"""Between looks at a quiet ring. At a million events a second it fills by a quarter meanwhile."""
 
 _LOSS_S = 0.5
 """Between readings of the loss counters: how sharply a loss window is known."""
@@ -86,14 +84,18 @@ class Session:
         _prefer_this_thread()
         try:
             checked = 0.0
+            pace = DrainPace(self.tracer.ring_size, os.cpu_count() or 1)
+            looked, polled = time.monotonic(), self.tracer.polled
             while not self._stopping.is_set():
                 if time.monotonic() - checked > _LOSS_S:
                     self._check_loss()
                     checked = time.monotonic()
+                now = time.monotonic()
                 more = self._drain_once()
                 self._sample()
                 if not more:
-                    self._stopping.wait(_IDLE_S)
+                    self._stopping.wait(pace.rest_s(self.tracer.polled - polled, now - looked))
+                    looked, polled = now, self.tracer.polled
         except BaseException as failure:  # shown by whoever looks next: a dead drain must not pass for a quiet kernel
             self._failure = failure
 

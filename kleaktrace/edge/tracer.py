@@ -242,6 +242,11 @@ class Tracer:
         return self._events.pending / self._events.size
 
     @property
+    def ring_size(self) -> int:
+        """Bytes of the event ring."""
+        return self._events.size
+
+    @property
     def reported(self) -> int:
         """How far the kernel has come: `polled` reaches it when everything reported by now has been polled."""
         return self._events.produced
