@@ -22,7 +22,7 @@ int on_percpu_alloc(struct bpf_raw_tracepoint_args *ctx)
 	};
 
 	if (s)
-		allocated(ctx, s, NO_TRACEPOINT, &a);
+		allocated(ctx, s, ON_PERCPU, &a);
 	return 0;
 }
 #endif
