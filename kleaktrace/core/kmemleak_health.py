@@ -134,6 +134,18 @@ def judge(state: State, around: Surroundings) -> KmemleakHealth:
     return _off(state, around)
 
 
+def clears_new_memory(around: Surroundings) -> bool | None:
+    """Whether the kernel clears memory before it hands it out (`init_on_alloc`, mm/mm_init.c); None: it does not tell.
+
+    Where it does not, words that are left in live objects, pointers of the allocator's own free lists among them, are
+    references for kmemleak, and hide leaks from it.
+    """
+    asked = [word.partition("=")[2] for word in around.cmdline.split() if word.startswith("init_on_alloc=")]
+    if asked:
+        return asked[-1].lower() in ("1", "y", "yes", "t", "true", "on")  # lib/kstrtox.c, kstrtobool
+    return _configured(around.config, "CONFIG_INIT_ON_ALLOC_DEFAULT_ON")
+
+
 def _no_debugfs(around: Surroundings) -> KmemleakHealth:
     words = around.cmdline.split()
     if "debugfs=off" in words or "debugfs=no-mount" in words:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from kleaktrace.core.checks import Check, Health
 from kleaktrace.core.coverage import Coverage
-from kleaktrace.core.kmemleak_health import State
+from kleaktrace.core.kmemleak_health import State, clears_new_memory
 from kleaktrace.edge.kmemleak_health import diagnose
+from kleaktrace.edge.surroundings import surroundings
 from kleaktrace.errors import KleaktraceError
 
 
@@ -19,7 +20,9 @@ def examine() -> list[Check]:
     checks = [check() for check in (_privilege, _lockdown, _btf, _tracefs, _bcc, _programs, _symbols)]
     if all(check.health is not Health.BROKEN for check in checks):
         checks += _probes()
-    return [*checks, _debugfs(), _kmemleak()]
+    kmemleak = _kmemleak()
+    checks += [_debugfs(), kmemleak]
+    return [*checks, _new_memory()] if kmemleak.health is Health.OK else checks
 
 
 def _privilege() -> Check:
@@ -151,3 +154,17 @@ def _kmemleak() -> Check:
         return Check("kmemleak", Health.OK, "on")
     found = f"{health.what} ({health.evidence})" if health.evidence else health.what
     return Check("kmemleak", Health.MISSING, found, health.fix)
+
+
+def _new_memory() -> Check:
+    """What kmemleak does not list for a word that was left by chance has no verdict."""
+    cleared = clears_new_memory(surroundings())
+    if cleared:
+        return Check("new memory", Health.OK, "cleared: no words are left in it that kmemleak takes for references")
+    found = "not cleared" if cleared is False else "this kernel does not tell whether it is cleared"
+    return Check(
+        "new memory",
+        Health.MISSING,
+        f"{found}: kmemleak takes words that are left in it for references, and does not list what they point to",
+        "add init_on_alloc=1 to the kernel's command line and reboot",
+    )

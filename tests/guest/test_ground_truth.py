@@ -207,6 +207,7 @@ def test_doctor_finds_everything(steps: Steps) -> None:
     assert steps.status("doctor") == 0
     checks = {c["name"]: c for c in json.loads(steps.printed("doctor"))["checks"]}
     assert checks["kmemleak"]["health"] == "ok"
+    assert checks["new memory"]["health"] == "ok"
     assert checks["probe: vmalloc"]["found"].startswith("fexit:")
     assert checks["probe: slab-bulk-free"]["found"].startswith("fentry:")
     assert checks["probe: modules"]["health"] == "ok"

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from kleaktrace.core.kmemleak_health import KmemleakHealth, Reason, State, Surroundings, judge
+from kleaktrace.core.kmemleak_health import (
+    KmemleakHealth,
+    Reason,
+    State,
+    Surroundings,
+    clears_new_memory,
+    judge,
+)
 
 BUILT = "CONFIG_DEBUG_FS=y\nCONFIG_DEBUG_KMEMLEAK=y\nCONFIG_DEBUG_KMEMLEAK_MEM_POOL_SIZE=16000\n"
 NOT_BUILT = "CONFIG_DEBUG_FS=y\n# CONFIG_DEBUG_KMEMLEAK is not set\n"
@@ -112,3 +119,21 @@ def test_why_it_is_off(cmdline: str, config: str | None, log: list[str] | None, 
 
 def test_no_file_although_built_in_means_that_it_gave_up_at_boot() -> None:
     assert why(State.ABSENT, log=["kmemleak: Early log buffer exceeded (9)"]).reason is Reason.EARLY_LOG_EXCEEDED
+
+
+CLEARS = "CONFIG_INIT_ON_ALLOC_DEFAULT_ON=y\n"
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "config", "cleared"),
+    [
+        ("quiet", CLEARS, True),
+        ("quiet", "# CONFIG_INIT_ON_ALLOC_DEFAULT_ON is not set\n", False),
+        ("quiet", None, None),
+        ("init_on_alloc=1", BUILT, True),
+        ("init_on_alloc=off quiet", CLEARS, False),
+        ("init_on_alloc=0 init_on_alloc=on", None, True),
+    ],
+)
+def test_whether_new_memory_is_cleared(cmdline: str, config: str | None, cleared: bool | None) -> None:
+    assert clears_new_memory(Surroundings(cmdline, config)) is cleared
