@@ -19,13 +19,18 @@ INLINE u64 hidden(u64 address)
 	return ~address;
 }
 
-/* A word of kernel memory; 0 where there is none. */
+/* A word of kernel memory, or half of one; 0 where there is none. */
 #ifdef RDONLY_CAST
 static void *(*rdonly_cast)(u64 address, u32 type) = (void *)RDONLY_CAST;
 
 INLINE u64 word_at(u64 address)
 {
 	return *(volatile u64 *)rdonly_cast(address, WORD_TYPE);
+}
+
+INLINE u32 half_at(u64 address)
+{
+	return *(volatile u32 *)rdonly_cast(address, WORD_TYPE);
 }
 #else
 INLINE u64 word_at(u64 address)
@@ -34,6 +39,14 @@ INLINE u64 word_at(u64 address)
 
 	bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
 	return word;
+}
+
+INLINE u32 half_at(u64 address)
+{
+	u32 half = 0;
+
+	bpf_probe_read_kernel(&half, sizeof(half), (void *)address);
+	return half;
 }
 #endif
 
@@ -68,24 +81,11 @@ INLINE u8 context_of(u32 preempt_count)
 INLINE u8 current_context(struct scratch *s)
 {
 #if defined(PREEMPT_COUNT_PER_CPU)
-	u32 count = 0;
-
-	if (!s->preempt_count) {
-		u64 base = 0;
-		u64 slot = PER_CPU_OFFSET + 8ULL * bpf_get_smp_processor_id();
-
-		bpf_probe_read_kernel(&base, sizeof(base), (void *)slot);
-		s->preempt_count = base + PREEMPT_COUNT_PER_CPU;
-	}
-	if (bpf_probe_read_kernel(&count, sizeof(count), (void *)s->preempt_count))
-		return UNKNOWN_CONTEXT;
-	return context_of(count);
+	if (!s->preempt_count)
+		s->preempt_count = word_at(PER_CPU_OFFSET + 8ULL * bpf_get_smp_processor_id()) + PREEMPT_COUNT_PER_CPU;
+	return context_of(half_at(s->preempt_count));
 #elif defined(PREEMPT_COUNT_IN_TASK)
-	u32 count = 0;
-
-	if (bpf_probe_read_kernel(&count, sizeof(count), (void *)bpf_get_current_task() + PREEMPT_COUNT_IN_TASK))
-		return UNKNOWN_CONTEXT;
-	return context_of(count);
+	return context_of(half_at(bpf_get_current_task() + PREEMPT_COUNT_IN_TASK));
 #else
 	return UNKNOWN_CONTEXT;
 #endif

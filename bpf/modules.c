@@ -14,14 +14,6 @@ INLINE void new_epoch(void)
 }
 
 #ifdef MODULE_LOAD_MOD
-INLINE u32 half_at(u64 address)
-{
-	u32 half = 0;
-
-	bpf_probe_read_kernel(&half, sizeof(half), (void *)address);
-	return half;
-}
-
 #define ELF_SYMBOL_LENGTH 24
 #define PAGES 512 /* of one table: 2 MiB */
 
