@@ -19,6 +19,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
 
 from kleaktrace.core.bpf_programs import MapSpec
 from kleaktrace.edge.libbpf import create_map
@@ -26,7 +27,9 @@ from kleaktrace.edge.machine import available_memory
 
 FreeBefore = Callable[[int], int]
 
-_ARRAY, _MMAPABLE = 2, 1 << 10  # include/uapi/linux/bpf.h
+VMALLOCINFO = Path("/proc/vmallocinfo")
+
+_ARRAY, _ARENA, _MMAPABLE = 2, 33, 1 << 10  # include/uapi/linux/bpf.h
 
 _AROUND = 2 * mmap.PAGESIZE
 """Of the range that an array map takes: the map's own page, and the guard page behind it."""
@@ -34,11 +37,14 @@ _AROUND = 2 * mmap.PAGESIZE
 _UNTIL_PURGED = 32 << 20
 """Freed bytes that the kernel leaves lying about for each doubling of its CPUs (mm/vmalloc.c, `lazy_max_pages`)."""
 
-_PURGES = 3
-"""The first puts small ranges by for the CPU that freed them; each further one gives a part of these back."""
+_PURGES = 12
+"""The first puts small ranges by for the CPU that freed them; each further one gives a quarter of each size back, and
+the last three of them at once (`decay_va_pool_node`, since v6.9): so sixty of a size are gone."""
 
-_PURGE_S = 0.1
-"""For the kernel's workers to free, and to purge."""
+_PURGE_S = 0.5
+"""At most so long for the kernel's workers to free, and to purge."""
+
+_LOOK_S = 0.01
 
 _MOST_TRIES = 256
 """Each takes the lowest range that is large enough, which need not be the one that we mean."""
@@ -67,14 +73,37 @@ def filled_holes(addresses: Collection[int], free_before: FreeBefore) -> Iterato
 
 
 def _purge(room: int) -> None:
-    """Free so much that the kernel gives back all that was freed; it takes so much memory for a moment."""
+    """Free so much that the kernel gives back all that was freed; without arenas that takes memory for a moment."""
+    for _ in range(_PURGES):
+        before = _arenas(VMALLOCINFO.read_text())
+        if not _free_much(room):
+            return
+        deadline = time.monotonic() + _PURGE_S
+        while time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+            now = VMALLOCINFO.read_text()
+            if _arenas(now) <= before and "unpurged" not in now:
+                break
+
+
+def _arenas(vmallocinfo: str) -> int:
+    return vmallocinfo.count("arena_map_alloc")
+
+
+def _free_much(room: int) -> bool:
+    """Free more addresses than the kernel leaves lying about. An arena (since v6.9) has 4 GiB of them, and no memory.
+
+    False: there is not so much room.
+    """
+    with contextlib.suppress(OSError):
+        os.close(create_map(MapSpec("kleaktrace_hole", _ARENA, 0, 0, 1, _MMAPABLE)))
+        return True
     count = (os.cpu_count() or 1).bit_length() + 1
     if count * _UNTIL_PURGED > room:
-        return
-    for _ in range(_PURGES):
-        for _ in range(count):
-            os.close(_array(_UNTIL_PURGED))
-        time.sleep(_PURGE_S)
+        return False
+    for _ in range(count):
+        os.close(_array(_UNTIL_PURGED))
+    return True
 
 
 def _array(size: int) -> int:

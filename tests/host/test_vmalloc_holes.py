@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from kleaktrace.edge.vmalloc_holes import filled_holes
+from kleaktrace.edge.vmalloc_holes import VMALLOCINFO, _array, filled_holes
 
 pytestmark = pytest.mark.host
 
@@ -45,3 +47,19 @@ def test_a_kernel_that_does_not_tell_its_holes_is_left_alone() -> None:
 
     with filled_holes([1], refuse):
         assert arrays() == []
+
+
+def unpurged() -> int:
+    """Ranges that were freed and not given back."""
+    return VMALLOCINFO.read_text().count("unpurged")
+
+
+def test_what_was_freed_is_given_back() -> None:
+    deadline = time.monotonic() + 10
+    while unpurged() < 50 and time.monotonic() < deadline:
+        for size in range(1, 11):
+            os.close(_array(size * PAGE))
+        time.sleep(0.1)
+    assert unpurged() >= 50
+    with filled_holes([1], lambda _: 0):
+        assert unpurged() < 25, "others may have freed some meanwhile"
