@@ -147,7 +147,7 @@ def _begins_as(ours: list[str], theirs: list[str]) -> bool:
 
 def _is_about(suspect: dict[str, Any], owner: Object) -> bool:
     """Whether it is about this object, and not about what others have made of its memory after it was freed."""
-    return not owner.freed or any("[kleaktrace_lab]" in line for line in suspect["stack"])
+    return not owner.freed or any(line.partition("+")[0] == owner.function for line in suspect["stack"])
 
 
 def _allocated(row: Object) -> int:
