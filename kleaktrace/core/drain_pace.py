@@ -15,7 +15,7 @@ _GOOD_BATCH = 4 << 20
 _BUSY_PROCESSOR = 130_000_000
 """Bytes a second that a processor writes that does nothing but allocate and free."""
 
-_BUSY_RING = 550_000_000
+_BUSY_RING = 700_000_000
 """Bytes a second that all processors together can write: the ring has one lock (docs/benchmarks.md)."""
 
 _SHARE = 4

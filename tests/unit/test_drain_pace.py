@@ -23,7 +23,7 @@ def test_however_fast_it_gets_there_is_a_rest() -> None:
 
 @pytest.mark.parametrize(
     ("ring", "processors", "rate"),
-    [(128 << 20, 2, 260e6), (16 << 20, 2, 260e6), (128 << 20, 256, 550e6), (16 << 20, 64, 550e6)],
+    [(128 << 20, 2, 260e6), (16 << 20, 2, 260e6), (128 << 20, 256, 700e6), (16 << 20, 64, 700e6)],
 )
 def test_the_longest_rest_leaves_most_of_the_ring_free(ring: int, processors: int, rate: float) -> None:
     longest = DrainPace(ring, processors).longest_s
