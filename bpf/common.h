@@ -50,20 +50,19 @@ INLINE u32 half_at(u64 address)
 }
 #endif
 
-INLINE bool is_recording(void)
+INLINE u64 state_of(u32 what)
 {
-	u32 zero = 0;
-	u64 *value = recording.lookup(&zero);
-
-	return value && *value;
-}
-
-INLINE u64 current_epoch(void)
-{
-	u32 zero = 0;
-	u64 *value = epoch.lookup(&zero);
+	u64 *value = state.lookup(&what);
 
 	return value ? *value : 0;
+}
+
+INLINE void bump(u32 what)
+{
+	u64 *value = state.lookup(&what);
+
+	if (value)
+		__sync_fetch_and_add(value, 1);
 }
 
 /* include/linux/preempt.h: bits 8-15 count softirqs (odd while one is served), 16-19 hardirqs, 20-23 NMIs. */

@@ -18,7 +18,7 @@
 INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 {
 	struct known_cache *known = known_caches.lookup(&cache);
-	u64 now = current_epoch();
+	u64 now = state_of(EPOCH);
 	u64 name = 0;
 
 	if (known && known->epoch == now)
@@ -66,9 +66,7 @@ INLINE struct recent_task *current_task(struct scratch *s)
 {
 	struct recent_task *recent = &s->recent;
 	u64 task = ~bpf_get_current_task(), ids = bpf_get_current_pid_tgid();
-	u32 zero = 0;
-	u64 *generation = task_generation.lookup(&zero);
-	u64 now = generation ? *generation : 0;
+	u64 now = state_of(TASK_GENERATION);
 
 	if (now && recent->generation == now && recent->task == task && recent->ids == ids)
 		return recent;
@@ -160,11 +158,7 @@ INLINE void describe(struct free_record *r, u64 id, u64 address, u64 call_site, 
 
 int on_task_change(void *ctx)
 {
-	u32 zero = 0;
-	u64 *generation = task_generation.lookup(&zero);
-
-	if (generation)
-		__sync_fetch_and_add(generation, 1);
+	bump(TASK_GENERATION);
 	return 0;
 }
 
@@ -222,7 +216,7 @@ INLINE u64 stack_of(void *ctx, struct scratch *s, u32 event, u64 call_site, bool
 INLINE void allocated(void *ctx, struct scratch *s, u32 event, struct allocation *a)
 {
 	/* A failed allocation is reported as NULL, one of no bytes as ZERO_SIZE_PTR. */
-	if (a->address <= 16 || !is_recording())
+	if (a->address <= 16 || !state_of(RECORDING))
 		return;
 
 	struct recent_task *task = current_task(s);
@@ -240,7 +234,7 @@ INLINE void allocated(void *ctx, struct scratch *s, u32 event, struct allocation
 
 INLINE void freed(u64 address, u64 call_site, u8 kind)
 {
-	if (address <= 16 || !is_recording())
+	if (address <= 16 || !state_of(RECORDING))
 		return;
 #ifdef FILTERED
 	u64 object = hidden(address);

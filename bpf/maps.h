@@ -22,17 +22,19 @@ enum counter {
 };
 BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 
-/*
- * Not 0: events are handed over. Switched on when all probes are attached: until then an allocation may be seen whose
- * free is not.
- */
-BPF_ARRAY(recording, u64, 1);
-
-/*
- * Bumped whenever a module comes or goes. It seeds stack keys and dates cache entries: the same address may mean
- * another function, or another cache, afterwards.
- */
-BPF_ARRAY(epoch, u64, 1);
+/* What every event looks at, side by side: a map each would be a line of the processor's cache each. */
+enum state {
+	/* Not 0: events are handed over. Switched on when all probes are attached: until then an allocation may be seen
+	 * whose free is not. */
+	RECORDING,
+	/* Bumped whenever a module comes or goes. It seeds stack keys and dates cache entries: the same address may mean
+	 * another function, or another cache, afterwards. */
+	EPOCH,
+	/* Bumped whenever a task's name or cgroup changes. 0: nobody tells, so that every answer is out of date. */
+	TASK_GENERATION,
+	STATES
+};
+BPF_ARRAY(state, u64, STATES);
 
 /* The same moment by both clocks, taken when our own process allocates: kmemleak dates its objects in jiffies. */
 struct moment {
@@ -71,9 +73,6 @@ struct recent_task {
 	u64 cgroup;
 	u64 comm[COMM_LENGTH / sizeof(u64)];
 };
-
-/* Bumped whenever a task's name or cgroup changes. 0: nobody tells, so that every answer is out of date. */
-BPF_ARRAY(task_generation, u64, 1);
 
 struct scratch {
 	u64 marks[MARKED_STACKS * MARKED_DEPTHS]; /* see RECORD_ONCE in slab.c */

@@ -4,15 +4,6 @@
  * module is gone nobody can name its addresses any more.
  */
 
-INLINE void new_epoch(void)
-{
-	u32 zero = 0;
-	u64 *value = epoch.lookup(&zero);
-
-	if (value)
-		__sync_fetch_and_add(value, 1);
-}
-
 #ifdef MODULE_LOAD_MOD
 #define ELF_SYMBOL_LENGTH 24
 #define PAGES 512 /* of one table: 2 MiB */
@@ -47,7 +38,7 @@ int on_module_load(struct bpf_raw_tracepoint_args *ctx)
 	u32 program = ON_MODULE;
 	struct scratch *s = scratch.lookup(&program);
 
-	new_epoch();
+	bump(EPOCH);
 	if (!s)
 		return 0;
 
@@ -94,7 +85,7 @@ int on_module_free(struct bpf_raw_tracepoint_args *ctx)
 	u32 program = ON_MODULE;
 	struct scratch *s = scratch.lookup(&program);
 
-	new_epoch();
+	bump(EPOCH);
 	if (!s)
 		return 0;
 

@@ -248,7 +248,7 @@ INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects
 		a.bytes_req = known->object_size;
 		a.bytes_alloc = known->size;
 	}
-	if (!is_recording() || !wanted(task, a.bytes_req, context) || a.other_cache)
+	if (!state_of(RECORDING) || !wanted(task, a.bytes_req, context) || a.other_cache)
 		return;
 
 	u64 stack = take_exact_stack(ctx, s, 0, &in_module);

@@ -10,7 +10,7 @@
 INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 {
 	struct stack_name *stack = &s->stack;
-	u64 key = current_epoch() * 0x9e3779b97f4a7c15ULL + 1;
+	u64 key = state_of(EPOCH) * 0x9e3779b97f4a7c15ULL + 1;
 	long bytes = bpf_get_stack(ctx, stack->frames, STACK_DEPTH * sizeof(u64), skip);
 
 	if (bytes <= 0) {
@@ -87,7 +87,7 @@ INLINE u64 take_stack(void *ctx, struct scratch *s, u32 event, u64 call_site, bo
 {
 	u64 recognised = 0;
 #ifdef RECOGNISE_STACKS
-	u64 root = mix(mix(current_epoch() + 1) ^ call_site ^ (u64)event << 48);
+	u64 root = mix(mix(state_of(EPOCH) + 1) ^ call_site ^ (u64)event << 48);
 	struct stack_path *path = recognise(ctx, s, root);
 
 	if (path && !path->doubtful) {

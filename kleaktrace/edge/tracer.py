@@ -52,6 +52,9 @@ _MACROS: Macros = {
 _LOST_ALLOCATIONS, _LOST_FREES, _LOST_STACKS, _LOST_NAMES, _LOST_ENTRIES, _TAKEN_BY_SECOND = range(6)
 _UNWOUND, _CHECKED, _WRONG, _LOST_SAMPLES, _COUNTERS = range(6, 11)
 
+# bpf/maps.h, enum state
+_RECORDING, _TASK_GENERATION = 0, 2
+
 
 @dataclass(frozen=True)
 class _Lost:
@@ -172,7 +175,7 @@ class Tracer:
             self._watch_tasks()
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
             self._skipped_before = self._count_losses()[1]
-            self._bpf.set_words("recording", 0, 1)
+            self._bpf.set_words("state", _RECORDING, 1)
             self.started = self.moment()
             # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
             self.names = KernelNames(read_kallsyms())
@@ -198,7 +201,7 @@ class Tracer:
         except AttachRefused:
             self._bpf.detach_to(before)
         else:
-            self._bpf.set_words("task_generation", 0, 1)
+            self._bpf.set_words("state", _TASK_GENERATION, 1)
 
     def _attach(self, needs: Iterable[Need], without: frozenset[str]) -> None:
         covered = [self._attach_need(need, without) for need in needs]
@@ -258,7 +261,7 @@ class Tracer:
 
     def pause(self) -> None:
         """Have the kernel report nothing more."""
-        self._bpf.set_words("recording", 0, 0)
+        self._bpf.set_words("state", _RECORDING, 0)
 
     def _learn(self, name: name_records.Name) -> None:
         match name:
