@@ -86,19 +86,24 @@ def test_what_only_works_may_as_well_not_grow(seen: Seen, name: str) -> None:
 
 def test_growing_lists_exactly_what_leaks(seen: Seen) -> None:
     document = seen.document("trace")
-    found = {one["stack"][0].partition("+")[0]: one for one in document["growing"]}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in document["growing"]:
+        found.setdefault(one["stack"][0].partition("+")[0], []).append(one)
     assert set(found) == {f"lab_{name}" for name in BUCKETS}
     assert document["loss"]["events"] <= 8, "more would make it forget what was before"
     for name, truth in seen.truth.items():
-        one = found[f"lab_{name}"]
-        low, high = _widened(one)
-        assert low <= truth <= high, one
-        assert one["leak_fraction"] > 0.99
-        assert one["context"] == CONTEXTS[name]
-        assert one["outstanding"] * BUCKETS[name] == one["bytes"]
-        assert one["listed"] is None
-    assert found["lab_rate_task"]["comm"] == "lab_rate_task"
-    assert found["lab_rate_timer"]["comm"] == "", "an interrupt comes upon anybody"
+        # Another processor may run the timer of one that is idle, by a call stack of its own (timer_expire_remote).
+        ways = found[f"lab_{name}"]
+        assert len(ways) == 1 or name == "rate_timer", ways
+        low, high = (sum(bounds) for bounds in zip(*map(_widened, ways), strict=True))
+        assert low <= truth <= high, ways
+        for one in ways:
+            assert one["leak_fraction"] > 0.99
+            assert one["context"] == CONTEXTS[name]
+            assert one["outstanding"] * BUCKETS[name] == one["bytes"]
+            assert one["listed"] is None
+    assert found["lab_rate_task"][0]["comm"] == "lab_rate_task"
+    assert found["lab_rate_timer"][0]["comm"] == "", "an interrupt comes upon anybody"
 
 
 def test_the_growth_of_the_machine_is_next_to_it(seen: Seen) -> None:

@@ -27,9 +27,18 @@ def test_no_verdict_is_wrong(phases: dict[str, Phase], name: str) -> None:
     assert phase.undecided <= 0.02
 
 
+# While the module is loaded, kmemleak does not list one on pages that were a slab's a moment ago: what the slab left in
+# their description points to it (kleaktrace/edge/stale_freelists.py clears that away before, not meanwhile). That may
+# be so for all four of a kind, and seldom is.
+ON_PAGES = {"leak_large_kmalloc", "leak_large_kmalloc_twice"}
+
+
 def test_every_kind_of_leak_is_found_and_named(phases: dict[str, Phase]) -> None:
-    assert phases["loaded"].kinds == 30
-    assert phases["loaded"].missed == []
+    loaded = phases["loaded"]
+    assert loaded.kinds == 30
+    assert set(loaded.missed) <= ON_PAGES
+    for (case, _), row in loaded.rows.items():
+        assert case not in loaded.missed or not row.listed, "what kmemleak lists is found"
     assert phases["unloaded"].kinds == 32
     assert phases["unloaded"].missed == []
 
