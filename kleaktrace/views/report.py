@@ -110,7 +110,7 @@ def _missed_free(suspect: JudgedSuspect) -> Iterator[str]:
     function = asking_function(suspect.stack)
     if suspect.verdict is Verdict.CONFIRMED and suspect.siblings.free_sites and function:
         site = suspect.siblings.free_sites[0][0].partition("+")[0]
-        yield f"ways on from {function} that do not come to the free in {site}"
+        yield f"paths after {function} that do not reach the free in {site}"
 
 
 def _what(group: Sequence[JudgedSuspect]) -> str:

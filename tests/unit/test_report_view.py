@@ -80,7 +80,7 @@ def test_a_session_with_every_verdict() -> None:
         "    confirmed: not freed, and nothing has pointed to it in 3 scans\n"
         "    same call stack: 1,180 of 1,204 freed, 1,000 of them at foo_remove+0x22/0x40 [drv], median after 3 ms; "
         "24 outstanding (3.0 KiB)\n"
-        "    look at: ways on from drv_probe that do not come to the free in foo_remove\n"
+        "    look at: paths after drv_probe that do not reach the free in foo_remove\n"
         "      drv_probe+0x22/0x100 [drv]\n"
         "      do_one_initcall+0x22/0x1000\n"
         "\n"
