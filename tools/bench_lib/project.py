@@ -43,7 +43,7 @@ def measure(bench: Bench) -> Part:
     files = 4 if bench.short else 100
     jobs = os.cpu_count() or 1
     place = _generate(bench.directory / "project", files)
-    ours, nothing = kleaktrace(), kleaktrace("--min-size", str(1 << 40), name="nothing recorded")
+    ours, nothing = kleaktrace(), kleaktrace("--min-size", "1G", name="nothing recorded")
     tracers = [NONE, ours, nothing, tried(memleak(), bench.directory)]
     wall: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
