@@ -230,7 +230,8 @@ class BpfObject:
 
         `recursion_misses` in /proc/self/fdinfo (kernel/bpf/syscall.c, since v5.12).
         """
-        return {function: _recursion_misses(fd) for function, fd in self._loaded.items()}
+        loaded = list(self._loaded.items())  # another thread may load one meanwhile
+        return {function: _recursion_misses(fd) for function, fd in loaded}
 
     def close(self) -> None:
         """Detach everything, and let go of programs and maps. May be called twice."""
