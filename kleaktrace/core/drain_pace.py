@@ -18,10 +18,10 @@ _BUSY_PROCESSOR = 130_000_000
 _BUSY_RING = 700_000_000
 """Bytes a second that all processors together can write: the ring has one lock (docs/benchmarks.md)."""
 
-_SHARE = 3
+_SHARE = 4
 """A rest lets at most one part in so many of the ring fill."""
 
-_SHORTEST_S, _LONGEST_S = 0.005, 0.2
+_SHORTEST_S, _LONGEST_S = 0.005, 0.1
 
 
 @dataclass(frozen=True, slots=True)

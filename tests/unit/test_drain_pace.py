@@ -10,8 +10,8 @@ LARGE = DrainPace(128 << 20, 2)
 
 
 def test_a_quiet_machine_is_left_in_peace() -> None:
-    assert LARGE.rest_s(0, 0.1) == LARGE.rest_s(1000, 0.1) == LARGE.longest_s == pytest.approx(0.172, abs=1e-3)
-    assert DrainPace(1 << 30, 2).longest_s == 0.2
+    assert LARGE.rest_s(0, 0.1) == LARGE.rest_s(1000, 0.1) == LARGE.longest_s == 0.1
+    assert DrainPace(64 << 20, 2).longest_s == pytest.approx(0.0645, abs=1e-3)
 
 
 def test_a_busy_one_is_looked_at_when_a_good_batch_has_come() -> None:
@@ -28,5 +28,5 @@ def test_however_fast_it_gets_there_is_a_rest() -> None:
 )
 def test_the_longest_rest_leaves_most_of_the_ring_free(ring: int, processors: int, rate: float) -> None:
     longest = DrainPace(ring, processors).longest_s
-    assert longest * rate <= ring / 3 * 1.001
+    assert longest * rate <= ring / 4 * 1.001
     assert DrainPace(ring, processors).rest_s(0, 1.0) == longest
