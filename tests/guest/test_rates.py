@@ -107,14 +107,12 @@ def test_growing_lists_exactly_what_leaks(seen: Seen) -> None:
 
 
 def test_the_growth_of_the_machine_is_next_to_it(seen: Seen) -> None:
-    """Its slabs first fill what loading programs has left empty, and give back what two more tracers have set up
-    meanwhile: so they may grow less than the leaks do, or shrink, but not grow by much more.
-    """
+    """Its slabs first fill what loading our programs has left empty, so they grow less than the leaks do."""
     document = seen.document("context")
     leaked = sum(seen.truth.values())
     low, high = _widened(document["traced"])
     assert low <= leaked <= 1.1 * high
-    assert -20 * leaked < document["machine"]["SUnreclaim"]["bytes_per_s"] < 2 * leaked
+    assert 0.1 * leaked < document["machine"]["SUnreclaim"]["bytes_per_s"] < 2 * leaked
     printed = (seen.directory / "context.txt").read_text()
     assert "rates by context over" in printed
     assert "explained: " in printed
