@@ -10,6 +10,20 @@ INLINE void count(u32 what)
 		(*counter)++;
 }
 
+#define FILLED_SHARE 4
+
+/*
+ * The flags to hand over a record with. User space looks at the rings in its own time, unless one of them fills: at one
+ * part in FILLED_SHARE it is woken. A wake-up is dear, and so is asking: do it for some events only.
+ */
+INLINE u64 wake_if_filled(u64 ring)
+{
+	u64 waiting = bpf_ringbuf_query((void *)ring, BPF_RB_AVAIL_DATA);
+	u64 size = bpf_ringbuf_query((void *)ring, BPF_RB_RING_SIZE);
+
+	return waiting > size / FILLED_SHARE ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
 /* As kmemleak would take an address in a map, or in a page that was one of the ring's, for a reference. */
 INLINE u64 hidden(u64 address)
 {

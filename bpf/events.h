@@ -19,17 +19,18 @@ INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 {
 	struct known_cache *known = known_caches.lookup(&cache);
 	u64 now = state_of(EPOCH);
-	u64 name = 0;
 
 	if (known && known->epoch == now)
 		return known;
 
 	struct cache_name *told = &s->cache;
-	struct known_cache fresh = {.epoch = now};
+	struct known_cache fresh = {
+		.epoch = now,
+		.size = half_at(cache + CACHE_SIZE_OFFSET),
+		.object_size = half_at(cache + CACHE_OBJECT_SIZE_OFFSET),
+	};
+	u64 name = word_at(cache + CACHE_NAME_OFFSET);
 
-	bpf_probe_read_kernel(&name, sizeof(name), (void *)cache + CACHE_NAME_OFFSET);
-	bpf_probe_read_kernel(&fresh.size, sizeof(u32), (void *)cache + CACHE_SIZE_OFFSET);
-	bpf_probe_read_kernel(&fresh.object_size, sizeof(u32), (void *)cache + CACHE_OBJECT_SIZE_OFFSET);
 	fresh.key = (cache ^ (name << 16) ^ ((u64)fresh.object_size << 48) ^ now) * 0x9e3779b97f4a7c15ULL | 1;
 	told->type = CACHE_NAME;
 	told->key = fresh.key;
@@ -46,7 +47,7 @@ INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 #ifdef FILTER_CACHE
 	fresh.wanted = FILTER_CACHE((u64 *)told->name);
 #endif
-	if (names.ringbuf_output(told, sizeof(*told), BPF_RB_NO_WAKEUP))
+	if (names.ringbuf_output(told, sizeof(*told), wake_if_filled(NAME_RING)))
 		count(LOST_NAMES);
 	if (known_caches.update(&cache, &fresh)) {
 		count(LOST_ENTRIES);
@@ -162,6 +163,12 @@ int on_task_change(void *ctx)
 	return 0;
 }
 
+/* One event in 256 asks how full the ring is: some bits of the time are as good as a count of one's own. */
+INLINE u64 event_flags(u64 time_ns)
+{
+	return time_ns >> 3 & 255 ? BPF_RB_NO_WAKEUP : wake_if_filled(EVENT_RING);
+}
+
 INLINE void hand_over(struct recent_task *task, struct allocation *a, u64 stack, u8 context)
 {
 #ifdef FILTERED
@@ -194,7 +201,7 @@ INLINE void hand_over(struct recent_task *task, struct allocation *a, u64 stack,
 	r->bytes_alloc = a->bytes_alloc;
 	r->cache = a->cache;
 	r->gfp_flags = a->gfp_flags;
-	events.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	events.ringbuf_submit(r, event_flags(r->first.time_ns));
 }
 
 /*
@@ -249,7 +256,7 @@ INLINE void freed(u64 address, u64 call_site, u8 kind)
 		return;
 	}
 	describe(r, bpf_get_current_pid_tgid(), address, call_site, kind, UNKNOWN_CONTEXT);
-	events.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	events.ringbuf_submit(r, event_flags(r->time_ns));
 }
 
 /* An argument at fentry, whatever its type: the verifier lets no program read a `const void *` from ctx itself. */

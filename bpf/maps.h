@@ -1,6 +1,6 @@
 /* Everything the programs remember, and how much of it. */
 
-BPF_RINGBUF_OUTPUT(events, EVENT_RING_PAGES);
+BPF_RINGBUF_OUTPUT(events, EVENT_RING_PAGES); /* as a helper's argument: EVENT_RING, and NAME_RING */
 BPF_RINGBUF_OUTPUT(names, NAME_RING_PAGES);
 
 /*

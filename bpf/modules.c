@@ -27,7 +27,7 @@ INLINE void send_pages(u64 module, u64 start, u64 end)
 		record->key = module;
 		record->address = page;
 		record->error = bpf_probe_read_kernel(record->data, MODULE_PAGE_LENGTH, (void *)page);
-		names.ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+		names.ringbuf_submit(record, wake_if_filled(NAME_RING));
 	}
 }
 
@@ -69,7 +69,7 @@ int on_module_load(struct bpf_raw_tracepoint_args *ctx)
 		module_text.update(&init, &init_text);
 	}
 #endif
-	if (names.ringbuf_output(told, sizeof(*told), BPF_RB_NO_WAKEUP)) {
+	if (names.ringbuf_output(told, sizeof(*told), wake_if_filled(NAME_RING))) {
 		count(LOST_NAMES);
 		return 0;
 	}
@@ -96,7 +96,7 @@ int on_module_free(struct bpf_raw_tracepoint_args *ctx)
 	told->time_ns = bpf_ktime_get_ns();
 	told->name[0] = 0;
 	bpf_probe_read_kernel_str(told->name, sizeof(told->name), (void *)told->key + MODULE_NAME_OFFSET);
-	if (names.ringbuf_output(told, sizeof(*told), BPF_RB_NO_WAKEUP))
+	if (names.ringbuf_output(told, sizeof(*told), wake_if_filled(NAME_RING)))
 		count(LOST_NAMES);
 	return 0;
 }

@@ -190,12 +190,9 @@ INLINE void on_bulk_free(void *ctx, u64 length, u64 objects)
 	u64 call_site = caller_of(ctx, s, BULK_FREE, BULK_FREE_LENGTH);
 
 	for (u32 i = 0; i < BULK_LIMIT; i++) {
-		u64 address = 0;
-
 		if (i >= length)
 			return;
-		bpf_probe_read_kernel(&address, sizeof(address), (void *)objects + 8 * i);
-		freed(address, call_site, CACHE);
+		freed(word_at(objects + 8 * i), call_site, CACHE);
 	}
 	if (length > BULK_LIMIT)
 		count(LOST_FREES);
@@ -258,7 +255,7 @@ INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects
 	for (u32 i = 0; i < BULK_LIMIT; i++) {
 		if (i >= length)
 			return;
-		bpf_probe_read_kernel(&a.address, sizeof(a.address), (void *)objects + 8 * i);
+		a.address = word_at(objects + 8 * i);
 		hand_over(task, &a, stack, context);
 	}
 	if (length > BULK_LIMIT)

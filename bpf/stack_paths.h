@@ -183,6 +183,6 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	sample->words_read = size / sizeof(u64);
 	sample->in_module = in_module;
 	sample->base = base;
-	if (names.ringbuf_output(sample, sizeof(*sample), BPF_RB_NO_WAKEUP))
+	if (names.ringbuf_output(sample, sizeof(*sample), wake_if_filled(NAME_RING)))
 		count(LOST_SAMPLES);
 }

@@ -62,7 +62,7 @@ INLINE u64 tell_stack(struct scratch *s, u64 key, bool in_module)
 	s->stack.type = STACK_NAME;
 	s->stack.key = key;
 	s->stack.time_ns = bpf_ktime_get_ns();
-	if (names.ringbuf_output(&s->stack, sizeof(s->stack), BPF_RB_NO_WAKEUP))
+	if (names.ringbuf_output(&s->stack, sizeof(s->stack), wake_if_filled(NAME_RING)))
 		count(LOST_NAMES);
 	else
 		known_stacks.update(&key, &once);

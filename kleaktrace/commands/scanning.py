@@ -68,6 +68,7 @@ def _scan_and_watch(
         ending.sleep(seconds)
 
     began = session.clock().start.jiffies
+    session.catch_up()
     with session.frozen():
         rows = session.ledger.outstanding()
     vmallocs = rows["object"][rows["kind"] == Kind.VMALLOC].tolist()

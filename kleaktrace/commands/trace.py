@@ -113,6 +113,7 @@ class _Shown:
         from kleaktrace.views import units
         from kleaktrace.views.outstanding import lines
 
+        session.catch_up()
         start = Look.empty(session.clock().start.time_ns)
         # Counts only: while we look nothing is drained, and naming what was counted may take most of a second.
         with session.frozen():

@@ -1,9 +1,10 @@
 """Compiled BPF programs, as they can be kept: not yet bound to maps, nor to what differs from run to run.
 
 In the eight bytes of an instruction (Documentation/bpf/standardization/instruction-set.rst) the source register says
-what the constant of a 64-bit load is. Until programs are linked, a map goes by its place in `maps`, and a value by its
-place in `VALUES`. The kernel knows no such source register as `_VALUE`: it refuses a program that was forgotten.
-A call of one of the kernel's own functions goes by its place in `FUNCTIONS`, as one of a helper that there is not.
+what the constant of a 64-bit load is. Until programs are linked, a map goes by its place in `maps`, a value by its
+place in `VALUES`, and a map that the C sources hand to a helper themselves by its place in `NAMED_MAPS`. The kernel
+knows no such source registers as `_VALUE` and `_NAMED_MAP`: it refuses a program that was forgotten. A call of one of
+the kernel's own functions goes by its place in `FUNCTIONS`, as one of a helper that there is not.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ VALUES = (
 FUNCTIONS = ("RDONLY_CAST",)
 """Functions of the kernel that the C sources call (Documentation/bpf/kfuncs.rst), which have their numbers from BTF."""
 
-FORMAT = b"kleaktrace BPF programs 2"
+NAMED_MAPS = {"EVENT_RING": "events", "NAME_RING": "names"}
+"""Maps that the C sources hand to helpers of which bcc knows nothing: the macro, and the map's own name."""
+
+FORMAT = b"kleaktrace BPF programs 3"
 """To be counted up when this module, or how programs are compiled, changes."""
 
-_MAP, _VALUE = 1, 15  # BPF_PSEUDO_MAP_FD; a value
+_MAP, _NAMED_MAP, _VALUE = 1, 14, 15  # BPF_PSEUDO_MAP_FD, and two of our own
 CALL = 0x85  # BPF_JMP | BPF_CALL
 KERNEL_FUNCTION = 2  # BPF_PSEUDO_KFUNC_CALL
+_MAP_NAMES = tuple(NAMED_MAPS.values())
 _FIRST_FUNCTION = 0x7F000000  # far above the helpers, BPF_FUNC_*
 _LOAD_64 = 0x18  # BPF_LD | BPF_DW | BPF_IMM: two instructions, the second with the upper half of the constant
 _INSTRUCTION = np.dtype([("code", "u1"), ("registers", "u1"), ("offset", "i2"), ("constant", "u4")])
@@ -76,9 +81,13 @@ class Programs:
         code, sources = _code(self.functions[function])
         for at in np.flatnonzero(sources == _MAP):
             code["constant"][at] = map_fds[code["constant"][at]]
+        by_name = {spec.name: fd for spec, fd in zip(self.maps, map_fds, strict=True)}
+        for at in np.flatnonzero(sources == _NAMED_MAP):
+            _set_source(code, at, _MAP)
+            code["constant"][at] = by_name[_MAP_NAMES[code["constant"][at]]]
         for at in np.flatnonzero(sources == _VALUE):
             value = values[VALUES[code["constant"][at]]]
-            code["registers"][at] &= 0xFF ^ 0xF << _SOURCE_SHIFT
+            _set_source(code, at, 0)
             code["constant"][at], code["constant"][at + 1] = value & 0xFFFFFFFF, value >> 32
         for at in _kernel_calls(code):
             code["registers"][at] = KERNEL_FUNCTION << _SOURCE_SHIFT
@@ -87,13 +96,18 @@ class Programs:
 
 
 def value_macros(names: Mapping[str, int]) -> dict[str, str]:
-    """The macros by which the C sources get these values, and the numbers of these functions, when they are linked."""
-    return {
+    """The macros by which the C sources get maps, these values, and these functions' numbers when they are linked."""
+    maps = {macro: f"bpf_pseudo_fd({_NAMED_MAP},{place})" for place, macro in enumerate(NAMED_MAPS)}
+    return maps | {
         name: str(_FIRST_FUNCTION + FUNCTIONS.index(name))
         if name in FUNCTIONS
         else f"bpf_pseudo_fd({_VALUE},{VALUES.index(name)})"  # bcc's helpers.h
         for name in names
     }
+
+
+def _set_source(code: _Instructions, at: np.intp, source: int) -> None:
+    code["registers"][at] = code["registers"][at] & (0xFF ^ 0xF << _SOURCE_SHIFT) | source << _SOURCE_SHIFT
 
 
 def unbound(instructions: bytes, map_fds: Sequence[int]) -> bytes:
@@ -149,7 +163,7 @@ def decoded(data: bytes) -> tuple[Programs, Any]:
 def _check(instructions: bytes, maps: int) -> None:
     """Whether all that is referred to is there. Raises `ValueError`."""
     code, sources = _code(instructions)
-    for kind, number in ((_MAP, maps), (_VALUE, len(VALUES))):
+    for kind, number in ((_MAP, maps), (_NAMED_MAP, len(NAMED_MAPS)), (_VALUE, len(VALUES))):
         if (code["constant"][sources == kind] >= number).any():
             raise ValueError("a program refers to what is not there")
     if (code["constant"][_kernel_calls(code)] - _FIRST_FUNCTION >= len(FUNCTIONS)).any():

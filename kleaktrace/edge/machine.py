@@ -26,7 +26,10 @@ def memory_in_use(meminfo: Path = MEMINFO) -> dict[str, int]:
 
 def available_memory() -> int:
     """Bytes that can be had without pushing anybody else out, on the machine or in the cgroups we are in."""
-    return min([memory_in_use()["MemAvailable"], *left_in_cgroups(Path("/proc/self/cgroup").read_text())])
+    own = ""
+    with contextlib.suppress(OSError):  # a kernel without cgroups
+        own = Path("/proc/self/cgroup").read_text()
+    return min([memory_in_use()["MemAvailable"], *left_in_cgroups(own)])
 
 
 def left_in_cgroups(own: str, root: Path = CGROUPS) -> Iterator[int]:

@@ -41,6 +41,7 @@ class RateRecorder:
         """The `top` groups as of now. Raises `EvidenceLost` if draining has failed."""
         if self._by is RateBy.CGROUP:
             self._cgroups.look()
+        session.catch_up()
         with session.frozen():
             books, names = session.ledger.snapshot(), session.tracer.names
             labels: Sequence[str]

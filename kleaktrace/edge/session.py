@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from kleaktrace.core.coverage import Loss
-from kleaktrace.core.drain_pace import DrainPace
+from kleaktrace.core.drain_pace import rest_s
 from kleaktrace.core.events import Batch
 from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, described, growth_evidence
 from kleaktrace.core.growth import growing
@@ -84,7 +84,6 @@ class Session:
         _prefer_this_thread()
         try:
             checked = 0.0
-            pace = DrainPace(self.tracer.ring_size, os.cpu_count() or 1)
             looked, polled = time.monotonic(), self.tracer.polled
             while not self._stopping.is_set():
                 if time.monotonic() - checked > _LOSS_S:
@@ -94,7 +93,7 @@ class Session:
                 more = self._drain_once()
                 self._sample()
                 if not more:
-                    self._stopping.wait(pace.rest_s(self.tracer.polled - polled, now - looked))
+                    self.tracer.wait(rest_s(self.tracer.polled - polled, now - looked))
                     looked, polled = now, self.tracer.polled
         except BaseException as failure:  # shown by whoever looks next: a dead drain must not pass for a quiet kernel
             self._failure = failure
@@ -168,6 +167,7 @@ class Session:
             self._end = self.tracer.moment()
             self.tracer.pause()
             self._stopping.set()
+            self.tracer.wake()
             self._thread.join()
             try:
                 self.catch_up()

@@ -25,6 +25,7 @@ from kleaktrace.edge.plain_loads import FUNCTION as PLAIN_LOADS
 from kleaktrace.edge.plain_loads import plain_loads
 from kleaktrace.edge.plan import Macros, Need, Plan, Source, make_plan
 from kleaktrace.edge.program_cache import compiled_programs
+from kleaktrace.edge.rest import Rest
 from kleaktrace.edge.ring import EventRing, NameRing
 from kleaktrace.edge.stack_learner import MOST_PATHS, StackLearner
 from kleaktrace.errors import EnvironmentRefusal
@@ -169,6 +170,7 @@ class Tracer:
             self._events = EventRing(self._bpf.map_fd("events"), event_ring)
             self._names = NameRing(self._bpf.map_fd("names"), NAME_RING)
             self._rings = [self._events, self._names]
+            self._rest = Rest(self._bpf.map_fd(name) for name in ("events", "names"))
             self._watch_module(base)
             self._bpf.load_ahead(_likely(self.plan.needs, without))
             self._attach(self.plan.needs, without)
@@ -245,11 +247,6 @@ class Tracer:
         return self._events.pending / self._events.size
 
     @property
-    def ring_size(self) -> int:
-        """Bytes of the event ring."""
-        return self._events.size
-
-    @property
     def reported(self) -> int:
         """How far the kernel has come: `polled` reaches it when everything reported by now has been polled."""
         return self._events.produced
@@ -258,6 +255,14 @@ class Tracer:
     def polled(self) -> int:
         """How far `poll` has come."""
         return self._events.taken
+
+    def wait(self, seconds: float) -> None:
+        """Return after so long, or as soon as a ring fills (bpf/common.h, wake_if_filled) or `wake` was called once."""
+        self._rest.take(seconds)
+
+    def wake(self) -> None:
+        """End all waiting, now and from now on."""
+        self._rest.end()
 
     def pause(self) -> None:
         """Have the kernel report nothing more."""
@@ -339,6 +344,7 @@ class Tracer:
         self._bpf.close()
         while self._rings:
             self._rings.pop().close()
+        self._rest.close()
 
     def __enter__(self) -> Tracer:
         return self

@@ -63,10 +63,11 @@ def filled_holes(addresses: Collection[int], free_before: FreeBefore) -> Iterato
     us.
     """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            room = min(_MOST, available_memory() // _SHARE)
-            if addresses:
+        room = min(_MOST, available_memory() // _SHARE)
+        if addresses:
+            with contextlib.suppress(OSError):
                 _purge(room)
+        with contextlib.suppress(OSError):
             for size in _sizes(sorted(addresses, reverse=True), free_before, room):
                 stack.callback(os.close, _array(size))
         yield

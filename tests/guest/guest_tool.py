@@ -27,21 +27,8 @@ class GuestResult:
 Guest = Callable[..., GuestResult]
 
 
-# A CPU of the emulated machine came upon a breakpoint that another one had set while it patched the call of a
-# tracepoint, and had taken away again: QEMU 7.2 runs code that it translated before. A real CPU does not.
-_STALE_BREAKPOINT = "Oops: int3"
-
-
 def run_tool(*arguments: str, timeout_s: float) -> GuestResult:
-    """Run tools/guest; once more, and said so, if the emulator has broken the guest's kernel."""
-    result = _run_tool(*arguments, timeout_s=timeout_s)
-    if result.status == 255 and _STALE_BREAKPOINT in result.stderr:
-        print(f"the emulator ran a breakpoint that was gone; once more. It said:\n{result.stderr}")
-        result = _run_tool(*arguments, timeout_s=timeout_s)
-    return result
-
-
-def _run_tool(*arguments: str, timeout_s: float) -> GuestResult:
+    """Run tools/guest."""
     done = subprocess.run(
         [str(TOOL), *arguments],
         stdin=subprocess.DEVNULL,

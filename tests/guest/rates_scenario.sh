@@ -20,15 +20,20 @@ look() {
 	.venv/bin/kleaktrace "$@" --duration $seconds --json "$out/$name.json" > "$out/$name.txt" 2>&1 &
 	pids+=" $!"
 }
-look context rates --by context
+tracing() {
+	for pid in $pids; do
+		until grep -qs link_type /proc/$pid/fdinfo/*; do
+			kill -0 $pid || exit 8
+			sleep 0.5
+		done
+	done
+}
 look comm rates --by comm
 look trace trace
-for pid in $pids; do
-	until grep -qs link_type /proc/$pid/fdinfo/*; do
-		kill -0 $pid || exit 8
-		sleep 0.5
-	done
-done
+tracing
+# It looks at the machine's own counters, too, which the start of another one changes.
+look context rates --by context
+tracing
 # Its first ten seconds are what this is about.
 echo "warm_up 400" > $lab/do
 status=0

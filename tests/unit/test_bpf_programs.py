@@ -15,6 +15,7 @@ from kleaktrace.core.bpf_programs import (
     FORMAT,
     FUNCTIONS,
     KERNEL_FUNCTION,
+    NAMED_MAPS,
     VALUES,
     MapSpec,
     Programs,
@@ -87,8 +88,17 @@ def test_an_instruction_as_the_kernel_has_it() -> None:
     assert instruction(CALL, source=KERNEL_FUNCTION, constant=65477) == call(0, 2, 65477)
 
 
-def test_the_c_sources_get_each_value_by_its_number() -> None:
+def test_a_map_for_a_helper_goes_by_its_name_until_it_is_linked() -> None:
+    names = MapSpec("names", 27, 0, 0, 4096, 0)
+    code = load(1, 14, list(NAMED_MAPS).index("NAME_RING")) + load(2, 14, list(NAMED_MAPS).index("EVENT_RING")) + EXIT
+    linked = Programs("GPL", (names, *MAPS), {"on_event": code}).linked("on_event", (30, 40, 50), {})
+    assert linked == load(1, 1, 30) + load(2, 1, 40) + EXIT
+
+
+def test_the_c_sources_get_each_map_and_value_by_its_number() -> None:
     assert value_macros({"SELF": 1, "VFREE": 2}) == {
+        "EVENT_RING": "bpf_pseudo_fd(14,0)",
+        "NAME_RING": "bpf_pseudo_fd(14,1)",
         "SELF": "bpf_pseudo_fd(15,0)",
         "VFREE": f"bpf_pseudo_fd(15,{VALUES.index('VFREE')})",
     }
@@ -113,11 +123,12 @@ def test_a_file_that_lost_or_changed_a_byte_is_not_taken(data: st.DataObject) ->
     "code",
     [
         load(1, 1, 2) + EXIT,
+        load(1, 14, len(NAMED_MAPS)) + EXIT,
         load(1, 15, len(VALUES)) + EXIT,
         struct.pack("=BBhI", 0x85, 0, 0, 0x7F000000 + len(FUNCTIONS)) + EXIT,
         EXIT[:-1],
     ],
-    ids=["a map too many", "a value too many", "a function too many", "half an instruction"],
+    ids=["a map too many", "a named map too many", "a value too many", "a function too many", "half an instruction"],
 )
 def test_a_program_that_cannot_be_linked_is_not_taken(code: bytes) -> None:
     with pytest.raises(ValueError, match=r"refers|buffer"):

@@ -25,6 +25,9 @@ class SessionOf:
     def clock(self):
         return type("Clock", (), {"start": type("Moment", (), {"time_ns": START_NS})})
 
+    def catch_up(self) -> None:
+        assert self.draining
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         self.draining = False
