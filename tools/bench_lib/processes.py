@@ -15,6 +15,12 @@ def cpu_s(pid: int) -> float:
     return _state(Path(f"/proc/{pid}/stat"))[1]
 
 
+def exact_cpu_s(pid: int) -> float:
+    """The same to the nanosecond, of the threads there are, if the kernel tells (CONFIG_SCHED_INFO)."""
+    files = list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9 if files else cpu_s(pid)
+
+
 def _state(stat: Path) -> tuple[str, float]:
     """State and processor time (proc(5): state, utime and stime)."""
     fields = stat.read_text().rpartition(")")[2].split()

@@ -7,12 +7,13 @@ import resource
 import shutil
 import subprocess
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench_lib import processes
 from bench_lib.bench import Bench
-from bench_lib.figures import Figure, Part, Target, quotients
-from bench_lib.tracers import NONE, kleaktrace, memleak, tracing, tried
+from bench_lib.figures import Figure, Part, Target
+from bench_lib.tracers import Tracer, kleaktrace, memleak, tracing, tried
 
 _HEADERS = ("arpa/inet.h", "errno.h", "fcntl.h", "math.h", "pthread.h", "signal.h", "stdio.h", "stdlib.h", "string.h")
 _FUNCTION = """
@@ -30,71 +31,114 @@ int f{file}_{number}(const char *text, double x)
 _HOW = (
     "make -j{jobs} of {files} generated C files with system headers (gcc -O2), after one under the same tracer that is "
     "not counted: the tracer is meant to be always on. More time: by the clock, and processor time of all compilers, "
-    "round by round against the round's run without a tracer. What keeps one of the processors busy besides makes the "
-    "clock's figure bad and leaves the other as it is. Nothing recorded: a filter that lets nothing through, so that "
-    "all there is of an event is that our programs are run and look at it."
+    "each against the mean of the makes without a tracer right before and after it, as the speed of a machine drifts. "
+    "What keeps one of the processors busy besides makes the clock's figure bad and leaves the other "
+    "as it is. Nothing recorded: a filter that lets nothing through, so that all there is of an event is that our "
+    "programs are run and look at it."
 )
+_NOTHING = "nothing recorded"
 _FUNCTIONS = 40
 """In each file. So a processor makes some 25,000 allocations a second."""
 
 
 def measure(bench: Bench) -> Part:
     """Run the part."""
-    files = 4 if bench.short else 100
-    jobs = os.cpu_count() or 1
-    place = _generate(bench.directory / "project", files)
-    ours, nothing = kleaktrace(), kleaktrace("--min-size", "1G", name="nothing recorded")
-    tracers = [NONE, ours, nothing, tried(memleak(), bench.directory)]
-    wall: dict[str, list[float]] = {}
-    cpu: dict[str, list[float]] = {}
-    allocations: list[float] = []
-    front_end: list[float] = []
-    for tracer in bench.alternate("compile", [tracer for tracer in tracers if not tracer.missing]):
-        with tracing(tracer, bench.directory) as running:
-            _make(place, jobs)
-            before_s = processes.cpu_s(running.pid) if tracer == ours else 0.0
-            wall_s, cpu_s = _make(place, jobs)
-            if tracer == ours:
-                front_end.append(100 * (processes.cpu_s(running.pid) - before_s) / wall_s)
-                running.end()
-                document = running.document()
-                allocations.append(document["totals"]["allocations"] / document["window"]["seconds"])
-        wall.setdefault(tracer.name, []).append(wall_s)
-        cpu.setdefault(tracer.name, []).append(cpu_s)
-    shutil.rmtree(place)
-    found = [Figure("no tracer", "s", wall["none"]), Figure("no tracer, processor", "s", cpu["none"])]
-    found.append(Figure("kleaktrace: allocations seen", "/s", allocations))
-    found.append(Figure("kleaktrace: front end", "% of a core", front_end))
-    for name in list(wall)[1:]:
+    project = _Project.generated(bench.directory / "project", 4 if bench.short else 25)
+    ours, nothing, theirs = kleaktrace(), kleaktrace("--min-size", "1G", name=_NOTHING), memleak()
+    theirs = tried(theirs, bench.directory)
+    tracers = [tracer for tracer in (ours, nothing, ours, theirs, ours) if not tracer.missing]
+    made: dict[str, list[_Made]] = {}
+    without = [project.make()]
+    for tracer in bench.alternate("compile", tracers):
+        made.setdefault(tracer.name, []).append(_under(tracer, project, bench.directory, without[-1]))
+        without.append(project.make())
+        made[tracer.name][-1].after = without[-1]
+    shutil.rmtree(project.place)
+    found = [
+        Figure("no tracer", "s", [each.wall_s for each in without]),
+        Figure("no tracer, processor", "s", [each.cpu_s for each in without]),
+        Figure(f"{ours.name}: allocations", "/s", [each.allocations_per_s for each in made[ours.name]]),
+        Figure(f"{ours.name}: front end", "% of a core", [each.front_end for each in made[ours.name]]),
+    ]
+    for name, makes in made.items():
         target = Target(1.5) if name == ours.name else None
-        found.append(Figure(f"{name}: more time", "%", _more(wall[name], wall["none"]), target))
-        found.append(Figure(f"{name}: more processor time", "%", _more(cpu[name], cpu["none"])))
-    found += [Figure(t.name, "%", (), note=f"not available: {t.missing}") for t in tracers if t.missing]
-    return Part("compile", _HOW.format(jobs=jobs, files=files), found, {"wall_s": wall, "cpu_s": cpu})
+        found.append(Figure(f"{name}: more time", "%", [each.more_wall for each in makes], target))
+        found.append(Figure(f"{name}: more processor time", "%", [each.more_cpu for each in makes]))
+    if theirs.missing:
+        found.append(Figure(theirs.name, "%", (), note=f"not available: {theirs.missing}"))
+    raw = {name: [asdict(each) for each in makes] for name, makes in made.items()}
+    return Part("compile", _HOW.format(jobs=project.jobs, files=project.files), found, raw)
 
 
-def _more(of: list[float], than: list[float]) -> list[float]:
-    """In per cent."""
-    return [100 * (quotient - 1) for quotient in quotients(of, than)]
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Of one make: by the clock, and of the compilers' processor time."""
+
+    wall_s: float
+    cpu_s: float
 
 
-def _generate(place: Path, files: int) -> Path:
-    place.mkdir()
-    includes = "".join(f"#include <{header}>\n" for header in _HEADERS)
-    for file in range(files):
-        functions = (_FUNCTION.format(file=file, number=number) for number in range(_FUNCTIONS))
-        (place / f"f{file}.c").write_text(includes + "".join(functions))
-    objects = " ".join(f"f{file}.o" for file in range(files))
-    (place / "Makefile").write_text(f"all: {objects}\n%.o: %.c\n\tgcc -O2 -c $<\nclean:\n\trm -f *.o\n")
-    return place
+@dataclass(slots=True)
+class _Made:
+    """A make under a tracer, and those without one before and after it."""
+
+    before: _Times
+    under: _Times
+    after: _Times
+    front_end: float
+    """In per cent of a core."""
+    allocations_per_s: float
+
+    @property
+    def more_wall(self) -> float:
+        """In per cent."""
+        return 100 * (2 * self.under.wall_s / (self.before.wall_s + self.after.wall_s) - 1)
+
+    @property
+    def more_cpu(self) -> float:
+        """In per cent."""
+        return 100 * (2 * self.under.cpu_s / (self.before.cpu_s + self.after.cpu_s) - 1)
 
 
-def _make(place: Path, jobs: int) -> tuple[float, float]:
-    """Compile all of it; seconds by the clock, and of processor time."""
-    subprocess.run(["make", "-s", "clean"], cwd=place, check=True)
-    before, begun = _children_cpu_s(), time.monotonic()
-    subprocess.run(["make", "-s", f"-j{jobs}"], cwd=place, check=True)
-    return time.monotonic() - begun, _children_cpu_s() - before
+def _under(tracer: Tracer, project: _Project, directory: Path, before: _Times) -> _Made:
+    with tracing(tracer, directory) as running:
+        project.make()
+        begun_s = processes.exact_cpu_s(running.pid)
+        under = project.make()
+        share = 100 * (processes.exact_cpu_s(running.pid) - begun_s) / under.wall_s
+        running.end()
+        allocations = 0.0
+        if (running.directory / "trace.json").exists():
+            document = running.document()
+            allocations = document["totals"]["allocations"] / document["window"]["seconds"]
+    return _Made(before, under, before, share, allocations)
+
+
+@dataclass(frozen=True, slots=True)
+class _Project:
+    """So many C files, to be compiled by so many jobs."""
+
+    place: Path
+    files: int
+    jobs: int
+
+    @classmethod
+    def generated(cls, place: Path, files: int) -> _Project:
+        place.mkdir()
+        includes = "".join(f"#include <{header}>\n" for header in _HEADERS)
+        for file in range(files):
+            functions = (_FUNCTION.format(file=file, number=number) for number in range(_FUNCTIONS))
+            (place / f"f{file}.c").write_text(includes + "".join(functions))
+        objects = " ".join(f"f{file}.o" for file in range(files))
+        (place / "Makefile").write_text(f"all: {objects}\n%.o: %.c\n\tgcc -O2 -c $<\nclean:\n\trm -f *.o\n")
+        return cls(place, files, os.cpu_count() or 1)
+
+    def make(self) -> _Times:
+        """Compile all of it."""
+        subprocess.run(["make", "-s", "clean"], cwd=self.place, check=True)
+        before, begun = _children_cpu_s(), time.monotonic()
+        subprocess.run(["make", "-s", f"-j{self.jobs}"], cwd=self.place, check=True)
+        return _Times(time.monotonic() - begun, _children_cpu_s() - before)
 
 
 def _children_cpu_s() -> float:
