@@ -40,6 +40,7 @@ _ROW_GROWTH = 1.125  # rows are the bulk of the memory: little slack
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd (Knuth, TAOCP 3, 6.4: Fibonacci hashing)
 _ODD = np.uint64(0xD6E8FEB86659FD93)  # any odd number without a pattern: it joins the words of a value
 _EVERY = slice(None)
+_FEW_PLACES = 1 << 16  # of flags: a table of so many is always worth it
 
 
 def spread(keys: U64) -> U64:
@@ -360,3 +361,16 @@ class Interner:
         for column in columns[1:]:
             mixed = mixed * _ODD + column
         return spread(mixed)
+
+
+def number_pairs(first: Index, second: Index) -> Index:
+    """Number the pairs of two numberings, 0, 1, 2, … each: again 0, 1, 2, …, in no particular order."""
+    width = int(second.max(initial=0)) + 1
+    pairs = first * width + second
+    places = (int(first.max(initial=0)) + 1) * width
+    if places > max(4 * pairs.size, _FEW_PLACES):
+        return Interner().intern(pairs.view(np.uint64))
+    there = np.zeros(places, np.bool_)
+    there[pairs] = True
+    numbers: Index = np.cumsum(there).take(pairs) - 1
+    return numbers

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.address_index import U64, AddressIndex, Index, Interner, stretch
+from kleaktrace.core.address_index import U64, AddressIndex, Index, Interner, number_pairs, stretch
 from kleaktrace.core.events import ALLOCATION, Kind, Rows
 
 _FIELDS = (
@@ -140,7 +140,7 @@ class OutstandingRows:
         comms = Interner(words=2).intern(first, second) if len(self._tasks) else np.zeros(0, np.intp)
         place = self._columns["stack"].take(rows).astype(np.uint64) << np.uint64(32)
         place |= self._columns["origin"].take(rows)
-        return Interner(words=2).intern(place, comms.take(self._columns["task"].take(rows)).view(np.uint64))
+        return number_pairs(Interner().intern(place), comms.take(self._columns["task"].take(rows)))
 
     def describe(self, rows: Index, stack_keys: U64, into: Rows) -> None:
         """Fill in the fields of `into` that tell which allocation it was: OUTSTANDING and CLOSED have them."""

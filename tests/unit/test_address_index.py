@@ -8,7 +8,7 @@ from colliding_keys import unspread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kleaktrace.core.address_index import AddressIndex, Interner, spread
+from kleaktrace.core.address_index import AddressIndex, Interner, number_pairs, spread
 
 
 def u64(values) -> np.ndarray:
@@ -103,3 +103,13 @@ def test_interner_tells_values_of_equal_hash_apart(monkeypatch: pytest.MonkeyPat
 
 def test_interner_does_not_know_what_it_never_saw():
     assert Interner().lookup(u64([1, 2])).tolist() == [-1, -1]
+
+
+@given(st.integers(0, 3), st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=40))
+def test_pairs_are_numbered_without_a_gap(stretch_by: int, pairs: list[tuple[int, int]]) -> None:
+    """Sparse ones, of large numbers, as well as dense ones."""
+    first = np.array([a * 10**stretch_by for a, _ in pairs], np.intp)
+    second = np.array([b * 10**stretch_by for _, b in pairs], np.intp)
+    numbers = number_pairs(first, second).tolist()
+    assert sorted(set(numbers)) == list(range(len(set(pairs))))
+    assert len(set(zip(pairs, numbers, strict=True))) == len(set(pairs))

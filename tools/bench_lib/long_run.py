@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from bench_lib import processes
 from bench_lib.bench import Bench
@@ -54,7 +54,7 @@ def measure(bench: Bench, minutes: float) -> Part:
         Figure("load, last quarter by first", "×", [_cost(last, kind) / _cost(first, kind) for kind in LOADS], _FLAT),
         Figure("lost events", "", [document["loss"]["events"]], Target(0)),
     ]
-    raw = [{"memory": cycle.memory, "share": cycle.share, "cpu_ns_each": cycle.cpu_ns_each} for cycle in cycles]
+    raw = {"cycles": [asdict(cycle) for cycle in cycles], "loss": document["loss"], "totals": document["totals"]}
     return Part("long", _HOW.format(seconds=bench.seconds(_LOAD_S, 0.3), minutes=minutes), found, raw)
 
 
