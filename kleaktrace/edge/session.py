@@ -23,6 +23,7 @@ from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.outstanding import group_tally
 from kleaktrace.core.report import CommandResult, Kernel, Report, Window, outcome
 from kleaktrace.core.verdicts import Evidence, JudgedSuspect, judge
+from kleaktrace.edge import heap
 from kleaktrace.edge.filters import Filters
 from kleaktrace.edge.tracer import Tracer
 from kleaktrace.errors import EvidenceLost
@@ -83,7 +84,7 @@ class Session:
     def _drain(self) -> None:
         _prefer_this_thread()
         try:
-            checked = 0.0
+            checked, gave_back = 0.0, time.monotonic()
             looked, polled = time.monotonic(), self.tracer.polled
             while not self._stopping.is_set():
                 if time.monotonic() - checked > _LOSS_S:
@@ -93,6 +94,9 @@ class Session:
                 more = self._drain_once()
                 self._sample()
                 if not more:
+                    if now - gave_back > heap.EVERY_S:
+                        heap.give_back()
+                        gave_back = now
                     self.tracer.wait(rest_s(self.tracer.polled - polled, now - looked))
                     looked, polled = now, self.tracer.polled
         except BaseException as failure:  # shown by whoever looks next: a dead drain must not pass for a quiet kernel

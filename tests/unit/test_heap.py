@@ -1,0 +1,25 @@
+"""What was freed between what was not goes back to the kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kleaktrace.edge.heap import give_back
+
+
+def anonymous() -> int:
+    """Bytes."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")) * 1024
+
+
+def test_holes_are_given_back() -> None:
+    arrays = [np.ones(8192) for _ in range(512)]  # 64 KiB each, from the heap and not from mmap
+    kept = arrays[1::2]
+    before = anonymous()
+    del arrays
+    give_back()
+    assert before - anonymous() > 12 << 20, "of 16 MiB"
+    assert all(array.all() for array in kept)
