@@ -31,11 +31,10 @@ tracing() {
 look comm rates --by comm
 look trace trace
 tracing
-# It looks at the machine's own counters, too, which the start of another one changes.
-look context rates --by context
-tracing
 # Its first ten seconds are what this is about.
 echo "warm_up 400" > $lab/do
+# It looks at the machine's own counters, too, which the start of another one changes.
+look context rates --by context
 status=0
 for pid in $pids; do
 	wait $pid || status=7
