@@ -1,7 +1,7 @@
 """Gives memory back that was freed long ago, and that the C library keeps.
 
 Each batch takes some dozen arrays for a moment. What outlives them lies between them, and so glibc never finds the end
-of its heap free, which is all that it gives back by itself: a third of what we hold when a storm is over would be holes.
+of its heap free, which is all that it gives back by itself: a third of what we hold after a storm would be holes.
 """
 
 from __future__ import annotations
