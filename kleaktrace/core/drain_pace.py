@@ -12,9 +12,13 @@ _GOOD_BATCH = 4 << 20
 
 _SHORTEST_S, _LONGEST_S = 0.005, 0.5
 
+_LEARNING_S = 0.1
+"""The longest while stacks are being learned: until they are, each of their allocations costs an unwind."""
 
-def rest_s(taken: int, seconds: float) -> float:
-    """The rest after `taken` bytes were found that had come in `seconds`."""
+
+def rest_s(taken: int, seconds: float, learning: bool = False) -> float:
+    """The rest after `taken` bytes were found that had come in `seconds`, with or without samples of stacks."""
+    longest = _LEARNING_S if learning else _LONGEST_S
     if taken <= 0:
-        return _LONGEST_S
-    return max(min(_GOOD_BATCH * seconds / taken, _LONGEST_S), _SHORTEST_S)
+        return longest
+    return max(min(_GOOD_BATCH * seconds / taken, longest), _SHORTEST_S)

@@ -154,6 +154,8 @@ class Tracer:
         self.refusals: dict[str, list[str]] = {}
         self.stack_check = StackCheck()
         """As of the last `check_loss`."""
+        self.learning = False
+        """Whether the last `poll` brought samples of stacks that are not recognised yet."""
         self._lost = _Lost()
         self._windows: list[LossWindow] = []
         self._loading: dict[int, _LoadingModule] = {}
@@ -237,8 +239,11 @@ class Tracer:
     def poll(self) -> Batch:
         """Everything reported since the last call, up to a bound; names first come into `names`."""
         batch = self._events.take()
+        self.learning = False
         for record in self._names.take():
-            self._learn(name_records.decode(record))
+            name = name_records.decode(record)
+            self.learning |= isinstance(name, StackSample)
+            self._learn(name)
         return batch
 
     @property
