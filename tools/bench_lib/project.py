@@ -36,7 +36,6 @@ _HOW = (
     "as it is. Nothing recorded: a filter that lets nothing through, so that all there is of an event is that our "
     "programs are run and look at it."
 )
-_NOTHING = "nothing recorded"
 _FUNCTIONS = 40
 """In each file. So a processor makes some 25,000 allocations a second."""
 
@@ -44,21 +43,21 @@ _FUNCTIONS = 40
 def measure(bench: Bench) -> Part:
     """Run the part."""
     project = _Project.generated(bench.directory / "project", 4 if bench.short else 25)
-    ours, nothing, theirs = kleaktrace(), kleaktrace("--min-size", "1G", name=_NOTHING), memleak()
-    theirs = tried(theirs, bench.directory)
+    ours, nothing = kleaktrace(), kleaktrace("--min-size", "1G", name="nothing recorded")
+    theirs = tried(memleak(), bench.directory)
     tracers = [tracer for tracer in (ours, nothing, ours, theirs, ours) if not tracer.missing]
     made: dict[str, list[_Made]] = {}
     without = [project.make()]
     for tracer in bench.alternate("compile", tracers):
-        made.setdefault(tracer.name, []).append(_under(tracer, project, bench.directory, without[-1]))
+        under = _under(tracer, project, bench.directory)
         without.append(project.make())
-        made[tracer.name][-1].after = without[-1]
+        made.setdefault(tracer.name, []).append(_Made(without[-2], under, without[-1]))
     shutil.rmtree(project.place)
     found = [
         Figure("no tracer", "s", [each.wall_s for each in without]),
         Figure("no tracer, processor", "s", [each.cpu_s for each in without]),
-        Figure(f"{ours.name}: allocations", "/s", [each.allocations_per_s for each in made[ours.name]]),
-        Figure(f"{ours.name}: front end", "% of a core", [each.front_end for each in made[ours.name]]),
+        Figure(f"{ours.name}: allocations", "/s", [each.under.allocations_per_s for each in made[ours.name]]),
+        Figure(f"{ours.name}: front end", "% of a core", [each.under.front_end for each in made[ours.name]]),
     ]
     for name, makes in made.items():
         target = Target(1.5) if name == ours.name else None
@@ -78,40 +77,51 @@ class _Times:
     cpu_s: float
 
 
-@dataclass(slots=True)
-class _Made:
-    """A make under a tracer, and those without one before and after it."""
+@dataclass(frozen=True, slots=True)
+class _Traced:
+    """A make under a tracer, and what that did meanwhile."""
 
-    before: _Times
-    under: _Times
-    after: _Times
+    times: _Times
     front_end: float
     """In per cent of a core."""
     allocations_per_s: float
 
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A make under a tracer, and those without one before and after it."""
+
+    before: _Times
+    under: _Traced
+    after: _Times
+
     @property
     def more_wall(self) -> float:
         """In per cent."""
-        return 100 * (2 * self.under.wall_s / (self.before.wall_s + self.after.wall_s) - 1)
+        return _more(self.under.times.wall_s, self.before.wall_s, self.after.wall_s)
 
     @property
     def more_cpu(self) -> float:
         """In per cent."""
-        return 100 * (2 * self.under.cpu_s / (self.before.cpu_s + self.after.cpu_s) - 1)
+        return _more(self.under.times.cpu_s, self.before.cpu_s, self.after.cpu_s)
 
 
-def _under(tracer: Tracer, project: _Project, directory: Path, before: _Times) -> _Made:
+def _more(under: float, before: float, after: float) -> float:
+    return 100 * (2 * under / (before + after) - 1)
+
+
+def _under(tracer: Tracer, project: _Project, directory: Path) -> _Traced:
     with tracing(tracer, directory) as running:
         project.make()
         begun_s = processes.exact_cpu_s(running.pid)
-        under = project.make()
-        share = 100 * (processes.exact_cpu_s(running.pid) - begun_s) / under.wall_s
+        times = project.make()
+        share = 100 * (processes.exact_cpu_s(running.pid) - begun_s) / times.wall_s
         running.end()
         allocations = 0.0
         if (running.directory / "trace.json").exists():
             document = running.document()
             allocations = document["totals"]["allocations"] / document["window"]["seconds"]
-    return _Made(before, under, before, share, allocations)
+    return _Traced(times, share, allocations)
 
 
 @dataclass(frozen=True, slots=True)
