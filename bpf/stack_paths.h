@@ -159,8 +159,20 @@ INLINE bool worth_a_sample(u64 unwound)
 	return unwound >= 8 && !(unwound & (unwound - 1));
 }
 
-/* Hand over the stack that was just unwound, with the memory it lies in. */
-INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, bool in_module, u64 recognised)
+/*
+ * The flags to hand a sample over with. That user space looks at it takes a millisecond, as does unwinding so often: from
+ * then on it is better woken than left to come by itself.
+ */
+#define DEAR_UNWINDS 512
+
+INLINE u64 wake_to_learn(u64 unwound)
+{
+	return unwound >= DEAR_UNWINDS ? BPF_RB_FORCE_WAKEUP : wake_if_filled(NAME_RING);
+}
+
+/* Hand over the stack that was just unwound, for so many times by now, with the memory it lies in. */
+INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, bool in_module, u64 recognised,
+			     u64 unwound)
 {
 	struct stack_sample *sample = &s->sample;
 	u64 base = base_of(ctx, s);
@@ -183,6 +195,6 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	sample->words_read = size / sizeof(u64);
 	sample->in_module = in_module;
 	sample->base = base;
-	if (names.ringbuf_output(sample, sizeof(*sample), wake_if_filled(NAME_RING)))
+	if (names.ringbuf_output(sample, sizeof(*sample), wake_to_learn(unwound)))
 		count(LOST_SAMPLES);
 }

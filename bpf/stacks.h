@@ -118,7 +118,7 @@ INLINE u64 take_stack(void *ctx, struct scratch *s, u32 event, u64 call_site, bo
 #ifdef RECOGNISE_STACKS
 	if (recognised || worth_a_sample(unwound)) {
 		s->stack.key = key;
-		hand_over_sample(ctx, s, root, event, *in_module, recognised);
+		hand_over_sample(ctx, s, root, event, *in_module, recognised, unwound);
 	}
 #endif
 	return key;

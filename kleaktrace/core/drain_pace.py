@@ -2,7 +2,8 @@
 
 Each look costs some milliseconds of a busy processor however little there is, as it finds its caches full of others'
 things; and a batch that is too large for the caches costs more for each event. So the rest is as long as a good batch
-takes to come at the rate of the last one. A ring that fills faster than that ends it (bpf/common.h, wake_if_filled).
+takes to come at the rate of the last one. A ring that fills faster than that ends it (bpf/common.h, wake_if_filled),
+and so does a stack that costs too much as long as it is not learned (bpf/stack_paths.h, wake_to_learn).
 """
 
 from __future__ import annotations
@@ -12,13 +13,9 @@ _GOOD_BATCH = 4 << 20
 
 _SHORTEST_S, _LONGEST_S = 0.005, 0.5
 
-_LEARNING_S = 0.1
-"""The longest while stacks are being learned: until they are, each of their allocations costs an unwind."""
 
-
-def rest_s(taken: int, seconds: float, learning: bool = False) -> float:
-    """The rest after `taken` bytes were found that had come in `seconds`, with or without samples of stacks."""
-    longest = _LEARNING_S if learning else _LONGEST_S
+def rest_s(taken: int, seconds: float) -> float:
+    """The rest after `taken` bytes were found that had come in `seconds`."""
     if taken <= 0:
-        return longest
-    return max(min(_GOOD_BATCH * seconds / taken, longest), _SHORTEST_S)
+        return _LONGEST_S
+    return max(min(_GOOD_BATCH * seconds / taken, _LONGEST_S), _SHORTEST_S)

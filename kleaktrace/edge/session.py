@@ -97,7 +97,7 @@ class Session:
                     if now - gave_back > heap.EVERY_S:
                         heap.give_back()
                         gave_back = now
-                    self.tracer.wait(rest_s(self.tracer.polled - polled, now - looked, self.tracer.learning))
+                    self.tracer.wait(rest_s(self.tracer.polled - polled, now - looked))
                     looked, polled = now, self.tracer.polled
         except BaseException as failure:  # shown by whoever looks next: a dead drain must not pass for a quiet kernel
             self._failure = failure

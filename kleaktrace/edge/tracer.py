@@ -154,8 +154,6 @@ class Tracer:
         self.refusals: dict[str, list[str]] = {}
         self.stack_check = StackCheck()
         """As of the last `check_loss`."""
-        self.learning = False
-        """Whether the last `poll` brought samples of stacks that are not recognised yet."""
         self._lost = _Lost()
         self._windows: list[LossWindow] = []
         self._loading: dict[int, _LoadingModule] = {}
@@ -239,11 +237,8 @@ class Tracer:
     def poll(self) -> Batch:
         """Everything reported since the last call, up to a bound; names first come into `names`."""
         batch = self._events.take()
-        self.learning = False
         for record in self._names.take():
-            name = name_records.decode(record)
-            self.learning |= isinstance(name, StackSample)
-            self._learn(name)
+            self._learn(name_records.decode(record))
         return batch
 
     @property
@@ -262,7 +257,7 @@ class Tracer:
         return self._events.taken
 
     def wait(self, seconds: float) -> None:
-        """Return after so long, or as soon as a ring fills (bpf/common.h, wake_if_filled) or `wake` was called once."""
+        """Return after so long, or as soon as a program wakes us (BPF_RB_FORCE_WAKEUP) or `wake` was called once."""
         self._rest.take(seconds)
 
     def wake(self) -> None:

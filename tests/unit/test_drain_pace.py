@@ -15,9 +15,5 @@ def test_a_busy_one_is_looked_at_when_a_good_batch_has_come() -> None:
     assert rest_s(20_000_000, 0.1) == pytest.approx((4 << 20) / 200_000_000)
 
 
-def test_what_is_to_be_learned_does_not_wait_for_long() -> None:
-    assert rest_s(0, 0.5, learning=True) == rest_s(1000, 0.5, learning=True) == 0.1
-
-
 def test_however_fast_it_gets_there_is_a_rest() -> None:
     assert rest_s(1 << 40, 0.1) == 0.005
