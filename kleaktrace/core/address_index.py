@@ -35,6 +35,7 @@ _REACH = 24  # of slots seen at once by a straggler
 _INTERNER_REACH = 6
 _AT_ONCE = 1 << 16  # values interned at once: most of those that follow are known then, and the work fits the cache
 _MIN_SLOTS = 64
+_MIN_ROWS = 16
 _INTERNER_MIN_SLOTS = 1 << 14  # hundreds of values, as most have, are then nearly all where they are looked for first
 _ROW_GROWTH = 1.125  # rows are the bulk of the memory: little slack
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd (Knuth, TAOCP 3, 6.4: Fibonacci hashing)
@@ -200,13 +201,13 @@ class AddressIndex:
     """A set of u64 keys that gives each a row number, small and reused after removal.
 
     Rows number the entries of the caller's own columns: `capacity` says how long those must be.
-    Memory: 8 bytes a row and 8 to 12 bytes of slots per key; it follows the largest number of keys
-    ever held and is not given back.
+    Memory: 8 bytes a row and 8 to 12 bytes of slots per key; it follows the largest number of keys held since the
+    last `compact`.
     """
 
     def __init__(self) -> None:
         self._slots = _Slots(_MAX_LOAD, _REACH, _MIN_SLOTS)
-        self._keys = np.zeros(16, np.uint64)
+        self._keys = np.zeros(_MIN_ROWS, np.uint64)
         self._top = 0  # rows handed out at least once
         self._free = np.zeros(0, np.int32)  # a stack of rows to reuse, the newest last
         self._free_count = 0
@@ -266,6 +267,16 @@ class AddressIndex:
         self._free = grown(self._free, end, _GROWTH)
         self._free[self._free_count : end] = rows
         self._free_count = end
+
+    def compact(self) -> Index:
+        """Give back the room of keys that are gone. The others get new rows: 0, 1, 2, …; return their old ones."""
+        held = self._slots.live()
+        keys = self._keys.take(held)
+        self._keys = grown(keys, _MIN_ROWS, 1)
+        self._slots = _Slots(_MAX_LOAD, _REACH, _MIN_SLOTS)
+        self._slots.rebuild(spread(keys), np.arange(held.size), 0)
+        self._top, self._free, self._free_count = held.size, np.zeros(0, np.int32), 0
+        return held
 
     def _take_rows(self, count: int) -> Index:
         reused = min(count, self._free_count)

@@ -16,6 +16,7 @@ What lives longer than the session, and is born at a steady rate, cannot be told
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -241,7 +242,7 @@ def _persists(leaked: _Leaked, start_s: float, end_s: float, trailing: bool) -> 
 
 
 def _without_bursts(counts: F64) -> F64:
-    return np.minimum(counts, max(3.0, 4 * float(np.median(counts))))
+    return np.minimum(counts, max(3.0, 4 * statistics.median(counts.tolist())))
 
 
 def _falls_off(counts: F64) -> bool:

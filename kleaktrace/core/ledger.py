@@ -271,6 +271,7 @@ class Ledger:
         rows = np.concatenate([matches.kept_rows, new_rows])
         which = np.concatenate([matches.kept_allocations, matches.new_allocations])
         self._rows.write(rows, pick(allocations, which), stacks[which], doubled[which])
+        self._rows.compact()
 
     def _end_freed(self, allocations: Rows, frees: Rows, stacks: Index, sizes: U64, matches: Matches) -> list[_Endings]:
         """Book what was freed: first what lived and died within the batch, then what was in the table."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,15 +185,11 @@ class _Part(NamedTuple):
 def _described(rows: Rows, names: KernelNames, with_text: bool) -> list[_Part]:
     """The rows in words; without `text` if it is not asked for."""
 
-    @cache
-    def stack_of(key: int) -> tuple[Stack, str]:
-        stack = names.stacks.get(key)
-        return stack, "\n".join(stack.lines()) if with_text else ""
-
     fields = ("stack", "kind", "cache", "bytes_alloc", "context", "comm")
     parts = []
     for key, kind, slab_cache, size, context, comm in zip(*(rows[name].tolist() for name in fields), strict=True):
-        stack, text = stack_of(key)
+        stack = names.stacks.get(key)
+        text = names.stacks.text(key) if with_text else ""
         known = _CONTEXT_NAMES[context] if context != Context.UNKNOWN else stack.context.name.lower()
         parts.append(_Part(key, stack, text, names.cache(kind, slab_cache, size), known, _comm(comm)))
     return parts

@@ -28,6 +28,7 @@ _COLUMNS = {
     "doubled": np.bool_,  # has replaced its first event, see event_matching.is_double_event
 }
 _WORTH_SWEEPING = 1 << 16
+_SPARSE = 4  # times as much room as is needed is more than what will soon be needed again
 
 _PERCPU_BIT = np.uint64(1 << 62)
 
@@ -61,7 +62,7 @@ class OutstandingRows:
 
     Memory: 35 bytes a row, up to an eighth of it spare, and 8 to 12 bytes of hash slots: 43 to 52 bytes an
     object, plus what is kept once per origin (60 to 90 bytes) and per task (50 to 80 bytes). Those that no outstanding
-    allocation names are swept out. Follows the largest number ever outstanding.
+    allocation names are swept out. Room for up to four times as many is kept.
     """
 
     def __init__(self) -> None:
@@ -115,6 +116,15 @@ class OutstandingRows:
             self._origins = self._swept("origin", self._origins)
         if len(self._tasks) > most:
             self._tasks = self._swept("task", self._tasks)
+
+    def compact(self) -> None:
+        """Give back the room of what is gone, if that is most of it. All rows are renumbered then."""
+        if self.index.capacity <= max(_SPARSE * len(self), _WORTH_SWEEPING):
+            return
+        rows = self.index.compact()
+        for name, column in self._columns.items():
+            self._columns[name] = np.zeros(self.index.capacity, column.dtype)
+            self._columns[name][: rows.size] = column.take(rows)
 
     def decode(self, rows: Index, stack_keys: U64) -> npt.NDArray[Any]:
         """Return OUTSTANDING rows; `stack_keys` are the keys of all stacks, by number."""

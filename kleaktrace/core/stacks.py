@@ -127,11 +127,14 @@ def asking_function(lines: Sequence[str]) -> str:
 
 
 class Stacks:
-    """Every stack seen, by key. Bounded by the number of distinct stacks, some hundreds of bytes each."""
+    """Every stack seen, by key. Bounded by the number of distinct stacks, some hundreds of bytes each; twice that if
+    their texts are asked for.
+    """
 
     def __init__(self, symbols: Symbols) -> None:
         self._symbols = symbols
         self._stacks: dict[int, Stack] = {}
+        self._texts: dict[int, str] = {}
 
     def add(self, key: int, addresses: Sequence[int]) -> None:
         """Name a stack now, while its modules are still there. A known key keeps its names."""
@@ -144,6 +147,14 @@ class Stacks:
     def get(self, key: int) -> Stack:
         """The stack of this key, `NO_STACK` if it was lost."""
         return self._stacks.get(key, NO_STACK)
+
+    def text(self, key: int) -> str:
+        """Its frames, a line each. Kept once made: who compares stacks by it does so again and again."""
+        if key not in self._stacks:
+            return ""
+        if key not in self._texts:
+            self._texts[key] = "\n".join(self._stacks[key].lines())
+        return self._texts[key]
 
     def __len__(self) -> int:
         return len(self._stacks)

@@ -1,4 +1,4 @@
-"""Gives memory back that was freed long ago, and that the C library keeps.
+"""Gives memory back that was freed, and that the C library would keep.
 
 Each batch takes some dozen arrays for a moment. What outlives them lies between them, and so glibc never finds the end
 of its heap free, which is all that it gives back by itself: a third of what we hold after a storm would be holes.
@@ -7,20 +7,34 @@ of its heap free, which is all that it gives back by itself: a third of what we 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 EVERY_S = 10.0
 """Each time takes some milliseconds, here and when the next batches take the pages anew."""
 
+_MMAP_THRESHOLD = -3  # malloc.h, M_MMAP_THRESHOLD
+_LARGE = 4 << 20
+
 
 @cache
-def _trim() -> Callable[[int], int] | None:
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+def _function(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None)  # of glibc alone
+
+
+def keep_large_apart() -> None:
+    """From now on, have large arrays in mappings of their own, that end with them (mallopt(3)).
+
+    glibc starts like that, but takes the size of each that is freed for one that is often needed and had better be
+    in the heap. Arrays of a good batch are smaller than what is large here.
+    """
+    mallopt = _function("mallopt")
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 def give_back() -> None:
     """Give back all pages without anything on them (malloc_trim(3)), where there is a way to."""
-    trim = _trim()
+    trim = _function("malloc_trim")
     if trim is not None:
         trim(0)

@@ -20,8 +20,8 @@ _DISCARDED = 1 << 30
 _HEADER = 8
 _WORDS = UNIT // 8
 _SECOND_UNIT = np.uint32(SECOND_UNIT & np.uint64(0xFFFF_FFFF))
-_BATCH_UNITS = 1 << 18
-"""Units taken at once at most: 16 MiB."""
+_BATCH_UNITS = 1 << 17
+"""Units taken at once at most: 8 MiB, twice what is meant to come (core/drain_pace.py)."""
 
 
 class _Ring:

@@ -83,6 +83,7 @@ class Session:
 
     def _drain(self) -> None:
         _prefer_this_thread()
+        heap.keep_large_apart()
         try:
             checked, gave_back = 0.0, time.monotonic()
             looked, polled = time.monotonic(), self.tracer.polled

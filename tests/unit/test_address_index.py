@@ -28,14 +28,14 @@ crowded = st.builds(
 )
 slab = st.integers(0, 50).map(lambda n: 0xFF11000000000000 + n * 64)
 keys = st.one_of(st.integers(0, 2**64 - 1), crowded, slab)
-steps = st.lists(st.tuples(st.sets(keys, max_size=60), st.sets(keys, max_size=60)), max_size=12)
+steps = st.lists(st.tuples(st.sets(keys, max_size=60), st.sets(keys, max_size=60), st.booleans()), max_size=12)
 
 
 @given(steps)
 @settings(max_examples=200, deadline=None)
 def test_address_index_is_a_dict(steps):
     index, model = AddressIndex(), {}
-    for inserted, removed in steps:
+    for inserted, removed, compacted in steps:
         new = [key for key in inserted if key not in model]
         rows = index.insert(u64(new))
         model.update(zip(new, rows.tolist(), strict=True))
@@ -43,6 +43,9 @@ def test_address_index_is_a_dict(steps):
         index.remove(*index.find(u64(gone)))
         for key in gone:
             del model[key]
+        if compacted:
+            of_row = {row: key for key, row in model.items()}
+            model = {of_row[old]: row for row, old in enumerate(index.compact().tolist())}
 
         asked = list(inserted | removed | model.keys())
         assert index.lookup(u64(asked)).tolist() == [model.get(key, -1) for key in asked]
@@ -68,6 +71,18 @@ def test_rows_are_reused_and_tombstones_do_not_pile_up():
     assert (index.lookup(live) >= 0).all()
     assert index.capacity < 1.2 * 5000
     assert index.nbytes < 1.6 * held
+
+
+def test_compacting_gives_back_what_many_keys_took():
+    index = AddressIndex()
+    few = index.nbytes
+    many = np.unique(np.random.default_rng(4).integers(0, 2**64, 50_000, dtype=np.uint64))
+    index.insert(many)
+    index.remove(*index.find(many[100:]))
+    assert index.nbytes > 900_000
+    index.compact()
+    assert index.nbytes < few + 100 * 22
+    assert sorted(index.lookup(many[:100]).tolist()) == index.rows.tolist() == list(range(100))
 
 
 def test_memory_per_key_stays_small_while_growing():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kleaktrace.edge.heap import give_back
+from kleaktrace.edge.heap import give_back, keep_large_apart
 
 
 def anonymous() -> int:
@@ -23,3 +23,15 @@ def test_holes_are_given_back() -> None:
     give_back()
     assert before - anonymous() > 12 << 20, "of 16 MiB"
     assert all(array.all() for array in kept)
+
+
+def test_large_arrays_go_back_at_once() -> None:
+    keep_large_apart()
+    array = np.ones((4 << 20) - 1024)  # nearly 32 MiB: the largest that glibc would follow
+    del array
+    large = np.ones(1 << 20)
+    behind = [np.ones(8192) for _ in range(64)]
+    before = anonymous()
+    del large
+    assert before - anonymous() >= 8 << 20
+    assert all(array.all() for array in behind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from colliding_keys import unspread
@@ -127,12 +129,14 @@ def test_ledger_equals_the_naive_one_however_the_stream_is_cut(data):
     watch_from = data.draw(st.integers(0, 5))
     ledger, naive = Ledger(history_min_lifetime_ns=minimum), NaiveLedger(minimum)
     sequence, step = 0, data.draw(st.sampled_from([1, 3, 1000]))
+    worth_sweeping = data.draw(st.sampled_from([0, outstanding_rows._WORTH_SWEEPING]))
     for number, part in enumerate(cut(data.draw, events)):
         if number == watch_from:
             for percpu in (False, True):
                 ledger.watch(watched, percpu)
                 naive.watched |= {(percpu, address) for address in watched}
-        ledger.apply(batch(part, sequence, step))
+        with mock.patch.object(outstanding_rows, "_WORTH_SWEEPING", worth_sweeping):
+            ledger.apply(batch(part, sequence, step))
         naive.apply(part)
         sequence += len(part) * step
 
@@ -341,6 +345,22 @@ def test_tasks_and_origins_that_have_gone_are_swept_out(monkeypatch: pytest.Monk
     assert left == [(197, b"task197", 197), (198, b"task198", 198), (199, b"task199", 199)]
     assert len(ledger._rows._tasks) <= 11
     assert len(ledger._rows._origins) <= 11
+
+
+def test_memory_follows_what_is_outstanding_down_too():
+    ledger = Ledger(history_capacity=0)
+    ledger.apply(batch([allocation(BASE)]))
+    few = ledger.nbytes
+    rows = np.zeros(200_000, ALLOCATION)
+    rows["sequence"] = rows["object"] = np.arange(rows.size, dtype=np.uint64) + np.uint64(BASE + 1)
+    ledger.apply(Batch(rows, np.zeros(0, FREE)))
+    assert ledger.nbytes > few + 200_000 * 40
+    frees = np.zeros(rows.size - 1000, FREE)
+    frees["sequence"], frees["object"] = rows["sequence"][1000:] + np.uint64(rows.size), rows["object"][1000:]
+    ledger.apply(Batch(np.zeros(0, ALLOCATION), frees))
+    assert ledger.totals().outstanding == 1001
+    assert rows_of(ledger.outstanding()[["object"]]) == [(BASE + n,) for n in range(1001)]
+    assert ledger.nbytes < few + 100_000
 
 
 def test_an_outstanding_allocation_takes_at_most_64_bytes():

@@ -24,7 +24,7 @@ _HOW = (
     "stay the same."
 )
 _BYTES_EACH = 64
-_OUTSTANDING = re.compile(r"([0-9,]+) outstanding \(")
+_OUTSTANDING = re.compile(r"frees, ([0-9,]+) outstanding \(")
 
 
 @dataclass(frozen=True, slots=True)
