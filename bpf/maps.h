@@ -27,8 +27,8 @@ enum state {
 	/* Not 0: events are handed over. Switched on when all probes are attached: until then an allocation may be seen
 	 * whose free is not. */
 	RECORDING,
-	/* Bumped whenever a module comes or goes. It seeds stack keys and dates cache entries: the same address may mean
-	 * another function, or another cache, afterwards. */
+	/* Bumped whenever a module comes or goes. It is part of the keys of stacks and dates cache entries: the same
+	 * address may mean another function, or another cache, afterwards. */
 	EPOCH,
 	/* Bumped whenever a task's name or cgroup changes. 0: nobody tells, so that every answer is out of date. */
 	TASK_GENERATION,
@@ -80,6 +80,7 @@ struct scratch {
 	u64 preempt_count; /* where this CPU's lives; 0: not looked up yet */
 	u64 base; /* the program's context, which lies on the stack */
 	u64 length; /* see hand_over_sample() */
+	u32 unwound_depth; /* frames there are, those of what was interrupted too */
 	u64 slot, origin, start, led; /* see recognise() */
 	u64 random;
 	union {

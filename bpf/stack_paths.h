@@ -170,7 +170,7 @@ INLINE u64 wake_to_learn(u64 unwound)
 	return unwound >= DEAR_UNWINDS ? BPF_RB_FORCE_WAKEUP : wake_if_filled(NAME_RING);
 }
 
-/* Hand over the stack that was just unwound, for so many times by now, with the memory it lies in. */
+/* Hand over the stack that was just unwound, for so many times by now, to its very end, with the memory it lies in. */
 INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, bool in_module, u64 recognised,
 			     u64 unwound)
 {
@@ -189,6 +189,7 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	for (u32 i = 0; i < WINDOW_WORDS; i++)
 		sample->words[i] = hidden(sample->words[i]);
 	sample->name.type = STACK_SAMPLE;
+	sample->name.depth = s->unwound_depth;
 	sample->root = root;
 	sample->recognised = recognised;
 	sample->event = event;

@@ -3,14 +3,35 @@
 /* Frames of the tracing itself, that are the same whatever was traced: our program, and who runs it. */
 #define TRACING_FRAMES 2
 
+/* Where an interrupt, a fault or a system call enters the kernel. */
+INLINE bool is_entry(u64 frame)
+{
+#ifdef ENTRY_TEXT
+	return frame - ENTRY_TEXT < ENTRY_TEXT_LENGTH;
+#else
+	return false;
+#endif
+}
+
+/* Code that is always the same, as that of modules is not. */
+INLINE bool is_kernel_text(u64 frame)
+{
+#ifdef KERNEL_TEXT
+	return frame - KERNEL_TEXT < KERNEL_TEXT_LENGTH;
+#else
+	return false;
+#endif
+}
+
 /*
- * Unwind into the scratch, and give the stack a key that is the same for the same frames (of the same epoch). 0: no
- * stack could be taken.
+ * Unwind into the scratch, and give the stack a key that is the same for the same frames: those up to where the kernel
+ * was entered, since an interrupt may come upon anything, and there would be no end of stacks. 0: no stack could be taken.
  */
 INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 {
 	struct stack_name *stack = &s->stack;
-	u64 key = state_of(EPOCH) * 0x9e3779b97f4a7c15ULL + 1;
+	u64 key = 1;
+	bool changing = false;
 	long bytes = bpf_get_stack(ctx, stack->frames, STACK_DEPTH * sizeof(u64), skip);
 
 	if (bytes <= 0) {
@@ -19,6 +40,7 @@ INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 	}
 	count(UNWOUND_STACKS);
 	stack->depth = bytes / sizeof(u64);
+	s->unwound_depth = stack->depth;
 #ifdef FILTER_MODULE
 	u32 core = CORE_TEXT, init = INIT_TEXT;
 	struct text_range *core_text = module_text.lookup(&core);
@@ -34,7 +56,15 @@ INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 		if (in_range(stack->frames[i], core_text) || in_range(stack->frames[i], init_text))
 			*in_module = true;
 #endif
+		if (!is_kernel_text(stack->frames[i]))
+			changing = true;
+		if (is_entry(stack->frames[i])) {
+			stack->depth = i + 1;
+			break;
+		}
 	}
+	if (changing)
+		key ^= state_of(EPOCH) * 0x9e3779b97f4a7c15ULL;
 	return key ? key : 1;
 }
 

@@ -45,6 +45,10 @@ _SAMPLES_OF_TWINS = 12
 _CONFLICTS = 6
 """After so many, there is no constant way."""
 
+_RESTARTS = 3
+"""So often, a way that seems not to be constant is learned anew, together with the one before: if that led to a copy of
+where this one begins in some stacks, and to the place itself in others, the distances from there do differ."""
+
 _NEAR = 128
 """Words. Frames are rarely larger; less than that in sight says nothing about where a return address is not."""
 
@@ -68,10 +72,11 @@ def branch_key(key: int, slot: int, word: int) -> int:
 class StackSample:
     """A true unwind, and the stack it was made from.
 
-    root: key of the tree, from the event and its call site. event: which program's. stack: the key of this stack.
-    frames: return addresses, innermost first. words: the stack from the program's context on, upwards; complements,
-    as `hide` makes them. base: address of the first word. rest: words there are up to the end of the stack. in_module:
-    a frame is in the module that is filtered for. recognised: the key that a known path gave this stack, 0 if none did.
+    root: key of the tree, from the event and its call site. event: which program's. stack: the key of this stack, which
+    is that of others, too, if they differ only in what was interrupted. frames: all return addresses, innermost first.
+    words: the stack from the program's context on, upwards; complements, as `hide` makes them. base: address of the
+    first word. rest: words there are up to the end of the stack. in_module: a frame is in the module that is filtered
+    for. recognised: the key that a known path gave this stack, 0 if none did.
     """
 
     root: int
@@ -188,8 +193,17 @@ class _Step:
     """How often a sample allowed none of the ways. One may come of a wrong way to where this step begins."""
     forks: bool = False
     """The ways led to different places in the last sample."""
+    restarts: int = 0
+    """How often it was learned anew."""
     elsewhere: bool = False
     """The next return address once was not on this stack at all."""
+
+    def start_again(self) -> None:
+        """Forget what was learned."""
+        self.ways = set()
+        self.agreeing = self.conflicts = 0
+        self.forks = False
+        self.restarts += 1
 
     @property
     def varies(self) -> bool:
@@ -261,7 +275,7 @@ class StackPaths:
         self._most = most
         self._steps: dict[int, _Step] = {}
         self._ends: dict[int, _End] = {}
-        self._known: dict[tuple[int, int], _Known] = {}
+        self._known: dict[tuple[int, tuple[int, ...]], _Known] = {}
         self._paths: dict[int, StackPath] = {}
 
     def __len__(self) -> int:
@@ -278,7 +292,7 @@ class StackPaths:
 
     def learn(self, sample: StackSample) -> Change:
         """Take a sample; what changes for the kernel side."""
-        name = sample.root, sample.stack
+        name = sample.root, sample.frames
         if name not in self._known:
             if len(self._known) >= self._most:
                 return Change()
@@ -306,6 +320,8 @@ class StackPaths:
             was = step.way
             from_there = [(here, there) for here, there in pairs if here in reached]
             reached = {there for _, there in step.narrow(words, from_there or pairs)}
+            if step.conflicts >= _CONFLICTS and step.restarts < _RESTARTS:
+                otherwise |= self._start_again(sample, number)
             otherwise |= was not in (None, step.way)
         if len(steps) == len(sample.frames) and steps[-1]:
             end = self._ends.setdefault(sample.frames[-1], _End())
@@ -313,6 +329,14 @@ class StackPaths:
             end.narrow({sample.rest - there for there in reached})
             otherwise |= was_end not in (0, end.distance)
         return otherwise
+
+    def _start_again(self, sample: StackSample, number: int) -> bool:
+        """Learn a step and the one before it anew; whether something relied on that one."""
+        before = self._step(sample, max(number - 1, 0))
+        was = before.way
+        self._step(sample, number).start_again()
+        before.start_again()
+        return was is not None
 
     def _step(self, sample: StackSample, number: int) -> _Step:
         """The step that leads to a return address of the sample."""

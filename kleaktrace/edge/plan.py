@@ -138,6 +138,17 @@ class _Planner:
         self.macros[f"{value}_LENGTH"] = frame.size if frame else 0
         return True
 
+    def text(self) -> None:
+        """Where the kernel's own code lies, and in it the code that enters the kernel (vmlinux.lds.S)."""
+        for value, start, end in (
+            ("KERNEL_TEXT", "_stext", "_etext"),
+            ("ENTRY_TEXT", "__entry_text_start", "__entry_text_end"),
+        ):
+            first, last = self._symbols.address_of(start), self._symbols.address_of(end)
+            if first is not None and last is not None:
+                self.values[value] = first
+                self.macros[f"{value}_LENGTH"] = last - first
+
     def slab(self) -> list[Need]:
         """Slab allocations and frees; on kernels before v6.1 the _node twins are events of their own."""
         for field_name, macro in (
@@ -312,5 +323,6 @@ def make_plan(btf: Btf, symbols: SymbolTable) -> Plan:
     needs = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free()]
     needs += [*planner.vmalloc(), planner.percpu(), planner.modules()]
     planner.free_areas()
+    planner.text()
     context_source = planner.context()
     return Plan(tuple(needs), planner.macros, planner.values, context_source)

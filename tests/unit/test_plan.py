@@ -186,6 +186,21 @@ def test_the_c_side_is_told_where_a_hooked_function_lies_and_how_long_it_is() ->
     assert found.macros["BULK_FREE_LENGTH"] == 0x100
 
 
+def test_the_c_side_is_told_where_the_kernels_own_code_lies_if_kallsyms_has_it() -> None:
+    found = plan(modern())
+    assert "KERNEL_TEXT" not in found.values
+    assert "ENTRY_TEXT_LENGTH" not in found.macros
+    bounds = {
+        "_stext": 0x81000000,
+        "__entry_text_start": 0x81000010,
+        "__entry_text_end": 0x81001A87,
+        "_etext": 0x82209988,
+    }
+    found = make_plan(modern(), parse_kallsyms(kallsyms(bounds)))  # type: ignore[arg-type]
+    assert (found.values["KERNEL_TEXT"], found.macros["KERNEL_TEXT_LENGTH"]) == (0x81000000, 0x1209988)
+    assert (found.values["ENTRY_TEXT"], found.macros["ENTRY_TEXT_LENGTH"]) == (0x81000010, 0x1A77)
+
+
 def test_no_address_is_compiled_in_since_it_differs_from_boot_to_boot() -> None:
     assert not any("ffffffff8" in str(value) for value in plan(modern()).macros.values())
     assert set(plan(modern()).values) <= set(VALUES)

@@ -1,0 +1,56 @@
+"""What an interrupt allocates has a call stack that begins at the interrupt, whatever it came upon."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from kleaktrace.core.stacks import Stack
+from kleaktrace.edge.filters import Filters
+from kleaktrace.edge.tracer import Tracer
+
+pytestmark = pytest.mark.host
+
+_ENTRY = re.compile(r"asm_(sysvec|common)_|el[01]")
+
+# The interrupt of the timer allocates each SIGALRM (kernel/time/itimer.c, it_real_fn), wherever the kernel is then.
+_ALARMED = """
+import os, signal, time
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    for file in ("/proc/self/stat", "/proc/self/maps", "/etc/passwd"):
+        open(file).read()
+    os.listdir("/proc")
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+def by_timer(stack: Stack) -> bool:
+    return any(frame.name == "it_real_fn" for frame in stack.frames)
+
+
+def test_a_timer_has_few_stacks_however_much_it_comes_upon() -> None:
+    stacks: Counter[int] = Counter()
+    with Tracer(Filters(cache="sigqueue")) as tracer:
+        process = subprocess.Popen([sys.executable, "-c", _ALARMED])
+        ending = False
+        while not ending or tracer.polled < tracer.reported:
+            ending = process.poll() is not None
+            time.sleep(0.05)
+            stacks.update(tracer.poll().allocations["stack"].tolist())
+        named = {key: tracer.names.stacks.get(key) for key in stacks}
+    assert process.returncode == 0
+    timers = {key: stack for key, stack in named.items() if by_timer(stack)}
+    outermost = {stack.frames[-1].name or "" for stack in timers.values()}
+    signals = sum(stacks[key] for key in timers)
+    print(f"{signals} signals by {len(timers)} stacks, from {outermost}")
+    assert signals > 1000
+    assert len(timers) <= 20
+    assert all(_ENTRY.match(name) for name in outermost)
