@@ -29,17 +29,22 @@ INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 		.size = half_at(cache + CACHE_SIZE_OFFSET),
 		.object_size = half_at(cache + CACHE_OBJECT_SIZE_OFFSET),
 	};
-	u64 name = word_at(cache + CACHE_NAME_OFFSET);
+	u64 *words = (u64 *)told->name;
+	u64 key = cache ^ (u64)fresh.object_size << 48;
 
-	fresh.key = (cache ^ (name << 16) ^ ((u64)fresh.object_size << 48) ^ now) * 0x9e3779b97f4a7c15ULL | 1;
+	for (u32 i = 0; i < CACHE_NAME_LENGTH / sizeof(u64); i++)
+		words[i] = 0;
+	bpf_probe_read_kernel_str(told->name, sizeof(told->name), (void *)word_at(cache + CACHE_NAME_OFFSET));
+	/* By its name, and not by when it was looked up: it is the same cache when modules have come and gone. */
+	for (u32 i = 0; i < CACHE_NAME_LENGTH / sizeof(u64); i++) {
+		key = (key ^ words[i]) * 0x9e3779b97f4a7c15ULL;
+		key ^= key >> 32;
+	}
+	fresh.key = key | 1;
 	told->type = CACHE_NAME;
 	told->key = fresh.key;
 	told->size = fresh.size;
 	told->object_size = fresh.object_size;
-	told->name[0] = 0;
-	bpf_probe_read_kernel_str(told->name, sizeof(told->name), (void *)name);
-
-	u64 *words = (u64 *)told->name;
 
 	fresh.ignored = words[0] == WORD('k', 'm', 'e', 'm', 'l', 'e', 'a', 'k') && told->name[8] == '_';
 	fresh.of_caches = words[0] == WORD('k', 'm', 'e', 'm', '_', 'c', 'a', 'c') && told->name[8] == 'h' &&

@@ -27,8 +27,8 @@ enum state {
 	/* Not 0: events are handed over. Switched on when all probes are attached: until then an allocation may be seen
 	 * whose free is not. */
 	RECORDING,
-	/* Bumped whenever a module comes or goes. It is part of the keys of stacks and dates cache entries: the same
-	 * address may mean another function, or another cache, afterwards. */
+	/* Bumped whenever a module comes or goes. It is part of the keys of stacks that modules can be in, and dates
+	 * cache entries: the same address may mean another function, or another cache, afterwards. */
 	EPOCH,
 	/* Bumped whenever a task's name or cgroup changes. 0: nobody tells, so that every answer is out of date. */
 	TASK_GENERATION,

@@ -6,8 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from kleaktrace.core.events import Context
 from kleaktrace.core.symbols import Frame, Symbols
+
+U64 = npt.NDArray[np.uint64]
 
 # The way from the allocator into our own programs.
 _TRACING = re.compile(
@@ -77,6 +82,9 @@ class Stack:
         return [str(frame) for frame in self.frames]
 
 
+_MOST_RENEWED = 1 << 16
+"""Later keys that are remembered."""
+
 NO_STACK = Stack((), Context.UNKNOWN)
 """What is shown where no stack could be taken."""
 
@@ -129,24 +137,35 @@ def asking_function(lines: Sequence[str]) -> str:
 class Stacks:
     """Every stack seen, by key. Bounded by the number of distinct stacks, some hundreds of bytes each; twice that if
     their texts are asked for.
+
+    A module that comes again brings new keys for stacks with the same names. They are the same stacks, and go by their
+    first keys.
     """
 
     def __init__(self, symbols: Symbols) -> None:
         self._symbols = symbols
         self._stacks: dict[int, Stack] = {}
         self._texts: dict[int, str] = {}
+        self._first_keys: dict[tuple[object, ...], int] = {}  # of stacks with frames in modules, by their names
+        self._renewed: dict[int, int] = {}  # later keys, and the first ones
+        self._sorted: tuple[U64, U64] | None = None  # the same, for looking up many at once
 
     def add(self, key: int, addresses: Sequence[int]) -> None:
         """Name a stack now, while its modules are still there. A known key keeps its names."""
-        if key not in self._stacks:
-            frames = [self._symbols.frame(address) for address in addresses]
+        if key in self._stacks or key in self._renewed:
+            return
+        frames = [self._symbols.frame(address) for address in addresses]
+        first = self._first_key(key, frames)
+        if first == key:
             inside = any(f.name and _MACHINERY.match(f.name) for f in frames)
             nested = sum(bool(f.name and _VMALLOC.match(f.name)) for f in frames) > 1
             self._stacks[key] = Stack(trim(frames), context_from(frames), inside, nested)
+        else:
+            self._renew(key, first)
 
     def get(self, key: int) -> Stack:
         """The stack of this key, `NO_STACK` if it was lost."""
-        return self._stacks.get(key, NO_STACK)
+        return self._stacks.get(self._renewed.get(key, key), NO_STACK)
 
     def text(self, key: int) -> str:
         """Its frames, a line each. Kept once made: who compares stacks by it does so again and again."""
@@ -156,5 +175,31 @@ class Stacks:
             self._texts[key] = "\n".join(self._stacks[key].lines())
         return self._texts[key]
 
+    def first_keys(self, keys: U64) -> U64:
+        """The first keys of the stacks that these keys stand for."""
+        if not self._renewed:
+            return keys
+        if self._sorted is None:
+            renewed = np.array(sorted(self._renewed.items()), np.uint64)
+            self._sorted = renewed[:, 0].copy(), renewed[:, 1].copy()
+        later, first = self._sorted
+        places = np.searchsorted(later, keys)
+        places[places == later.size] = 0
+        return np.where(later.take(places) == keys, first.take(places), keys)
+
     def __len__(self) -> int:
         return len(self._stacks)
+
+    def _first_key(self, key: int, frames: Sequence[Frame]) -> int:
+        if not any(frame.module for frame in frames):
+            return key
+        names = tuple((f.name, f.offset, f.size, f.module) if f.name else f.address for f in frames)
+        return self._first_keys.setdefault(names, key)
+
+    def _renew(self, key: int, first: int) -> None:
+        if len(self._renewed) >= _MOST_RENEWED:
+            # The oldest are of modules that have come and gone many times since: they don't come back.
+            for old in list(self._renewed)[: _MOST_RENEWED // 2]:
+                del self._renewed[old]
+        self._renewed[key] = first
+        self._sorted = None

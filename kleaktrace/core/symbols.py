@@ -6,6 +6,7 @@ module_load, so `__init` functions are in it); modules that go keep their names,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -129,6 +130,10 @@ class TextRange:
     def __contains__(self, address: int) -> bool:
         return self.start <= address < self.start + self.length
 
+    def covers(self, other: TextRange) -> bool:
+        """Whether all of the other's addresses are in it."""
+        return not other.length or (other.start in self and other.start + other.length <= self.start + self.length)
+
 
 @dataclass
 class ModuleImage:
@@ -148,6 +153,10 @@ class ModuleImage:
 
     def __contains__(self, address: int) -> bool:
         return address in self.text or address in self.init_text
+
+    def covers(self, area: TextRange) -> bool:
+        """Whether it has all addresses of an area."""
+        return self.text.covers(area) or self.init_text.covers(area)
 
     def set_symbols(self, symbol_table: bytes, string_table: bytes) -> None:
         """Take the functions out of an ELF symbol table (arrays of Elf64_Sym, and of NUL-ended names)."""
@@ -200,7 +209,10 @@ def _has_name(offsets: npt.NDArray[np.uint32], strings: bytes) -> npt.NDArray[np
 
 
 class Symbols:
-    """The base table, and every module that came since."""
+    """The base table, and every module that came since.
+
+    Of a module that is loaded again and again, one image is kept for each place it was at, with one table of strings.
+    """
 
     def __init__(self, base: SymbolTable) -> None:
         self._base = base
@@ -210,6 +222,9 @@ class Symbols:
     def module_loaded(self, image: ModuleImage) -> None:
         """From now on `image` names the addresses in its ranges."""
         self._images.append(image)
+        self._images = [
+            each for number, each in enumerate(self._images, start=1) if not _is_buried(each, self._images[number:])
+        ]
 
     def module_freed(self, name: str, key: int, time_ns: int) -> None:
         """Remember when a module went; its names stay."""
@@ -217,6 +232,7 @@ class Symbols:
         for image in reversed(self._images):
             if image.key == key and image.freed_ns is None:
                 image.freed_ns = time_ns
+                self._share_strings(image)
                 break
 
     def image(self, key: int) -> ModuleImage | None:
@@ -231,6 +247,12 @@ class Symbols:
     def unloaded_after(self, name: str, time_ns: int) -> int | None:
         """When (ns) a module of this name was first unloaded after `time_ns`; None: not since."""
         return min((when for module, when in self._unloads if module == name and when >= time_ns), default=None)
+
+    def _share_strings(self, image: ModuleImage) -> None:
+        for other in self._images:
+            if other.strings == image.strings:
+                image.strings = other.strings
+                return
 
     def frame(self, address: int) -> Frame:
         """Name a return address, as of now. It points after the call, so look up the byte before it."""
@@ -247,3 +269,10 @@ class Symbols:
                 return Frame(address)
             found = base
         return Frame(address, found.name, found.offset + 1, found.size, found.module)
+
+
+def _is_buried(image: ModuleImage, later: Sequence[ModuleImage]) -> bool:
+    """Whether it has gone, and later ones are wherever it was: it names nothing any more."""
+    if image.freed_ns is None:
+        return False
+    return all(any(other.covers(area) for other in later) for area in (image.text, image.init_text))

@@ -239,6 +239,7 @@ class Tracer:
         batch = self._events.take()
         for record in self._names.take():
             self._learn(name_records.decode(record))
+        batch.allocations["stack"] = self.names.stacks.first_keys(batch.allocations["stack"])
         return batch
 
     @property

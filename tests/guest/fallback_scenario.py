@@ -9,19 +9,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from kleaktrace.core.events import Batch, hide
+from kleaktrace.core.events import hide
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.edge.tracer import Tracer
 
 LAB = Path("/sys/kernel/debug/kleaktrace_lab")
-SAME = Path("/tmp/kt-same")
-"""A program whose allocations are told by its name."""
-
 MEANS = {
     "kprobe": frozenset({"fentry", "fexit", "bpf_rdonly_cast"}),
     "events": frozenset({"fentry", "fexit", "kprobe", "kretprobe"}),
@@ -33,29 +29,10 @@ def _function(tracer: Tracer, row: np.void) -> str:
     return stack.lines()[0].partition("+")[0] if stack.frames else "no stack"
 
 
-def _polled(tracer: Tracer) -> Iterator[Batch]:
-    while tracer.polled < tracer.reported:
-        yield tracer.poll()
-
-
-def _stacks_of_a_program(tracer: Tracer, ledger: Ledger) -> set[int]:
-    """Run a small program, and return the keys of the stacks it allocated at."""
-    for batch in _polled(tracer):
-        ledger.apply(batch)
-    subprocess.run([SAME, "/dev/null"], check=True)
-    stacks: set[int] = set()
-    for batch in _polled(tracer):
-        ledger.apply(batch)
-        ours = batch.allocations["comm"] == SAME.name.encode()
-        stacks.update(batch.allocations["stack"][ours].tolist())
-    return stacks
-
-
 def trace(without: frozenset[str]) -> dict[str, object]:
     """What is seen of a vmalloc leak, and of the module's own memory, which rmmod frees."""
     with Tracer(without=without) as tracer:
         ledger = Ledger(history_min_lifetime_ns=0)
-        before = _stacks_of_a_program(tracer, ledger)
         subprocess.run(["insmod", sys.argv[2]], check=True)
         # By another process: the tracer leaves out what its own does.
         subprocess.run(["sh", "-c", f"echo leak_vmalloc_5k > {LAB}/do"], check=True)
@@ -63,7 +40,8 @@ def trace(without: frozenset[str]) -> dict[str, object]:
         text = [row for row in Path("/proc/modules").read_text().splitlines() if row.startswith("kleaktrace_lab ")]
         subprocess.run(["rmmod", "kleaktrace_lab"], check=True)
         time.sleep(1)
-        after = _stacks_of_a_program(tracer, ledger)
+        while tracer.polled < tracer.reported:
+            ledger.apply(tracer.poll())
         leaked = [int(row[3], 16) for row in objects if row[0] == "leak_vmalloc_5k"]
         found, rows = ledger.lookup([hide(address) for address in leaked])
         freed = ledger.history([hide(int(text[0].split()[5], 16))])
@@ -75,11 +53,8 @@ def trace(without: frozenset[str]) -> dict[str, object]:
             "functions": sorted({_function(tracer, row) for row in rows}),
             "module_freed": len(freed),
             "free_sites": sorted({str(tracer.names.symbols.frame(int(row["free_site"])).name) for row in freed}),
-            "stacks": len(after),
-            "stacks_from_before": len(after & before),
             "loss": tracer.check_loss().events,
         }
 
 
-SAME.symlink_to("/bin/cat")
 Path(sys.argv[1]).write_text(json.dumps({name: trace(without) for name, without in MEANS.items()}))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from builders import inside, kernel_names, module_image
+from builders import DRIVER, inside, kernel_names, module_image
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kleaktrace.core import stacks as module
 from kleaktrace.core.events import Context
 from kleaktrace.core.stacks import NO_STACK, Stack, Stacks, asking_function, context_from, trim
 from kleaktrace.core.symbols import Frame
@@ -160,6 +162,33 @@ def test_stacks_are_named_at_first_sight_and_keep_their_names() -> None:
     assert len(stacks) == 1
     stacks.add(8, addresses)
     assert stacks.get(8).lines()[0] == "other_probe+0x22/0x1000 [other]"
+
+
+def test_a_module_that_comes_again_brings_new_keys_for_the_same_stacks() -> None:
+    names = kernel_names()
+    stacks = Stacks(names.symbols)
+    elsewhere = 0x40000
+    for number in range(3):
+        names.symbols.module_loaded(module_image(base=DRIVER + number * elsewhere))
+        for key, caller in ((10, "drv_probe"), (20, "drv_work"), (30, "kthread")):
+            moved = number * elsewhere if caller.startswith("drv") else 0
+            stacks.add(key + number, [inside("__kmalloc_noprof"), inside(caller) + moved])
+    keys = np.array([12, 10, 21, 30, 31, 20, 99, 2**64 - 1], np.uint64)
+    assert stacks.first_keys(keys).tolist() == [10, 10, 20, 30, 31, 20, 99, 2**64 - 1]
+    assert len(stacks) == 2 + 3
+    assert stacks.get(12) is stacks.get(10)
+    assert stacks.text(10) == "drv_probe+0x22/0x100 [drv]"
+
+
+def test_later_keys_are_forgotten_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_RENEWED", 8)
+    names = kernel_names()
+    stacks = Stacks(names.symbols)
+    names.symbols.module_loaded(module_image())
+    for key in range(1, 100):
+        stacks.add(key, [inside("__kmalloc_noprof"), inside("drv_probe")])
+        assert stacks.first_keys(np.array([key], np.uint64)).tolist() == [1]
+    assert len(stacks._renewed) <= 8
 
 
 def test_a_lost_stack_is_no_stack() -> None:

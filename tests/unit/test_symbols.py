@@ -170,6 +170,31 @@ def test_another_module_in_the_same_place_takes_the_names_over_but_only_where_it
     assert str(known.frame(DRIVER + 0x122)) == "drv_work+0x22/0x100 [drv]"
 
 
+def test_of_a_module_that_comes_again_and_again_no_more_is_kept_than_can_be_asked_for() -> None:
+    known = symbols()
+    for number in range(100):
+        image = module_image(base=DRIVER + 0x10000 * (number % 3), init=(DRIVER + 0x40000, 0x100))
+        known.module_loaded(image)
+        known.module_freed("drv", image.key, START_NS + number)
+    assert len(known._images) == 3
+    assert len({id(image.strings) for image in known._images}) == 1
+    assert len({str(known.frame(DRIVER + 0x10000 * number + 0x22)) for number in range(3)}) == 1
+    assert known.frame(DRIVER + 0x40010).module == "drv"
+
+
+def test_a_module_that_went_keeps_what_of_its_names_no_other_has_taken_over() -> None:
+    known = symbols()
+    first = module_image(init=(DRIVER + 0x40000, 0x100))
+    known.module_loaded(first)
+    known.module_loaded(module_image("below", base=DRIVER, length=0x800, key=KEY + 1))
+    known.module_freed("drv", first.key, START_NS)
+    known.module_loaded(module_image("same_place", init=(DRIVER + 0x50000, 0x100), key=KEY + 2))
+    assert known.frame(DRIVER + 0x40010).module == "drv"
+    known.module_loaded(module_image("its_init_too", base=DRIVER + 0x40000, key=KEY + 3))
+    assert known.frame(DRIVER + 0x40010).module == "its_init_too"
+    assert len(known._images) == 3
+
+
 def test_a_module_that_came_later_hides_what_the_base_had_at_its_place() -> None:
     known = Symbols(parse_kallsyms(kallsyms({"old": DRIVER, "end": DRIVER + 0x5000}, "gone")))
     assert known.frame(DRIVER + 0x22).module == "gone"

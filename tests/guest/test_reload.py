@@ -1,0 +1,38 @@
+"""What is kept does not grow with how often a module comes and goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guest_tool import PROJECT, Guest
+
+pytestmark = pytest.mark.guest
+
+
+@pytest.fixture(scope="module")
+def seen(guest: Guest, lab_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    out = tmp_path_factory.mktemp("reload")
+    script = PROJECT / "tests" / "guest" / "reload_scenario.py"
+    python = PROJECT / ".venv" / "bin" / "python"
+    result = guest(str(python), str(script), str(out / "result.json"), str(lab_module), rwdirs=[out], timeout_s=600)
+    assert result.status == 0, result.stdout + result.stderr
+    found = json.loads((out / "result.json").read_text())
+    print(found)
+    return found
+
+
+def test_a_stack_of_the_kernels_own_code_keeps_its_key(seen: Any) -> None:
+    assert seen["of_program"] > 20
+    assert seen["new_of_program"] < 0.2 * seen["of_program"]  # what was in a slab the first time
+
+
+def test_a_stack_through_the_module_goes_by_the_key_it_had_at_first(seen: Any) -> None:
+    assert seen["of_module"] >= 3
+    assert seen["new_of_module"] <= 0.2 * seen["of_module"]
+
+
+def test_a_cache_keeps_its_key(seen: Any) -> None:
+    assert seen["caches"][-1] < 1.2 * seen["caches"][0]
