@@ -11,7 +11,7 @@ to collide costs time, never a wrong answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -59,6 +59,11 @@ def grown(array: npt.NDArray[_Scalar], needed: int, factor: float) -> npt.NDArra
     larger = np.zeros((max(needed, int(array.shape[0] * factor)), *array.shape[1:]), array.dtype)
     larger[: array.shape[0]] = array
     return larger
+
+
+def parts(array: npt.NDArray[_Scalar], at_most: int) -> Iterator[npt.NDArray[_Scalar]]:
+    """The array in parts of so many entries."""
+    return (array[start : start + at_most] for start in range(0, array.size, at_most))
 
 
 def stretch(array: npt.NDArray[_Scalar], needed: int) -> None:
@@ -330,8 +335,8 @@ class Interner:
         size = columns[0].size
         if size <= _AT_ONCE:
             return self._intern(*columns)
-        parts = (slice(start, start + _AT_ONCE) for start in range(0, size, _AT_ONCE))
-        return np.concatenate([self._intern(*(column[part] for column in columns)) for part in parts])
+        cut = zip(*(parts(column, _AT_ONCE) for column in columns), strict=True)
+        return np.concatenate([self._intern(*some) for some in cut])
 
     def _intern(self, *columns: U64) -> Index:
         hashes = self._hash(columns)

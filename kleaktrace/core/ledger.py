@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.address_index import U64, AddressIndex, Index, Mask
+from kleaktrace.core.address_index import U64, AddressIndex, Index, Mask, parts
 from kleaktrace.core.closed_history import CLOSED, Closed, ClosedHistory, Ending
 from kleaktrace.core.event_matching import (
     Matches,
@@ -25,8 +25,8 @@ from kleaktrace.core.event_matching import (
     second_of_two,
 )
 from kleaktrace.core.events import Batch, Kind, LossWindow, Rows
-from kleaktrace.core.outstanding import Tally
-from kleaktrace.core.outstanding_rows import OUTSTANDING, OutstandingRows, keys_of, object_keys, pick
+from kleaktrace.core.outstanding import Tally, TallyCounts
+from kleaktrace.core.outstanding_rows import OUTSTANDING, Likeness, OutstandingRows, keys_of, object_keys, pick
 from kleaktrace.core.sibling_samples import SiblingSamples, Traits
 from kleaktrace.core.stack_statistics import StackSnapshot, StackStatistics, StackTable
 
@@ -36,6 +36,9 @@ HISTORY_MIN_LIFETIME_NS = 1_000_000_000
 when a scan starts (MSECS_MIN_AGE, mm/kmemleak.c), and there are a thousand times as many."""
 
 _MAX_LOSS_WINDOWS = 4096
+
+_TALLIED_AT_ONCE = 1 << 16
+"""Counting takes a hundred bytes for each of so many: for all at once it would take more than they do themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +146,13 @@ class Ledger:
 
     def tally(self, born_by_ns: int | None = None) -> Tally:
         """Count the outstanding allocations, those made up to `born_by_ns` if given, by what they look like."""
-        rows = self._rows.index.rows
-        times, sizes = self._rows.births(rows)
-        if born_by_ns is not None:
-            early = times <= np.uint64(max(born_by_ns, 0))
-            rows, times, sizes = rows[early], times[early], sizes[early]
-        keys = self._stacks.keys
-        return Tally.of(self._rows.alike(rows), sizes, times, lambda places: self._rows.decode(rows[places], keys))
+        likeness, counts = Likeness(self._rows), TallyCounts()
+        for some in parts(self._rows.index.rows, _TALLIED_AT_ONCE):
+            times, sizes = self._rows.births(some)
+            early = slice(None) if born_by_ns is None else times <= np.uint64(max(born_by_ns, 0))
+            rows = some[early]
+            counts.add(likeness.numbers(rows), rows, sizes[early], times[early])
+        return counts.tally(lambda rows: self._rows.decode(rows, self._stacks.keys))
 
     def lookup(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> tuple[Mask, npt.NDArray[Any]]:
         """Return (found, allocations): what is outstanding at the addresses, OUTSTANDING rows, zero if nothing.

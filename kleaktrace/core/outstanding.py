@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.address_index import U64, Index, Interner
+from kleaktrace.core.address_index import U64, Index, Interner, grown
 from kleaktrace.core.events import Context
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.stacks import Stack
@@ -73,18 +73,39 @@ class Tally:
     bytes: F64
     oldest_ns: U64
 
-    @classmethod
-    def of(cls, numbers: Index, sizes: U64, times_ns: U64, rows: Callable[[Index], Rows]) -> Tally:
-        """Count allocations by their `numbers`, 0, 1, 2, …; `rows` gives the OUTSTANDING rows at some places."""
-        one_of = _one_of_each(numbers)
-        counts = np.bincount(numbers, minlength=one_of.size)
-        return cls(rows(one_of), counts, _sums(numbers, sizes), _least(numbers, times_ns))
+
+class TallyCounts:
+    """Counts allocations by number, 0, 1, 2, …, as they are added."""
+
+    def __init__(self) -> None:
+        self._rows = np.zeros(0, np.intp)  # one for each number
+        self._counts = np.zeros(0, np.intp)
+        self._bytes = np.zeros(0, np.float64)
+        self._oldest_ns = np.zeros(0, np.uint64)
+
+    def add(self, numbers: Index, rows: Index, sizes: U64, times_ns: U64) -> None:
+        """Count some; `rows` are what `tally` will ask for, sizes are bytes."""
+        known, count = self._counts.size, max(int(numbers.max(initial=-1)) + 1, self._counts.size)
+        self._rows = grown(self._rows, count, 1)
+        self._counts = grown(self._counts, count, 1)
+        self._bytes = grown(self._bytes, count, 1)
+        self._oldest_ns = grown(self._oldest_ns, count, 1)
+        self._oldest_ns[known:] = np.iinfo(np.uint64).max
+        self._rows[numbers] = rows
+        self._counts += np.bincount(numbers, minlength=count)
+        self._bytes += np.bincount(numbers, sizes.astype(np.float64), count)  # exact up to 2**53
+        np.minimum.at(self._oldest_ns, numbers, times_ns)
+
+    def tally(self, rows: Callable[[Index], Rows]) -> Tally:
+        """What was counted; `rows` gives the OUTSTANDING rows for one of the added rows of each number."""
+        return Tally(rows(self._rows), self._counts, self._bytes, self._oldest_ns)
 
 
 def tally(rows: Rows) -> Tally:
     """Count OUTSTANDING rows. `Ledger.tally` counts all there are without taking them out."""
-    numbers = _alike(rows, *_comm_words(rows))
-    return Tally.of(numbers, rows["bytes_alloc"], rows["time_ns"], lambda places: rows[places])
+    counts = TallyCounts()
+    counts.add(_alike(rows, *_comm_words(rows)), np.arange(rows.size), rows["bytes_alloc"], rows["time_ns"])
+    return counts.tally(lambda places: rows[places])
 
 
 def group(rows: Rows, names: KernelNames, by: By = By.STACK) -> list[Group]:

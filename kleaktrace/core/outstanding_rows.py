@@ -144,13 +144,20 @@ class OutstandingRows:
         decoded["tid"] = ids & np.uint64(0xFFFFFFFF)
         return decoded
 
-    def alike(self, rows: Index) -> Index:
-        """Number the rows 0, 1, 2, …: the same for the same stack, origin, size and comm."""
-        first, second = self._tasks.word(0), self._tasks.word(1)
-        comms = Interner(words=2).intern(first, second) if len(self._tasks) else np.zeros(0, np.intp)
-        place = self._columns["stack"].take(rows).astype(np.uint64) << np.uint64(32)
-        place |= self._columns["origin"].take(rows)
-        return number_pairs(Interner().intern(place), comms.take(self._columns["task"].take(rows)))
+    def tasks(self, rows: Index) -> Index:
+        """Return the task numbers of the rows."""
+        return self._columns["task"].take(rows).astype(np.intp)
+
+    def comms(self) -> Index:
+        """Number the comms of all tasks, by task number."""
+        return Interner(words=2).intern(self._tasks.word(0), self._tasks.word(1))
+
+    def places(self, rows: Index) -> U64:
+        """Return a word for each of the rows that is the same for the same stack and origin, size included."""
+        places: U64 = self._columns["stack"].take(rows).astype(np.uint64)
+        places <<= np.uint64(32)
+        places |= self._columns["origin"].take(rows)
+        return places
 
     def describe(self, rows: Index, stack_keys: U64, into: Rows) -> None:
         """Fill in the fields of `into` that tell which allocation it was: OUTSTANDING and CLOSED have them."""
@@ -173,6 +180,27 @@ class OutstandingRows:
         renumbered = kept.intern(*(old.word(word)[named] for word in range(old.words)))
         self._columns[column][rows] = renumbered[numbers]
         return kept
+
+
+class Likeness:
+    """Numbers rows 0, 1, 2, …: the same for the same stack, origin, size and comm. They must not change meanwhile."""
+
+    def __init__(self, rows: OutstandingRows) -> None:
+        self._rows = rows
+        self._comms = rows.comms()
+        self._width = int(self._comms.max(initial=0)) + 1
+        self._places = Interner()
+        self._pairs = Interner()
+
+    def numbers(self, rows: Index) -> Index:
+        """The numbers of some rows."""
+        places = self._places.intern(self._rows.places(rows))
+        comms = self._comms.take(self._rows.tasks(rows))
+        among_these = number_pairs(places, comms)
+        one_of_each = np.empty(int(among_these.max(initial=-1)) + 1, np.intp)
+        one_of_each[among_these] = np.arange(rows.size)
+        pairs = places.take(one_of_each) * self._width + comms.take(one_of_each)
+        return self._pairs.intern(pairs.view(np.uint64)).take(among_these)
 
 
 def _origin_words(allocations: Rows) -> tuple[U64, U64, U64, U64, U64]:

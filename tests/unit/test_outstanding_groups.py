@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from event_load import EventLoad
 
+from kleaktrace.core import ledger as module
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.outstanding import By, group, group_tally
@@ -34,8 +35,10 @@ def busy_ledger() -> Ledger:
     return ledger
 
 
+@pytest.mark.parametrize("at_once", [1 << 16, 300])
 @pytest.mark.parametrize("by", list(By))
-def test_what_the_ledger_counts_is_what_it_holds(by: By) -> None:
+def test_what_the_ledger_counts_is_what_it_holds(by: By, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TALLIED_AT_ONCE", at_once)
     ledger, names = busy_ledger(), KernelNames(parse_kallsyms(b"ffffffff81000000 T _text\n"))
     rows = ledger.outstanding()
     assert group_tally(ledger.tally(), names, by) == group(rows, names, by)
