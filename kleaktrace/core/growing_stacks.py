@@ -96,7 +96,7 @@ def growth_evidence(ledger: Ledger, same: SameStacks, start_ns: int, now_ns: int
     group_of[chosen] = np.arange(chosen.size)
     of_stack = group_of[places]
     members = np.flatnonzero(of_stack >= 0)
-    groups = of_stack[members]
+    groups = of_stack[members].astype(np.int32)
 
     def summed(counts: U64) -> U64:
         sums = np.zeros((chosen.size, *counts.shape[1:]), np.uint64)

@@ -146,9 +146,11 @@ def growing(evidence: GrowthEvidence) -> list[Growing]:
     count, now_ns, survivors = evidence.stacks.size, evidence.now_ns, evidence.survivors
     if not count or now_ns - evidence.origin_ns < MIN_WINDOW_S * 1e9:
         return []
-    known = np.flatnonzero((survivors.time_ns >= evidence.origin_ns) & (survivors.time_ns <= now_ns))
-    place, births, sizes = survivors.place[known], survivors.time_ns[known], survivors.bytes[known]
-    bins = lifetime_bins(np.uint64(now_ns) - births).astype(np.intp)
+    place, births, sizes = survivors.place, survivors.time_ns, survivors.bytes
+    known = (births >= evidence.origin_ns) & (births <= now_ns)
+    if not known.all():
+        place, births, sizes = place[known], births[known], sizes[known]
+    bins = lifetime_bins(np.uint64(now_ns) - births).astype(np.uint8)
     running = np.bincount(place * LIFETIME_BINS + bins, minlength=count * LIFETIME_BINS)
     ended = _with_implied(evidence.lifetime_counts, evidence.implied_frees)
     curves = survival_curves(ended, running.reshape(count, LIFETIME_BINS).astype(np.float64))

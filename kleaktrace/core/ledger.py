@@ -8,7 +8,7 @@ cut into batches, the outcome is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +37,8 @@ when a scan starts (MSECS_MIN_AGE, mm/kmemleak.c), and there are a thousand time
 
 _MAX_LOSS_WINDOWS = 4096
 
-_TALLIED_AT_ONCE = 1 << 16
-"""Counting takes a hundred bytes for each of so many: for all at once it would take more than they do themselves."""
+_AT_ONCE = 1 << 16
+"""Looking at what is outstanding takes a hundred bytes for each of so many; for all it would be more than they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,26 @@ class Totals:
 class Survivors:
     """Outstanding allocations of some stacks, in parallel arrays."""
 
-    place: Index
+    place: npt.NDArray[np.int32]
     """Which of the stacks asked for."""
     time_ns: U64
     """When allocated."""
     bytes: U64
     """As allocated (`bytes_alloc`)."""
+
+    @classmethod
+    def none(cls) -> Survivors:
+        """No survivors."""
+        return cls(np.zeros(0, np.int32), np.zeros(0, np.uint64), np.zeros(0, np.uint64))
+
+    @classmethod
+    def joined(cls, several: Sequence[Survivors]) -> Survivors:
+        """All of several."""
+        return cls(
+            np.concatenate([each.place for each in several]),
+            np.concatenate([each.time_ns for each in several]),
+            np.concatenate([each.bytes for each in several]),
+        )
 
 
 class Ledger:
@@ -147,7 +161,7 @@ class Ledger:
     def tally(self, born_by_ns: int | None = None) -> Tally:
         """Count the outstanding allocations, those made up to `born_by_ns` if given, by what they look like."""
         likeness, counts = Likeness(self._rows), TallyCounts()
-        for some in parts(self._rows.index.rows, _TALLIED_AT_ONCE):
+        for some in parts(self._rows.index.rows, _AT_ONCE):
             times, sizes = self._rows.births(some)
             early = slice(None) if born_by_ns is None else times <= np.uint64(max(born_by_ns, 0))
             rows = some[early]
@@ -232,10 +246,13 @@ class Ledger:
 
         Reads 4 bytes of every outstanding allocation, and the others' records not at all.
         """
-        rows = self._rows.index.rows
-        place = self._stacks.places(np.asarray(stacks, np.uint64))[self._rows.stacks(rows)]
-        wanted = place >= 0
-        return Survivors(place[wanted], *self._rows.births(rows[wanted]))
+        places = self._stacks.places(np.asarray(stacks, np.uint64)).astype(np.int32)
+        found = [Survivors.none()]
+        for rows in parts(self._rows.index.rows, _AT_ONCE):
+            place = places.take(self._rows.stacks(rows))
+            wanted = place >= 0
+            found.append(Survivors(place[wanted], *self._rows.births(rows[wanted])))
+        return Survivors.joined(found)
 
     def snapshot(self) -> StackSnapshot:
         """Copy the counters of all stacks; the difference of two is what happened between them."""

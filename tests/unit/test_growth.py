@@ -34,6 +34,7 @@ from allocation_processes import (
     warm_up_as_the_root,
 )
 
+from kleaktrace.core import ledger as module
 from kleaktrace.core.events import ALLOCATION, FREE, Batch, LossWindow
 from kleaktrace.core.growing_stacks import SameStacks, growth_evidence
 from kleaktrace.core.growth import Growing, growing
@@ -251,7 +252,9 @@ def test_allocations_without_a_stack_are_no_place_in_the_code():
         assert len(found(ledger, 60)) == expected
 
 
-def test_what_the_ledger_tells_of_stacks_is_what_it_tells_of_each():
+@pytest.mark.parametrize("at_once", [1 << 16, 7])
+def test_what_the_ledger_tells_of_stacks_is_what_it_tells_of_each(at_once: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_AT_ONCE", at_once)
     random = np.random.default_rng(11)
     ledger = played([short_lived(random, 60, 20, mean) for mean in (0.01, 1, 20, 100)], 60)
     asked = [3, 99, 1, 4]  # 99 was never seen

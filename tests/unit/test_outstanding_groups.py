@@ -38,7 +38,7 @@ def busy_ledger() -> Ledger:
 @pytest.mark.parametrize("at_once", [1 << 16, 300])
 @pytest.mark.parametrize("by", list(By))
 def test_what_the_ledger_counts_is_what_it_holds(by: By, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TALLIED_AT_ONCE", at_once)
+    monkeypatch.setattr(module, "_AT_ONCE", at_once)
     ledger, names = busy_ledger(), KernelNames(parse_kallsyms(b"ffffffff81000000 T _text\n"))
     rows = ledger.outstanding()
     assert group_tally(ledger.tally(), names, by) == group(rows, names, by)
