@@ -4,10 +4,11 @@
 
 INLINE void count(u32 what)
 {
-	u64 *counter = counters.lookup(&what);
+	u32 zero = 0;
+	struct counts *counts = counters.lookup(&zero);
 
-	if (counter)
-		(*counter)++;
+	if (counts)
+		counts->of[what]++;
 }
 
 #define FILLED_SHARE 4

@@ -20,7 +20,10 @@ enum counter {
 	LOST_SAMPLES, /* no room in the name ring: there will be others */
 	COUNTERS
 };
-BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
+struct counts {
+	u64 of[COUNTERS];
+};
+BPF_PERCPU_ARRAY(counters, struct counts, 1);
 
 /* What every event looks at, side by side: a map each would be a line of the processor's cache each. */
 enum state {

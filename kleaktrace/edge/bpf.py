@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from kleaktrace.core.bpf_programs import Programs
 from kleaktrace.edge import bcc_library, libbpf
@@ -184,12 +183,10 @@ class BpfObject:
         return self._maps[name]
 
     def per_cpu_totals(self, name: str, length: int) -> list[int]:
-        """Sums over all CPUs of the first `length` counters of a per-CPU array of u64."""
-        cpus = libbpf.possible_cpus()
-        words = struct.Struct(f"={cpus}Q")
-        return [
-            sum(words.unpack(libbpf.lookup(self._maps[name], _KEY.pack(index), words.size))) for index in range(length)
-        ]
+        """Sums over all CPUs of the counters in a per-CPU array's only element, `length` u64."""
+        counters = struct.Struct(f"={length}Q")
+        each = libbpf.lookup(self._maps[name], _KEY.pack(0), libbpf.possible_cpus() * counters.size)
+        return [sum(column) for column in zip(*counters.iter_unpack(each), strict=True)]
 
     def set_words(self, name: str, index: int, *words: int) -> None:
         """Write one element of an array map whose elements are that many u64."""
@@ -226,12 +223,9 @@ class BpfObject:
             raise OSError(str(refusal)) from refusal
 
     def missed_runs(self) -> dict[str, int]:
-        """By function: how often the kernel skipped it because it was running already on that CPU.
-
-        `recursion_misses` in /proc/self/fdinfo (kernel/bpf/syscall.c, since v5.12).
-        """
+        """By function: how often the kernel skipped it because it was running already on that CPU."""
         loaded = list(self._loaded.items())  # another thread may load one meanwhile
-        return {function: _recursion_misses(fd) for function, fd in loaded}
+        return {function: libbpf.recursion_misses(fd) for function, fd in loaded}
 
     def close(self) -> None:
         """Detach everything, and let go of programs and maps. May be called twice."""
@@ -239,11 +233,3 @@ class BpfObject:
         for fds in (self._loaded, self._maps):
             while fds:
                 os.close(fds.popitem()[1])
-
-
-def _recursion_misses(fd: int) -> int:
-    try:
-        info = Path(f"/proc/self/fdinfo/{fd}").read_text()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in info.splitlines() if line.startswith("recursion_misses:"))

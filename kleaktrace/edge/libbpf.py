@@ -19,6 +19,7 @@ _NAME = 15
 
 _LOG = 16 << 20  # what a program that is refused may need: the kernel has older ways with a log that is too small
 _INSTRUCTION = 8
+_MISSES_AT = 26  # words: recursion_misses in struct bpf_prog_info
 
 
 class ProgramType(IntEnum):
@@ -117,6 +118,7 @@ def library() -> ctypes.CDLL:
     loaded.bpf_map_update_elem.argtypes = (ctypes.c_int, blob, blob, ctypes.c_uint64)
     loaded.bpf_map_lookup_elem.argtypes = (ctypes.c_int, blob, blob)
     loaded.bpf_map_delete_elem.argtypes = (ctypes.c_int, blob)
+    loaded.bpf_obj_get_info_by_fd.argtypes = (ctypes.c_int, blob, blob)
     return loaded
 
 
@@ -177,6 +179,13 @@ def run(program_fd: int, argument: int) -> int:
     )
     _result(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
     return int(options.retval)
+
+
+def recursion_misses(program_fd: int) -> int:
+    """How often the kernel skipped a program because it was running already on that CPU; 0 before v5.12."""
+    info, size = (ctypes.c_uint64 * (_MISSES_AT + 1))(), ctypes.c_uint32(8 * (_MISSES_AT + 1))
+    _result(library().bpf_obj_get_info_by_fd(program_fd, info, ctypes.byref(size)))
+    return info[_MISSES_AT]
 
 
 def update(map_fd: int, key: bytes, value: bytes) -> None:

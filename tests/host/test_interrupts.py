@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,12 @@ def by_timer(stack: Stack) -> bool:
     return any(frame.name == "it_real_fn" for frame in stack.frames)
 
 
+def skipped(fd: int) -> int:
+    """What the kernel says of a program in words."""
+    info = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    return next(int(line.split()[1]) for line in info if line.startswith("recursion_misses:"))
+
+
 def test_a_timer_has_few_stacks_however_much_it_comes_upon() -> None:
     stacks: Counter[int] = Counter()
     with Tracer(Filters(cache="sigqueue")) as tracer:
@@ -54,3 +61,15 @@ def test_a_timer_has_few_stacks_however_much_it_comes_upon() -> None:
     assert signals > 1000
     assert len(timers) <= 20
     assert all(_ENTRY.match(name) for name in outermost)
+
+
+def test_runs_that_the_kernel_skipped_are_known() -> None:
+    """A timer that allocates while an allocation is being recorded finds the program at work."""
+    with Tracer() as tracer:
+        subprocess.run([sys.executable, "-c", _ALARMED], check=True)
+        tracer.pause()
+        missed = tracer._bpf.missed_runs()
+        told = {function: skipped(fd) for function, fd in tracer._bpf._loaded.items()}
+    print(missed)
+    assert missed == told
+    assert any(missed.values())

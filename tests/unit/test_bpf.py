@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kleaktrace.core.bpf_programs import Programs
-from kleaktrace.edge import bpf
+from kleaktrace.edge import bpf, libbpf
 
 
 def test_a_program_that_is_loaded_meanwhile_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,5 +16,5 @@ def test_a_program_that_is_loaded_meanwhile_is_no_trouble(monkeypatch: pytest.Mo
         programs._loaded[f"loaded {fd}"] = fd + 10
         return fd * 100
 
-    monkeypatch.setattr(bpf, "_recursion_misses", misses)
+    monkeypatch.setattr(libbpf, "recursion_misses", misses)
     assert programs.missed_runs() == {"first": 100, "second": 200}
