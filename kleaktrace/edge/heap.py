@@ -13,7 +13,7 @@ from typing import Any
 EVERY_S = 10.0
 """Each time takes some milliseconds, here and when the next batches take the pages anew."""
 
-_MMAP_THRESHOLD = -3  # malloc.h, M_MMAP_THRESHOLD
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # malloc.h, M_MMAP_THRESHOLD and M_ARENA_MAX
 _LARGE = 4 << 20
 
 
@@ -22,15 +22,17 @@ def _function(name: str) -> Any:
     return getattr(ctypes.CDLL(None), name, None)  # of glibc alone
 
 
-def keep_large_apart() -> None:
-    """From now on, have large arrays in mappings of their own, that end with them (mallopt(3)).
+def keep_small() -> None:
+    """Have large arrays in mappings of their own, that end with them, and one heap for all threads (mallopt(3)).
 
-    glibc starts like that, but takes the size of each that is freed for one that is often needed and had better be
-    in the heap. Arrays of a good batch are smaller than what is large here.
+    To be called before there are other threads. glibc starts with large arrays apart, but takes the size of each that
+    is freed for one that is often needed and had better be in the heap; arrays of a good batch are smaller than what is
+    large here. And with a heap for each thread, each would keep room for the same work.
     """
     mallopt = _function("mallopt")
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt(_ARENA_MAX, 1)
 
 
 def give_back() -> None:

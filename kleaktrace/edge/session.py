@@ -61,6 +61,7 @@ class Session:
     def __init__(
         self, filters: Filters | None = None, observer: Observer | None = None, exact_stacks: bool = False
     ) -> None:
+        heap.keep_small()
         self.tracer = Tracer(filters, exact_stacks=exact_stacks)
         self.ledger = Ledger()
         self.history = GrowthWatch()
@@ -83,7 +84,6 @@ class Session:
 
     def _drain(self) -> None:
         _prefer_this_thread()
-        heap.keep_large_apart()
         try:
             checked, gave_back = 0.0, time.monotonic()
             looked, polled = time.monotonic(), self.tracer.polled

@@ -32,8 +32,8 @@ def test_holes_are_given_back() -> None:
 _LARGE_ARRAYS = """
 import numpy as np
 from test_heap import anonymous
-from kleaktrace.edge.heap import keep_large_apart
-keep_large_apart()
+from kleaktrace.edge.heap import keep_small
+keep_small()
 array = np.ones((4 << 20) - 1024)  # nearly 32 MiB: the largest that glibc would follow
 del array
 large = np.ones(1 << 20)
