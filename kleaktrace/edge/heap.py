@@ -13,8 +13,11 @@ from typing import Any
 EVERY_S = 10.0
 """Each time takes some milliseconds, here and when the next batches take the pages anew."""
 
-_MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # malloc.h, M_MMAP_THRESHOLD and M_ARENA_MAX
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h, M_TRIM_THRESHOLD and so on
 _LARGE = 4 << 20
+_KEPT = 64 << 20
+"""At the end of the heap, for the next batch, until it is given back. With pages anew for each, an event takes 85 ns and
+not 50."""
 
 
 @cache
@@ -32,6 +35,7 @@ def keep_small() -> None:
     mallopt = _function("mallopt")
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt(_TRIM_THRESHOLD, _KEPT)
         mallopt(_ARENA_MAX, 1)
 
 
