@@ -16,8 +16,8 @@ EVERY_S = 10.0
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h, M_TRIM_THRESHOLD and so on
 _LARGE = 4 << 20
 _KEPT = 64 << 20
-"""At the end of the heap, for the next batch, until it is given back. With pages anew for each, an event takes 85 ns and
-not 50."""
+"""At the end of the heap, for the next batch, until it is given back. With pages anew for each, an event takes 85 ns
+and not 50."""
 
 
 @cache
