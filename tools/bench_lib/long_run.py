@@ -20,8 +20,8 @@ _HOW = (
     "All loads in turn, {seconds:g} s each, for {minutes:g} minutes under one kleaktrace trace. The last quarter by "
     "the first: medians of its anonymous memory after each turn of the loads, of its processor time, and of the time "
     "of a load's turn (values: each load). What it holds is to be found in memory: where frees in bulk are not seen, "
-    "ever more allocations are outstanding, at {bytes_each} bytes each. These are taken off for the figures that have to "
-    "stay the same; what has a bound, as the history of endings, is filled in the first quarter."
+    "ever more allocations are outstanding, at {bytes_each} bytes each. These are taken off for the figures that have "
+    "to stay the same; what has a bound, as the history of endings, is filled in the first quarter."
 )
 _BYTES_EACH = 64
 _OUTSTANDING = re.compile(r"frees, ([0-9,]+) outstanding \(")
