@@ -106,8 +106,11 @@ INLINE u8 current_context(struct scratch *s)
 }
 
 #ifdef FILTER_MODULE
-INLINE bool in_range(u64 address, struct text_range *range)
+/* A range of nothing where the module is not loaded. */
+INLINE struct text_range module_range(u32 which)
 {
-	return range && address - range->start < range->length;
+	struct text_range nowhere = {}, *range = module_text.lookup(&which);
+
+	return range ? *range : nowhere;
 }
 #endif

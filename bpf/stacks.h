@@ -3,23 +3,34 @@
 /* Frames of the tracing itself, that are the same whatever was traced: our program, and who runs it. */
 #define TRACING_FRAMES 2
 
-/* Where an interrupt, a fault or a system call enters the kernel. */
-INLINE bool is_entry(u64 frame)
+/*
+ * 1 if an address lies outside, else 0. Without a branch, as all that is done for each frame: the verifier follows each
+ * branch of each turn of a loop, and a start would take half as long again.
+ */
+INLINE u64 outside(u64 address, u64 start, u64 length)
+{
+	u64 distance = address - start;
+
+	return ((length - 1 - distance) | distance) >> 63;
+}
+
+/* 0 where an interrupt, a fault or a system call enters the kernel. */
+INLINE u64 goes_on(u64 frame)
 {
 #ifdef ENTRY_TEXT
-	return frame - ENTRY_TEXT < ENTRY_TEXT_LENGTH;
+	return outside(frame, ENTRY_TEXT, ENTRY_TEXT_LENGTH);
 #else
-	return false;
+	return 1;
 #endif
 }
 
-/* Code that is always the same, as that of modules is not. */
-INLINE bool is_kernel_text(u64 frame)
+/* 0 for code that is always the same, as that of modules is not. */
+INLINE u64 may_change(u64 frame)
 {
 #ifdef KERNEL_TEXT
-	return frame - KERNEL_TEXT < KERNEL_TEXT_LENGTH;
+	return outside(frame, KERNEL_TEXT, KERNEL_TEXT_LENGTH);
 #else
-	return false;
+	return 1;
 #endif
 }
 
@@ -30,8 +41,7 @@ INLINE bool is_kernel_text(u64 frame)
 INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 {
 	struct stack_name *stack = &s->stack;
-	u64 key = 1;
-	bool changing = false;
+	u64 key = 1, own = 1, changing = 0, depth = 0;
 	long bytes = bpf_get_stack(ctx, stack->frames, STACK_DEPTH * sizeof(u64), skip);
 
 	if (bytes <= 0) {
@@ -42,29 +52,30 @@ INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 	stack->depth = bytes / sizeof(u64);
 	s->unwound_depth = stack->depth;
 #ifdef FILTER_MODULE
-	u32 core = CORE_TEXT, init = INIT_TEXT;
-	struct text_range *core_text = module_text.lookup(&core);
-	struct text_range *init_text = module_text.lookup(&init);
+	struct text_range core = module_range(CORE_TEXT), init = module_range(INIT_TEXT);
+	u64 elsewhere = 1;
 #endif
 
 	for (u32 i = 0; i < STACK_DEPTH; i++) {
 		if (i >= stack->depth)
 			break;
-		key = (key ^ stack->frames[i]) * 0xff51afd7ed558ccdULL;
-		key ^= key >> 32;
+
+		u64 frame = stack->frames[i];
+		u64 longer = (key ^ frame) * 0xff51afd7ed558ccdULL;
+
+		key ^= (key ^ longer ^ longer >> 32) & -own;
+		depth += own;
+		changing |= may_change(frame) & own;
 #ifdef FILTER_MODULE
-		if (in_range(stack->frames[i], core_text) || in_range(stack->frames[i], init_text))
-			*in_module = true;
+		elsewhere &= outside(frame, core.start, core.length) & outside(frame, init.start, init.length) | (own ^ 1);
 #endif
-		if (!is_kernel_text(stack->frames[i]))
-			changing = true;
-		if (is_entry(stack->frames[i])) {
-			stack->depth = i + 1;
-			break;
-		}
+		own &= goes_on(frame);
 	}
-	if (changing)
-		key ^= state_of(EPOCH) * 0x9e3779b97f4a7c15ULL;
+#ifdef FILTER_MODULE
+	*in_module |= !elsewhere;
+#endif
+	stack->depth = depth;
+	key ^= state_of(EPOCH) * 0x9e3779b97f4a7c15ULL & -changing;
 	return key ? key : 1;
 }
 

@@ -53,6 +53,17 @@ def test_trace_under_load(load: Path, tmp_path: Path) -> None:
         assert 0 <= group["oldest_s"] <= document["window"]["seconds"] + 0.5
 
 
+@pytest.mark.parametrize("exact_stacks", [False, True])
+@pytest.mark.parametrize("without", [frozenset[str](), frozenset({"bpf_rdonly_cast"})])
+def test_with_filters_programs_are_not_too_complex_for_the_kernel(exact_stacks: bool, without: frozenset[str]) -> None:
+    """What it does not take costs coverage: it follows at most a million instructions."""
+    everything = Filters(module="kt_filter", pid=1, comm="kt-filter", cache="kmalloc-64", min_size=1, max_size=1 << 20)
+    for filters in (Filters(module="kt_filter"), everything):
+        with Tracer(filters, exact_stacks=exact_stacks, without=without) as tracer:
+            refusals = {kind: reason for kind, why in tracer.refusals.items() for reason in why if "too" in reason}
+            assert not refusals
+
+
 def test_stacks_begin_with_whoever_asked_the_allocator(holder: Hold, tmp_path: Path) -> None:
     with _session(comm="kt-stack", cache="filp") as session:
         holder("kt-stack").tell("open 1")
