@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable
@@ -67,8 +68,11 @@ def _btf() -> Check:
 def _tracefs() -> Check:
     """Only kprobes need it (bcc attaches them through perf, and looks them up in tracefs)."""
     for path in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing"):
-        if Path(path, "events").is_dir():
-            return Check("tracefs", Health.OK, path)
+        with contextlib.suppress(
+            OSError
+        ):  # others than root may see that it is mounted at the first place, and no more
+            if Path(path).is_mount() or Path(path, "events").is_dir():
+                return Check("tracefs", Health.OK, path)
     return Check(
         "tracefs",
         Health.MISSING,

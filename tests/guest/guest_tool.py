@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 TOOL = PROJECT / "tools" / "guest"
@@ -39,6 +41,15 @@ def run_tool(*arguments: str, timeout_s: float) -> GuestResult:
         check=False,
     )
     return GuestResult(done.returncode, done.stdout, done.stderr)
+
+
+def result_of(guest: Guest, scenario: str, out: Path, *arguments: object) -> Any:
+    """What a Python scenario of this directory, run in the guest, wrote as JSON to its first argument, below `out`."""
+    python, script = PROJECT / ".venv" / "bin" / "python", Path(__file__).with_name(scenario)
+    file = out / "result.json"
+    done = guest(str(python), str(script), str(file), *map(str, arguments), rwdirs=[out], timeout_s=600)
+    assert done.status == 0, done.stdout + done.stderr
+    return json.loads(file.read_text())
 
 
 def build_module(source: Path, kernel_tree: Path) -> Path:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_tool import PROJECT, Guest
+from guest_tool import Guest, result_of
 
 pytestmark = pytest.mark.guest
 
 
 @pytest.fixture(scope="module")
 def seen(guest: Guest, lab_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    out = tmp_path_factory.mktemp("fallbacks")
-    script = PROJECT / "tests" / "guest" / "fallback_scenario.py"
-    python = PROJECT / ".venv" / "bin" / "python"
-    result = guest(str(python), str(script), str(out / "result.json"), str(lab_module), rwdirs=[out], timeout_s=600)
-    assert result.status == 0, result.stdout + result.stderr
-    return json.loads((out / "result.json").read_text())
+    return result_of(guest, "fallback_scenario.py", tmp_path_factory.mktemp("fallbacks"), lab_module)
 
 
 def test_kprobes_in_place_of_fentry(seen: Any) -> None:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_tool import PROJECT, Guest
+from guest_tool import Guest, result_of
 
 pytestmark = pytest.mark.guest
 
 
 @pytest.fixture(scope="module")
 def seen(guest: Guest, lab_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    out = tmp_path_factory.mktemp("reload")
-    script = PROJECT / "tests" / "guest" / "reload_scenario.py"
-    python = PROJECT / ".venv" / "bin" / "python"
-    result = guest(str(python), str(script), str(out / "result.json"), str(lab_module), rwdirs=[out], timeout_s=600)
-    assert result.status == 0, result.stdout + result.stderr
-    found = json.loads((out / "result.json").read_text())
-    print(found)
-    return found
+    return result_of(guest, "reload_scenario.py", tmp_path_factory.mktemp("reload"), lab_module)
 
 
 def test_a_stack_of_the_kernels_own_code_keeps_its_key(seen: Any) -> None:

@@ -94,11 +94,16 @@ def test_doctor(tmp_path: Path) -> None:
     assert "\x1b" not in text.stdout
 
 
+# As on most machines, and not readable by others.
+WITH_TRACEFS = ("unshare", "--mount", "sh", "-c", 'mount -t tracefs tracefs /sys/kernel/tracing; exec "$@"', "sh")
+
+
+@pytest.mark.parametrize("mounts", [(), WITH_TRACEFS])
 @pytest.mark.parametrize("command", [("doctor",), ("trace", "--duration", "1"), ("run", "--no-kmemleak", "--", "true")])
-def test_without_privilege(command: tuple[str, ...], tmp_path: Path) -> None:
+def test_without_privilege(command: tuple[str, ...], mounts: tuple[str, ...], tmp_path: Path) -> None:
     if subprocess.run([*NOBODY, *KLEAKTRACE, "--version"], capture_output=True, check=False).returncode:
         pytest.skip("others may not read this checkout")
-    done = kleaktrace(tmp_path, *command, prefix=NOBODY)
+    done = kleaktrace(tmp_path, *command, prefix=(*mounts, *NOBODY))
     assert done.status == 3
     said = done.stdout + done.stderr
     assert "sudo" in said
