@@ -68,9 +68,7 @@ def _btf() -> Check:
 def _tracefs() -> Check:
     """Only kprobes need it (bcc attaches them through perf, and looks them up in tracefs)."""
     for path in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing"):
-        with contextlib.suppress(
-            OSError
-        ):  # others than root may see that it is mounted at the first place, and no more
+        with contextlib.suppress(OSError):  # who is not root may see that the first is mounted, and no more
             if Path(path).is_mount() or Path(path, "events").is_dir():
                 return Check("tracefs", Health.OK, path)
     return Check(
