@@ -72,7 +72,11 @@ INLINE volatile u64 *mark_of(void *ctx, struct scratch *s)
 	u64 base = base_of(ctx, s);
 
 	/* An interrupt is on another stack, or at least the 256 bytes of its registers and handlers further down. */
-	return &s->marks[base / STACK_SIZE % MARKED_STACKS * MARKED_DEPTHS + base / 256 % MARKED_DEPTHS];
+	u64 place = base / STACK_SIZE * MARKED_DEPTHS + base / 256 % MARKED_DEPTHS;
+
+	/* Older verifiers don't see that the parts of a sum are small, and the compiler would leave out the mask if it did. */
+	asm volatile("" : "+r"(place));
+	return &s->marks[place & (MARKED_STACKS * MARKED_DEPTHS - 1)];
 }
 
 INLINE void mark_recorded(void *ctx, struct scratch *s, u64 object)
