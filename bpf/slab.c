@@ -74,7 +74,7 @@ INLINE volatile u64 *mark_of(void *ctx, struct scratch *s)
 	/* An interrupt is on another stack, or at least the 256 bytes of its registers and handlers further down. */
 	u64 place = base / STACK_SIZE * MARKED_DEPTHS + base / 256 % MARKED_DEPTHS;
 
-	/* Older verifiers don't see that the parts of a sum are small, and the compiler would leave out the mask if it did. */
+	/* Older verifiers (6.1) don't see that the sum is small, and the compiler, who does, would leave out the mask. */
 	asm volatile("" : "+r"(place));
 	return &s->marks[place & (MARKED_STACKS * MARKED_DEPTHS - 1)];
 }

@@ -36,7 +36,8 @@ INLINE u64 may_change(u64 frame)
 
 /*
  * Unwind into the scratch, and give the stack a key that is the same for the same frames: those up to where the kernel
- * was entered, since an interrupt may come upon anything, and there would be no end of stacks. 0: no stack could be taken.
+ * was entered, since an interrupt may come upon anything, and there would be no end of stacks. 0: no stack could be
+ * taken.
  */
 INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 {
