@@ -14,25 +14,15 @@ INLINE u64 outside(u64 address, u64 start, u64 length)
 	return ((length - 1 - distance) | distance) >> 63;
 }
 
-/* 0 where an interrupt, a fault or a system call enters the kernel. */
-INLINE u64 goes_on(u64 frame)
-{
-#ifdef ENTRY_TEXT
-	return outside(frame, ENTRY_TEXT, ENTRY_TEXT_LENGTH);
-#else
-	return 1;
+/* Where kallsyms does not tell where they are, nothing lies in them. */
+#ifndef ENTRY_TEXT /* where an interrupt, a fault or a system call enters the kernel */
+#define ENTRY_TEXT 0ULL
+#define ENTRY_TEXT_LENGTH 0ULL
 #endif
-}
-
-/* 0 for code that is always the same, as that of modules is not. */
-INLINE u64 may_change(u64 frame)
-{
-#ifdef KERNEL_TEXT
-	return outside(frame, KERNEL_TEXT, KERNEL_TEXT_LENGTH);
-#else
-	return 1;
+#ifndef KERNEL_TEXT /* code that is always the same, as that of modules is not */
+#define KERNEL_TEXT 0ULL
+#define KERNEL_TEXT_LENGTH 0ULL
 #endif
-}
 
 /*
  * Unwind into the scratch, and give the stack a key that is the same for the same frames: those up to where the kernel
@@ -66,11 +56,11 @@ INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 
 		key ^= (key ^ longer ^ longer >> 32) & -own;
 		depth += own;
-		changing |= may_change(frame) & own;
+		changing |= outside(frame, KERNEL_TEXT, KERNEL_TEXT_LENGTH) & own;
 #ifdef FILTER_MODULE
 		elsewhere &= outside(frame, core.start, core.length) & outside(frame, init.start, init.length) | (own ^ 1);
 #endif
-		own &= goes_on(frame);
+		own &= outside(frame, ENTRY_TEXT, ENTRY_TEXT_LENGTH);
 	}
 #ifdef FILTER_MODULE
 	*in_module |= !elsewhere;

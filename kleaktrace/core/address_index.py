@@ -390,3 +390,10 @@ def number_pairs(first: Index, second: Index) -> Index:
     there[pairs] = True
     numbers: Index = np.cumsum(there).take(pairs) - 1
     return numbers
+
+
+def one_of_each(numbers: Index) -> Index:
+    """A place at which each number stands, of a numbering 0, 1, 2, …: the first."""
+    places = np.empty(int(numbers.max(initial=-1)) + 1, np.intp)
+    places[numbers[::-1]] = np.arange(numbers.size)[::-1]
+    return places

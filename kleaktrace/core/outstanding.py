@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.address_index import U64, Index, Interner, grown
+from kleaktrace.core.address_index import U64, Index, Interner, grown, one_of_each
 from kleaktrace.core.events import Context
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.stacks import Stack
@@ -117,7 +117,7 @@ def group_tally(counted: Tally, names: KernelNames, by: By = By.STACK) -> list[G
     """Group what was counted; the most bytes first."""
     # Who allocated seldom matters to a label, and there are many of them: they are put in words once a group.
     kinds = _alike(counted.rows, *(_comm_words(counted.rows) if by is By.COMM else ()))
-    parts = _described(counted.rows[_one_of_each(kinds)], names, with_text=by is By.STACK)
+    parts = _described(counted.rows[one_of_each(kinds)], names, with_text=by is By.STACK)
     groups: dict[tuple[object, ...], list[_Part]] = {}
     number_of: dict[tuple[object, ...], int] = {}
     group_of_part = []
@@ -163,13 +163,6 @@ def _comm_words(rows: Rows) -> tuple[U64, U64]:
     return comm[:, 0], comm[:, 1]
 
 
-def _one_of_each(numbers: Index) -> Index:
-    """A place at which each number stands."""
-    places = np.empty(int(numbers.max(initial=-1)) + 1, np.intp)
-    places[numbers[::-1]] = np.arange(numbers.size)[::-1]
-    return places
-
-
 def _sums(numbers: Index, values: npt.NDArray[Any]) -> F64:
     """Sums of the values of each number; exact up to 2**53."""
     return np.bincount(numbers, values.astype(np.float64)).astype(np.float64)
@@ -185,7 +178,7 @@ def _least(numbers: Index, values: U64) -> U64:
 def _comms(group_of: Index, rows: Rows) -> list[set[str]]:
     """The comms in each group."""
     pairs = Interner(words=3).intern(group_of.view(np.uint64), *_comm_words(rows))
-    one_of = _one_of_each(pairs)
+    one_of = one_of_each(pairs)
     found: list[set[str]] = [set() for _ in range(int(group_of.max(initial=-1)) + 1)]
     for number, comm in zip(group_of[one_of].tolist(), rows["comm"][one_of].tolist(), strict=True):
         found[number].add(_comm(comm))

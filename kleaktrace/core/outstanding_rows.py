@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.address_index import U64, AddressIndex, Index, Interner, number_pairs, stretch
+from kleaktrace.core.address_index import U64, AddressIndex, Index, Interner, number_pairs, one_of_each, stretch
 from kleaktrace.core.events import ALLOCATION, Kind, Rows
 
 _FIELDS = (
@@ -197,9 +197,8 @@ class Likeness:
         places = self._places.intern(self._rows.places(rows))
         comms = self._comms.take(self._rows.tasks(rows))
         among_these = number_pairs(places, comms)
-        one_of_each = np.empty(int(among_these.max(initial=-1)) + 1, np.intp)
-        one_of_each[among_these] = np.arange(rows.size)
-        pairs = places.take(one_of_each) * self._width + comms.take(one_of_each)
+        each = one_of_each(among_these)
+        pairs = places.take(each) * self._width + comms.take(each)
         return self._pairs.intern(pairs.view(np.uint64)).take(among_these)
 
 

@@ -239,7 +239,10 @@ class Tracer:
         batch = self._events.take()
         for record in self._names.take():
             self._learn(name_records.decode(record))
-        batch.allocations["stack"] = self.names.stacks.first_keys(batch.allocations["stack"])
+        keys = batch.allocations["stack"]
+        first_keys = self.names.stacks.first_keys(keys)
+        if first_keys is not keys:  # mostly they are: no module has come again
+            batch.allocations["stack"] = first_keys
         return batch
 
     @property
