@@ -117,6 +117,7 @@ def test_build_dir_builds_a_module_that_loads(guest: Guest, kernel_tree: Path, t
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        (("--config", "/nowhere", "--", "true"), "no such file"),
         ((), "either a command after -- or --build-dir"),
         (("--build-dir", "--", "true"), "either a command after -- or --build-dir"),
         (("--memory", "lots", "--", "true"), "--memory lots"),
