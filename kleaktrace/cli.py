@@ -18,6 +18,7 @@ _COMMANDS = {
     "trace": "Show outstanding allocations while the kernel runs.",
     "rates": "Show who allocates, frees and grows how fast, next to what the machine says.",
     "run": "Trace while a command runs, then scan and judge.",
+    "mark": "Begin a new round, inside a command under `run`.",
     "confirm": "Give a verdict on every suspect that kmemleak lists now.",
     "explain": "Explain a kmemleak report, from any machine. Needs no privilege.",
     "kmemleak": "Talk to the kernel's own leak detector.",

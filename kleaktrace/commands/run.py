@@ -3,39 +3,65 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 
 import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
+from kleaktrace.commands.running import run_command
 from kleaktrace.commands.scanning import scan_and_watch, tracked_by
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.kmemleak_health import State
 from kleaktrace.core.kmemleak_text import Suspect
-from kleaktrace.core.report import CommandResult
+from kleaktrace.core.rounds import marked
 from kleaktrace.edge.kmemleak import KmemleakClient
 from kleaktrace.edge.kmemleak_health import diagnose
+from kleaktrace.edge.marks import marks
+from kleaktrace.edge.processes import living
 from kleaktrace.edge.session import Session
 from kleaktrace.edge.stale_freelists import overwrite_stale_freelists
 from kleaktrace.errors import UsageError
 from kleaktrace.views import console
 
-_POLL_S = 0.02
+_MOST_WINDOWS = 64
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @json_option
 @exact_stacks_option
 @click.option("--no-kmemleak", is_flag=True, help="Do not scan: judge only what unloaded modules left behind.")
+@click.option(
+    "--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run CMD N times, and compare the rounds."
+)
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(0, min_open=True),
+    help="End CMD after S seconds, and judge what there is.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
 @click.pass_context
 def run(
-    ctx: click.Context, json_file: str | None, exact_stacks: bool, no_kmemleak: bool, command: tuple[str, ...]
+    ctx: click.Context,
+    json_file: str | None,
+    exact_stacks: bool,
+    no_kmemleak: bool,
+    repeat: int,
+    timeout: float | None,
+    command: tuple[str, ...],
 ) -> None:
     """Trace while CMD runs, let kmemleak scan, and give a verdict on every suspect.
 
-    Exit code: 0 clean, 1 confirmed leaks, 4 evidence incomplete. CMD's own status is reported, not returned.
+    With --repeat, CMD is run again and again: what every round leaves behind is a leak, though something may point to
+    it. CMD must undo what it does. `kleaktrace mark NAME` inside CMD begins a round, too, and so does each load of a
+    module that is unloaded again.
+
+    Exit code: 0 clean, 1 confirmed leaks, 4 evidence incomplete, or something left that nothing explains. CMD's own
+    status is reported, not returned.
     """
     from kleaktrace.views import report as view
     from kleaktrace.views.json_document import document, dumps
@@ -47,17 +73,22 @@ def run(
     client, gaps = (None, []) if no_kmemleak else _kmemleak()
     for gap in gaps:
         console.make(stderr=True).print(f"kleaktrace: {gap}")
-    with EndingBetween() as ending, Session(exact_stacks=exact_stacks) as session:
+    with EndingBetween() as ending, Session(exact_stacks=exact_stacks) as session, marks() as set_marks:
         if client is not None:
             overwrite_stale_freelists()
-        result = _run(command, ending)
+        started_ns = time.monotonic_ns()
+        with _progress(repeat) as progress:
+            ran = run_command(command, ending, repeat, timeout, progress)
+        set_by_command = set_marks.read()
         readings: list[list[Suspect]] = []
         if client is not None:
             readings, missing = scan_and_watch(session, client, ending)
             gaps += missing
-        suspects = session.judge(readings, tracked_by(client) if client is not None else None)
+        series = [ran.rounds, *marked(set_by_command, ran.ended_ns), *session.load_cycles(ran.ended_ns)]
+        tracked = tracked_by(client) if client is not None else None
+        suspects = session.judge(readings, tracked, series=series, alive=living())
         session.stop()
-        report = session.report(suspects, gaps, result)
+        report = session.report(suspects, gaps, ran.result, _windows(started_ns, set_by_command, ran.ended_ns))
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))
@@ -75,18 +106,19 @@ def _kmemleak() -> tuple[KmemleakClient | None, list[str]]:
     ]
 
 
-def _run(command: tuple[str, ...], ending: EndingBetween) -> CommandResult:
-    """Run the command to its end. Being asked to end ends the command, not the report on it."""
-    try:
-        child = subprocess.Popen(command)
-    except OSError as error:
-        raise UsageError(f"{command[0]}: {error.strerror}", "give a command that can be run") from error
-    end = child.terminate
-    while child.poll() is None:
-        try:
-            ending.sleep(_POLL_S)
-        except KeyboardInterrupt:
-            print("kleaktrace: waiting for the command to end; again to kill it", file=sys.stderr)
-            end()
-            end = child.kill
-    return CommandResult(command, child.returncode)
+def _windows(started_ns: int, marks: Sequence[tuple[int, str]], ended_ns: int) -> list[tuple[int, int]]:
+    """When to look for growth: while the command ran, and between any two of its marks."""
+    edges = [*sorted(at for at, _ in marks if started_ns < at < ended_ns), ended_ns]
+    between = list(pairwise(edges))[:_MOST_WINDOWS]
+    return [(started_ns, ended_ns), *between]
+
+
+@contextmanager
+def _progress(repeat: int) -> Iterator[Callable[[int], None]]:
+    """Tell which round it is; on a terminal that is wide enough for it only, and not if there is only one."""
+    screen = console.make(stderr=True)
+    if repeat == 1 or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    with screen.status(f"round 1 of {repeat}") as status:
+        yield lambda done: status.update(f"round {min(done + 1, repeat)} of {repeat}")

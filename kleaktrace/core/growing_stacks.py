@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from kleaktrace.core.events import LossWindow, Rows
 from kleaktrace.core.growth import MIN_SURVIVORS, Growing, GrowthEvidence
+from kleaktrace.core.kept_on_purpose import rule_for_row
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.ledger import Ledger, Survivors
 from kleaktrace.core.outstanding import By, group
@@ -30,7 +31,8 @@ class GrowingStack:
     """A call stack whose outstanding set keeps growing: `core.growth.Growing`, named.
 
     `frames` are the stack's own, innermost first. An interrupt has no `comm`: it comes upon anybody. `listed` is how
-    many objects of it kmemleak lists; None: kmemleak was not asked.
+    many objects of it kmemleak lists; None: kmemleak was not asked. `kept` says why it is kept on purpose; empty:
+    nothing explains it.
     """
 
     frames: tuple[Frame, ...]
@@ -39,6 +41,7 @@ class GrowingStack:
     comm: str
     cache: str
     listed: int | None = None
+    kept: str = ""
 
     def lines(self) -> list[str]:
         """The frames as text, in the form of the kernel's own traces."""
@@ -77,7 +80,9 @@ class SameStacks:
         return self._numbers.setdefault(frames or (key,), len(self._numbers))
 
 
-def growth_evidence(ledger: Ledger, same: SameStacks, start_ns: int, now_ns: int) -> GrowthEvidence:
+def growth_evidence(
+    ledger: Ledger, same: SameStacks, start_ns: int, now_ns: int, until_ns: int | None = None
+) -> GrowthEvidence:
     """Copy what is needed out of the ledger; tracing began at `start_ns`. Some 50 ns for each outstanding allocation.
 
     What is the same stack by name counts as one, under the first one's key. A lost free makes a survivor of what has
@@ -115,6 +120,7 @@ def growth_evidence(ledger: Ledger, same: SameStacks, start_ns: int, now_ns: int
         implied_frees=summed(snapshot.implied_frees[members]) + np.uint64(lost),
         lifetime_counts=summed(lifetimes),
         survivors=Survivors(groups[survivors.place], survivors.time_ns, survivors.bytes),
+        until_ns=until_ns,
     )
 
 
@@ -149,7 +155,15 @@ def described(
                 context=whole.context if whole else "",
                 comm=whole.comm if whole and whole.context == "task" else "",
                 cache=whole.cache if whole else "",
+                kept=_kept(rows, names),
                 listed=None if listed is None else sum(list(stack[: len(lines)]) == lines for stack in listed),
             )
         )
     return result
+
+
+def _kept(rows: Rows, names: KernelNames) -> str:
+    """Why all these are kept on purpose; empty: not all of them are."""
+    kinds = np.unique(rows[["kind", "cache", "bytes_alloc", "stack", "gfp_flags"]]).tolist()
+    rules = {rule_for_row(names, *kind) for kind in kinds}
+    return "" if None in rules else "; ".join(sorted(rule.reason for rule in rules if rule))

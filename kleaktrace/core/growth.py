@@ -16,8 +16,8 @@ What lives longer than the session, and is born at a steady rate, cannot be told
 
 from __future__ import annotations
 
-import statistics
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from kleaktrace.core.intervals import Interval, total_interval
 from kleaktrace.core.ledger import Survivors
 from kleaktrace.core.stack_statistics import LIFETIME_BINS, lifetime_bins
 from kleaktrace.core.survival import Plateaus, plateaus, survival_curves
+from kleaktrace.core.trend import rarer, without_bursts
 
 F64 = npt.NDArray[np.float64]
 U64 = npt.NDArray[np.uint64]
@@ -35,6 +36,12 @@ MIN_SURVIVORS = 8
 
 MIN_WINDOW_S = 25.0
 """Births must be spread over so long: what goes on for less is the start of something."""
+
+MIN_ENDED_S = 1.0
+"""That is enough of what ended a while ago, and was watched since: a command, or what lies between two of its marks."""
+
+_WATCHED_S = 5.0
+"""So long."""
 
 _PARTS = 12
 """Parts of a window, in which births are counted."""
@@ -52,14 +59,6 @@ _AS_CERTAIN = 0.75
 
 _RATE_PARTS = 64
 """Parts of a window for the variance of its rate."""
-
-_STEADY = 0.85
-"""Births become rarer if their rate falls below this, from one half of the window to the other, and not by chance."""
-
-_HALVED = 0.5
-"""They do in any case if it falls below this."""
-
-_Z90 = 1.645
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,8 @@ class Growing:
 class GrowthEvidence:
     """What `growing` needs of a ledger, copied out of it: stacks with enough outstanding, and in parallel their counts.
 
-    Times are ns, CLOCK_MONOTONIC. `origin_ns` is since when nothing was lost.
+    Times are ns, CLOCK_MONOTONIC. `origin_ns` is since when nothing was lost. Only what was allocated by `until_ns` is
+    looked at; what became of it, until `now_ns`.
     """
 
     origin_ns: int
@@ -96,6 +96,17 @@ class GrowthEvidence:
     implied_frees: U64
     lifetime_counts: U64
     survivors: Survivors
+    until_ns: int | None = None
+
+    @property
+    def last_birth_ns(self) -> int:
+        """Until when births are looked at."""
+        return self.now_ns if self.until_ns is None else min(self.until_ns, self.now_ns)
+
+    @property
+    def min_window_s(self) -> float:
+        """Births must be spread over so long."""
+        return MIN_ENDED_S if self.now_ns - self.last_birth_ns >= _WATCHED_S * 1e9 else MIN_WINDOW_S
 
 
 class _Leaked:
@@ -144,10 +155,10 @@ class _Window:
 def growing(evidence: GrowthEvidence) -> list[Growing]:
     """Return the growing stacks, the fastest first."""
     count, now_ns, survivors = evidence.stacks.size, evidence.now_ns, evidence.survivors
-    if not count or now_ns - evidence.origin_ns < MIN_WINDOW_S * 1e9:
+    if not count or evidence.last_birth_ns - evidence.origin_ns < evidence.min_window_s * 1e9:
         return []
     place, births, sizes = survivors.place, survivors.time_ns, survivors.bytes
-    known = (births >= evidence.origin_ns) & (births <= now_ns)
+    known = (births >= evidence.origin_ns) & (births <= evidence.last_birth_ns)
     if not known.all():
         place, births, sizes = place[known], births[known], sizes[known]
     bins = lifetime_bins(np.uint64(now_ns) - births).astype(np.uint8)
@@ -160,14 +171,26 @@ def growing(evidence: GrowthEvidence) -> list[Growing]:
     found = []
     for number in np.flatnonzero(flat.reached & _frees_seen(evidence)).tolist():
         mine = order[bounds[number] : bounds[number + 1]]
-        mine = mine[births[mine] <= max(now_ns - int(flat.from_ns[number]), 0)]
+        old_enough_ns = min(max(now_ns - int(flat.from_ns[number]), 0), evidence.last_birth_ns)
+        mine = mine[births[mine] <= old_enough_ns]
         # Some of those of this age will still be freed: each counts by its chance to be there in the end.
         chance = np.minimum(flat.fraction[number] / curves.survival[number, bins[mine]], 1.0)
         leaked = _Leaked((births[mine] - np.uint64(evidence.origin_ns)) / 1e9, sizes[mine] * chance)
-        window = _best_window(leaked, (now_ns - int(flat.from_ns[number]) - evidence.origin_ns) / 1e9)
+        window = _best_window(leaked, (old_enough_ns - evidence.origin_ns) / 1e9, evidence.min_window_s)
         if window is not None and window.survivors * window.certain_share > evidence.implied_frees[number]:
             found.append(_describe(evidence, flat, number, window))
     return sorted(found, key=lambda one: (-one.bytes_per_s, one.stack))
+
+
+def growing_within(evidence: GrowthEvidence, windows: Sequence[tuple[int, int]]) -> list[Growing]:
+    """The same for several stretches of time, [from, to): each stack as it grew fastest."""
+    fastest: dict[int, Growing] = {}
+    for from_ns, to_ns in windows:
+        part = replace(evidence, origin_ns=max(evidence.origin_ns, from_ns), until_ns=to_ns)
+        for one in growing(part):
+            if one.stack not in fastest or one.bytes_per_s > fastest[one.stack].bytes_per_s:
+                fastest[one.stack] = one
+    return sorted(fastest.values(), key=lambda one: (-one.bytes_per_s, one.stack))
 
 
 def _describe(evidence: GrowthEvidence, flat: Plateaus, number: int, window: _Window) -> Growing:
@@ -199,29 +222,29 @@ def _with_implied(freed: U64, implied: U64) -> F64:
     return ended
 
 
-def _best_window(leaked: _Leaked, end_s: float) -> _Window | None:
+def _best_window(leaked: _Leaked, end_s: float, least_s: float) -> _Window | None:
     """Return the longest window up to the end in which births keep on; None if they do in none.
 
     Not one that makes the rate far more uncertain than another does: there is a burst in it.
     """
     births = leaked.births_s
-    if births.size < MIN_SURVIVORS or end_s < MIN_WINDOW_S or _falls_off(_without_bursts(leaked.counts(0.0, end_s))):
+    if births.size < MIN_SURVIVORS or end_s < least_s or _falls_off(without_bursts(leaked.counts(0.0, end_s))):
         return None
     # The first survivor only marks where its window begins; it is no part of it.
     starts = [0.0, float(np.nextafter(births[0], np.inf))]
-    starts += [end_s * (1 - part) for part in _TRAILING ** np.arange(1, 1 + _longest_chain(end_s))]
+    starts += [end_s * (1 - part) for part in _TRAILING ** np.arange(1, 1 + _longest_chain(end_s, least_s))]
     windows = [
         leaked.rate(start, end_s)
         for number, start in enumerate(starts)
-        if end_s - start >= MIN_WINDOW_S and _persists(leaked, start, end_s, trailing=number > 1)
+        if end_s - start >= least_s and _persists(leaked, start, end_s, trailing=number > 1)
     ]
     best = max((window.certain_share for window in windows), default=0.0)
     return next((w for w in windows if best > 0 and w.certain_share >= _AS_CERTAIN * best), None)
 
 
-def _longest_chain(end_s: float) -> int:
+def _longest_chain(end_s: float, least_s: float) -> int:
     """How many trailing windows are longer than the shortest allowed."""
-    return max(int(np.log(end_s / MIN_WINDOW_S) / -np.log(_TRAILING)), 0)
+    return max(int(np.log(end_s / least_s) / -np.log(_TRAILING)), 0)
 
 
 def _persists(leaked: _Leaked, start_s: float, end_s: float, trailing: bool) -> bool:
@@ -230,7 +253,7 @@ def _persists(leaked: _Leaked, start_s: float, end_s: float, trailing: bool) -> 
     blocks_needed = _BLOCKS if total >= _MANY else _BLOCKS - 1
     if total < MIN_SURVIVORS or with_births < blocks_needed or not counts[-2:].any():
         return False
-    counts = _without_bursts(counts)
+    counts = without_bursts(counts)
     if _falls_off(counts):
         return False
     # What goes on in a trailing window must not be the tail of what was before.
@@ -239,29 +262,9 @@ def _persists(leaked: _Leaked, start_s: float, end_s: float, trailing: bool) -> 
         return True
     if first >= start_s:  # its empty start would make up for a fall
         return False
-    before = _without_bursts(leaked.counts(first, start_s))
-    return not _rarer(before, counts, (start_s - first) / (end_s - start_s))
-
-
-def _without_bursts(counts: F64) -> F64:
-    return np.minimum(counts, max(3.0, 4 * statistics.median(counts.tolist())))
+    before = without_bursts(leaked.counts(first, start_s))
+    return not rarer(before, counts, (start_s - first) / (end_s - start_s))
 
 
 def _falls_off(counts: F64) -> bool:
-    return _rarer(counts[: _PARTS // 2], counts[_PARTS // 2 :], 1.0)
-
-
-def _rarer(before: F64, after: F64, ratio_of_times: float) -> bool:
-    """Whether births have become rarer, by more than chance explains. `ratio_of_times`: of `before` to `after`.
-
-    Chance is that of counts that vary as neighbours do (von Neumann, Ann. Math. Stat. 12, 1941), which a trend does
-    not inflate.
-    """
-    earlier, later = float(before.sum()), float(after.sum())
-    if (later + 1) * ratio_of_times < _HALVED * (earlier + ratio_of_times):
-        return True
-    steps = np.concatenate([np.diff(before) ** 2, np.diff(after) ** 2])
-    dispersion = max(1.0, float(steps.sum()) / 2 / max((earlier + later) / _PARTS, 1e-9) / steps.size)
-    error = np.sqrt(dispersion * (1 / (earlier + 0.5) + 1 / (later + 0.5)))
-    fall = -np.log((later + 0.5) / (earlier + 0.5) * ratio_of_times)
-    return bool(fall > max(_Z90 * error, -np.log(_STEADY)))
+    return rarer(counts[: _PARTS // 2], counts[_PARTS // 2 :], 1.0)

@@ -17,6 +17,7 @@ class CacheName:
     name: str
     object_size: int
     size: int
+    reclaimable: bool = False
 
 
 class KernelNames:

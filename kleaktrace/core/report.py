@@ -9,9 +9,9 @@ from enum import StrEnum
 
 from kleaktrace.core.coverage import Coverage, Loss, StackCheck
 from kleaktrace.core.growing_stacks import GrowingStack
+from kleaktrace.core.judged import JudgedSuspect, Verdict
 from kleaktrace.core.ledger import Totals
 from kleaktrace.core.outstanding import Group
-from kleaktrace.core.verdicts import JudgedSuspect, Verdict
 from kleaktrace.errors import ExitCode
 
 
@@ -51,17 +51,25 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """The command that `run` bracketed: its exit status, or the signal that ended it as a negative number."""
+    """The command that `run` bracketed: the exit status of the first run that failed, 0 if none did.
+
+    The signal that ended it is a negative number. `runs`: how often it was run, `failed_runs` of these not well.
+    `timed_out`: it was ended because its time was up.
+    """
 
     arguments: tuple[str, ...]
     status: int
+    runs: int = 1
+    failed_runs: int = 0
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """One session. `outstanding` is largest first; `gaps` says, line by line, why the evidence is incomplete.
 
-    `growing` is fastest first. It has no say in the outcome: it may be a cache that nobody has bounded yet.
+    `growing` is fastest first. It convicts nobody, as it may be a cache that nobody has bounded yet; but what nothing
+    explains is not clean.
     """
 
     kernel: Kernel
@@ -84,10 +92,12 @@ class Report:
         return self.window.start_ns + int(self.window.seconds * 1e9)
 
 
-def outcome(suspects: Sequence[JudgedSuspect], gaps: Sequence[str]) -> Outcome:
-    """Leaks if one is confirmed; clean only if nothing is missing from the evidence."""
+def outcome(suspects: Sequence[JudgedSuspect], gaps: Sequence[str], growing: Sequence[GrowingStack] = ()) -> Outcome:
+    """Leaks if one is confirmed; clean only if nothing is missing from the evidence, and nothing left unexplained."""
     if any(suspect.verdict is Verdict.CONFIRMED for suspect in suspects):
         return Outcome.LEAKS
-    if gaps or any(suspect.verdict is Verdict.UNDECIDED and suspect.weakens for suspect in suspects):
+    if gaps or any(not stack.kept for stack in growing):
+        return Outcome.INCOMPLETE
+    if any(suspect.verdict is Verdict.UNDECIDED and suspect.counts_against_clean for suspect in suspects):
         return Outcome.INCOMPLETE
     return Outcome.CLEAN

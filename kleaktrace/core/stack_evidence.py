@@ -15,7 +15,9 @@ from kleaktrace.core.coverage import Loss
 from kleaktrace.core.events import Context, Kind, hide
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.lifetimes import ENOUGH, Lifetimes
 from kleaktrace.core.stack_statistics import StackStatistics
+from kleaktrace.core.stacks import Stack
 
 if TYPE_CHECKING:
     from kleaktrace.core.kmemleak_text import Suspect
@@ -43,10 +45,10 @@ class KnownStack:
     lines: tuple[str, ...]
     context: Context
     siblings: Siblings
-    frees: int
-    """Frees that were seen."""
-    usual_ns: float
-    """The age that nine in ten of the freed did not exceed; 0 if none was freed."""
+    lifetimes: Lifetimes
+    """Of the siblings that were seen to be freed."""
+    likeness: str
+    """What makes them siblings, in words: the same call stack, or only the same requester."""
 
 
 class StackEvidence:
@@ -62,6 +64,7 @@ class StackEvidence:
         self._sites: dict[int, str] = {}
         self._printed: dict[int, tuple[str, ...]] = {}
         self._ages_at_loss: dict[int, I64] | None = None
+        self._by_requester: dict[tuple[object, ...], list[int]] | None = None
         keys = sorted(set(stacks))
         self._known = dict(zip(keys, map(self._describe, ledger.stack_statistics(keys)), strict=True))
         self._loss_ends, self._lost_from = _lost_from(loss)
@@ -111,8 +114,21 @@ class StackEvidence:
             None if median is None else median / 1e9,
             tuple((self.site(site), count) for site, count in statistics.free_sites),
         )
-        usual_ns = statistics.lifetime_quantile(0.9) or 0.0
-        return KnownStack(tuple(stack.lines()), stack.context, siblings, statistics.frees, usual_ns)
+        lifetimes, likeness = Lifetimes.of([statistics]), "from the same call stack"
+        if lifetimes.freed < ENOUGH and stack.asker is not None and stack.asker.name:
+            lifetimes = Lifetimes.of(self._ledger.stack_statistics(self._same_requester(stack)))
+            likeness = f"asked for by {stack.asker.name}, from whatever call stack"
+        return KnownStack(tuple(stack.lines()), stack.context, siblings, lifetimes, likeness)
+
+    def _same_requester(self, stack: Stack) -> list[int]:
+        """The keys of all stacks that are the same from the innermost frame to the requester."""
+        if self._by_requester is None:
+            self._by_requester = {}
+            for key in self._ledger.snapshot().stacks.tolist():
+                frames = _to_requester(self._names.stacks.get(key))
+                if frames:
+                    self._by_requester.setdefault(frames, []).append(key)
+        return self._by_requester.get(_to_requester(stack), [])
 
     def _unlisted_ages(self, loss_ns: int) -> dict[int, I64]:
         rows = self._ledger.outstanding(self._known)
@@ -124,6 +140,15 @@ class StackEvidence:
         rows = rows[~listed]
         ages = loss_ns - rows["time_ns"].astype(np.int64)
         return {stack: np.sort(ages[places]) for stack, places in places_by_stack(rows)}
+
+
+def _to_requester(stack: Stack) -> tuple[object, ...]:
+    """The frames up to the one that wanted the memory, by name; nothing if it has no name."""
+    asker = stack.asker
+    if asker is None or not asker.name:
+        return ()
+    frames = stack.frames[: stack.frames.index(asker) + 1]
+    return tuple((frame.name, frame.offset, frame.module) for frame in frames)
 
 
 def places_by_stack(rows: npt.NDArray[Any]) -> Iterator[tuple[int, Index]]:

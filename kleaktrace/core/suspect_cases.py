@@ -46,8 +46,10 @@ class Held(NamedTuple):
     comm: bytes
     jiffies: int
     tid: int
+    tgid: int
     kind: int
     context: int
+    gfp_flags: int
 
     @property
     def place(self) -> Place:

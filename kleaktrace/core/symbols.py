@@ -6,6 +6,7 @@ module_load, so `__init` functions are in it); modules that go keep their names,
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -217,10 +218,12 @@ class Symbols:
     def __init__(self, base: SymbolTable) -> None:
         self._base = base
         self._images: list[ModuleImage] = []
-        self._unloads: list[tuple[str, int]] = []
+        self._loads: dict[str, list[int]] = {}
+        self._unloads: dict[str, list[int]] = {}
 
     def module_loaded(self, image: ModuleImage) -> None:
         """From now on `image` names the addresses in its ranges."""
+        insort(self._loads.setdefault(image.name, []), image.loaded_ns)
         self._images.append(image)
         self._images = [
             each for number, each in enumerate(self._images, start=1) if not _is_buried(each, self._images[number:])
@@ -228,7 +231,7 @@ class Symbols:
 
     def module_freed(self, name: str, key: int, time_ns: int) -> None:
         """Remember when a module went; its names stay."""
-        self._unloads.append((name, time_ns))
+        insort(self._unloads.setdefault(name, []), time_ns)
         for image in reversed(self._images):
             if image.key == key and image.freed_ns is None:
                 image.freed_ns = time_ns
@@ -242,11 +245,21 @@ class Symbols:
     @property
     def unloaded(self) -> frozenset[str]:
         """Names of the modules that were unloaded at least once."""
-        return frozenset(module for module, _ in self._unloads)
+        return frozenset(self._unloads)
+
+    def loads(self, name: str) -> Sequence[int]:
+        """When (ns) a module of this name was loaded while we watched, ascending."""
+        return self._loads.get(name, ())
+
+    def unloads(self, name: str) -> Sequence[int]:
+        """When (ns) a module of this name was unloaded, ascending."""
+        return self._unloads.get(name, ())
 
     def unloaded_after(self, name: str, time_ns: int) -> int | None:
         """When (ns) a module of this name was first unloaded after `time_ns`; None: not since."""
-        return min((when for module, when in self._unloads if module == name and when >= time_ns), default=None)
+        times = self.unloads(name)
+        place = bisect_left(times, time_ns)
+        return times[place] if place < len(times) else None
 
     def _share_strings(self, image: ModuleImage) -> None:
         for other in self._images:

@@ -5,24 +5,24 @@ A verdict is right or it is `undecided`: what could not be seen never confirms a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kleaktrace.core.closed_history import Ending
-from kleaktrace.core.contrast import Contrast, contrasts
-from kleaktrace.core.coverage import Coverage, Loss
-from kleaktrace.core.events import Context, Kind, hide
+from kleaktrace.core.contrast import contrasts
+from kleaktrace.core.events import Context, Kind
 from kleaktrace.core.garbage import kept_uncollected
-from kleaktrace.core.jiffies import JiffiesClock, signed_difference
-from kleaktrace.core.kernel_names import KernelNames
-from kleaktrace.core.ledger import Ledger
-from kleaktrace.core.stack_evidence import Siblings, StackEvidence, places_by_stack
-from kleaktrace.core.stacks import Stack
-from kleaktrace.core.suspect_cases import JIFFIES_TOLERANCE, Case, Ended, Held, Place, cases, same_time, unpacked
+from kleaktrace.core.jiffies import signed_difference
+from kleaktrace.core.judged import ALONE, Evidence, Freed, JudgedSuspect, Verdict
+from kleaktrace.core.lifetimes import ENOUGH
+from kleaktrace.core.repeated_stacks import RepeatedStacks
+from kleaktrace.core.repetition_verdicts import judge_repeated
+from kleaktrace.core.stack_evidence import StackEvidence, places_by_stack
+from kleaktrace.core.suspect_cases import JIFFIES_TOLERANCE, Case, Ended, Held, cases, same_time
+from kleaktrace.core.trial import Trial
+from kleaktrace.core.unload_verdicts import described, judge_unloaded
 
 if TYPE_CHECKING:
     from kleaktrace.core.kmemleak_text import Suspect
@@ -30,112 +30,30 @@ if TYPE_CHECKING:
 _STABLE_READINGS = 2
 """So many last readings must agree: one alone may have caught a pointer on its way, or a stale one on a stack."""
 
-_ENOUGH_SIBLINGS = 5
-"""So many freed siblings say something about how long such objects normally live."""
-
-_ALONE = Siblings(0, 0, 0)
-_CONTEXTS = {int(context): context for context in Context}
-
-_OPTIONAL_FREES: dict[int, tuple[str, str]] = {
-    Kind.KMALLOC: ("slab-bulk-free", "bulk free (kfree_rcu)"),
-    Kind.CACHE: ("slab-bulk-free", "bulk free (kfree_rcu)"),
-    Kind.VMALLOC: ("vfree", "vfree"),
-}
-"""Ways of freeing that not every kernel shows, though it shows the allocations: (kind of coverage, in words)."""
-
-
-class Verdict(StrEnum):
-    """What a suspect turned out to be."""
-
-    CONFIRMED = "confirmed"
-    DISMISSED = "dismissed"
-    UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True, slots=True)
-class Freed:
-    """When (seconds after its allocation; None: the allocation was not seen) and where a suspect was freed."""
-
-    after_s: float | None
-    site: str
-
-
-class JudgedSuspect(NamedTuple):
-    """A suspect with its verdict and the evidence.
-
-    `size` is what kmemleak says (of an unload suspect, what the allocator gave), `bytes_req` what was asked for.
-    `in_window` is False for what was allocated before tracing began. `weakens` is True if, left undecided, it stands
-    in the way of calling the run clean.
-    """
-
-    source: str
-    address: int
-    size: int
-    verdict: Verdict
-    reason: str
-    age_s: float
-    comm: str
-    pid: int
-    context: Context
-    cache: str
-    stack: tuple[str, ...]
-    bytes_req: int | None = None
-    bytes_alloc: int | None = None
-    siblings: Siblings = _ALONE
-    freed: Freed | None = None
-    in_window: bool = True
-    weakens: bool = True
-    contrasts: tuple[Contrast, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that a verdict may use.
-
-    readings: what kmemleak listed after each scan, oldest first. tracked: whether kmemleak still has an object at an
-    address, of a `Kind`; None, or a None from it, where kmemleak cannot be asked. watched_s: for how long frees were
-    watched after the first reading.
-    """
-
-    ledger: Ledger
-    names: KernelNames
-    clock: JiffiesClock
-    loss: Loss
-    coverage: Sequence[Coverage]
-    readings: Sequence[Sequence[Suspect]] = ()
-    tracked: Callable[[int, int], bool | None] | None = None
-    watched_s: float = 0.0
-
-    def covers(self, kind: str) -> bool:
-        """Whether events of this kind were seen."""
-        return any(c.kind == kind and c.source is not None for c in self.coverage)
-
-
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """The evidence, and what was worked out from it."""
-
-    evidence: Evidence
-    stacks: StackEvidence
-
-    def age_ns(self, row: Held) -> int:
-        """How old an allocation is."""
-        return self.evidence.clock.end.time_ns - row.time_ns
-
 
 @kept_uncollected()
 def judge(evidence: Evidence) -> list[JudgedSuspect]:
-    """Judge every suspect of every reading, and what unloaded modules left behind. Confirmed ones come first."""
+    """Judge every suspect of every reading, what unloaded modules left behind, and what every round did.
+
+    Confirmed ones come first.
+    """
     suspected = cases(evidence.ledger, evidence.readings, evidence.clock.hz)
-    trial = _Trial(evidence, _stack_evidence(evidence, suspected))
+    trial = Trial(evidence, _stack_evidence(evidence, suspected), RepeatedStacks(evidence))
     judged = {case.place: _judge_suspect(trial, case) for case in suspected}
     # What is listed is judged. What was listed only before may be left behind all the same.
     matched = {case.matched.place: case for case in suspected if case.matches_row}
-    for place, left in _judge_unloaded(trial, {place for place, case in matched.items() if case.listed_last}):
+    for place, left in judge_unloaded(trial, {place for place, case in matched.items() if case.listed_last}):
         if place not in matched:
             judged[*place, -1] = left
         elif left.verdict is not Verdict.UNDECIDED:
             judged[matched[place].place] = left
+    for row, opinion, rounds in judge_repeated(trial):
+        which = matched[row.place].place if row.place in matched else (*row.place, -1)
+        known = judged.get(which)
+        # Whatever convicts it, the rounds are evidence; and they speak of what is referenced, too.
+        if known is None or (known.verdict is not Verdict.CONFIRMED and opinion.verdict is Verdict.CONFIRMED):
+            known = described(trial, row, "repetition", opinion)
+        judged[which] = known._replace(rounds=rounds)
     _add_contrasts(evidence, judged)
     return _in_order(list(judged.values()))
 
@@ -169,7 +87,7 @@ def _add_contrasts(evidence: Evidence, judged: dict[tuple[bool, int, int], Judge
             judged[confirmed[number]] = judged[confirmed[number]]._replace(contrasts=found)
 
 
-def _judge_suspect(trial: _Trial, case: Case) -> JudgedSuspect:
+def _judge_suspect(trial: Trial, case: Case) -> JudgedSuspect:
     if _predates(trial, case):
         return _judge_predating(trial, case)
     for ending in reversed(case.endings):
@@ -183,7 +101,7 @@ def _judge_suspect(trial: _Trial, case: Case) -> JudgedSuspect:
     return _judge_outstanding(trial, case)
 
 
-def _judge_predating(trial: _Trial, case: Case) -> JudgedSuspect:
+def _judge_predating(trial: Trial, case: Case) -> JudgedSuspect:
     """Allocated before tracing began: all we can do is watch for its free."""
     for free in case.watched:
         site = trial.stacks.site(free.free_site)
@@ -204,7 +122,7 @@ def _judge_predating(trial: _Trial, case: Case) -> JudgedSuspect:
     return _verdict(trial, case, Verdict.UNDECIDED, reason, in_window=False)
 
 
-def _judge_no_longer_listed(trial: _Trial, case: Case) -> JudgedSuspect:
+def _judge_no_longer_listed(trial: Trial, case: Case) -> JudgedSuspect:
     """Of a suspect whose allocation was not seen, only kmemleak knows whether it is still there.
 
     If it is, something points to it now; a stale word on some stack will do, so that is no reason to dismiss it.
@@ -219,11 +137,11 @@ def _judge_no_longer_listed(trial: _Trial, case: Case) -> JudgedSuspect:
     return _verdict(trial, case, verdict, reason, in_window=not _predates(trial, case))
 
 
-def _predates(trial: _Trial, case: Case) -> bool:
+def _predates(trial: Trial, case: Case) -> bool:
     return trial.evidence.clock.before_start(case.suspect.jiffies, JIFFIES_TOLERANCE) and not case.matches_row
 
 
-def _judge_ended(trial: _Trial, case: Case, ending: Ended) -> JudgedSuspect:
+def _judge_ended(trial: Trial, case: Case, ending: Ended) -> JudgedSuspect:
     """Matched, and its end was seen."""
     after_s = (ending.closed_ns - ending.time_ns) / 1e9
     if ending.ending == Ending.IMPLIED:
@@ -234,7 +152,7 @@ def _judge_ended(trial: _Trial, case: Case, ending: Ended) -> JudgedSuspect:
     return _verdict(trial, case, Verdict.DISMISSED, reason, freed=Freed(after_s, site), closed=ending)
 
 
-def _judge_unseen(trial: _Trial, case: Case) -> JudgedSuspect:
+def _judge_unseen(trial: Trial, case: Case) -> JudgedSuspect:
     """Allocated in the window, but its allocation was not seen."""
     if not case.listed_last:
         return _judge_no_longer_listed(trial, case)
@@ -248,7 +166,7 @@ def _judge_unseen(trial: _Trial, case: Case) -> JudgedSuspect:
     return _verdict(trial, case, Verdict.UNDECIDED, reason)
 
 
-def _judge_outstanding(trial: _Trial, case: Case) -> JudgedSuspect:
+def _judge_outstanding(trial: Trial, case: Case) -> JudgedSuspect:
     """Matched, and no free was seen."""
     if case.missed_last >= _STABLE_READINGS:
         reason = f"referenced again: listed by one scan, not by the {case.missed_last} after it"
@@ -262,7 +180,7 @@ def _judge_outstanding(trial: _Trial, case: Case) -> JudgedSuspect:
     return _verdict(trial, case, Verdict.CONFIRMED, reason)
 
 
-def _sizes_differ(_: _Trial, case: Case, row: Held) -> str:
+def _sizes_differ(_: Trial, case: Case, row: Held) -> str:
     asked, given = row.bytes_req, row.bytes_alloc
     size = case.suspect.size
     if asked <= size <= given or (row.kind == Kind.VMALLOC and _is_in_huge_pages(asked, size)):
@@ -279,30 +197,31 @@ def _is_in_huge_pages(asked: int, size: int) -> bool:
     return 0 <= size - asked < page
 
 
-def _scans_disagree(_: _Trial, case: Case, __: Held) -> str:
+def _scans_disagree(_: Trial, case: Case, __: Held) -> str:
     if case.missed_last:
         return "listed by one scan, but not by the last; scan again"
     return "listed by the last scan only; scan again" if case.listed_last < _STABLE_READINGS else ""
 
 
-def _loss_in_lifetime(trial: _Trial, _: Case, row: Held) -> str:
+def _loss_in_lifetime(trial: Trial, _: Case, row: Held) -> str:
     lost = trial.stacks.lost_since(row.time_ns)
     return f"{lost} events were lost in its lifetime" if lost else ""
 
 
-def _siblings_live_longer(trial: _Trial, _: Case, row: Held) -> str:
-    """A reason to wait: those allocated by the same stack are normally freed at a higher age than this one has."""
-    stack = trial.stacks.of(row.stack)
-    age_ns = trial.age_ns(row)
-    if not row.stack or stack.frees < _ENOUGH_SIBLINGS or stack.usual_ns <= age_ns:
+def _siblings_live_longer(trial: Trial, _: Case, row: Held) -> str:
+    """A reason to wait: siblings are freed at an age that this one has not reached, as far as their number tells."""
+    known, age_ns = trial.stacks.of(row.stack), trial.age_ns(row)
+    lifetimes = known.lifetimes
+    if not row.stack or not lifetimes.may_yet_end(age_ns):
         return ""
     return (
-        f"too young: {stack.frees} siblings from the same stack were freed, one in ten only after "
-        f"{stack.usual_ns / 1e9:.1f} s; this one is {age_ns / 1e9:.1f} s old"
+        f"too young: {lifetimes.freed} siblings {known.likeness} were freed, the last at an age of "
+        f"{lifetimes.longest_ns / 1e9:.1f} s; this one is {age_ns / 1e9:.1f} s old, and {lifetimes.chance(age_ns):.0%} "
+        "of such live longer"
     )
 
 
-def _siblings_freed_unseen(trial: _Trial, _: Case, row: Held) -> str:
+def _siblings_freed_unseen(trial: Trial, _: Case, row: Held) -> str:
     """The same reason to wait, when the frees that would have told it may be among the events that were lost.
 
     How old such a sibling was when the loss ended is how old it may have become.
@@ -311,7 +230,7 @@ def _siblings_freed_unseen(trial: _Trial, _: Case, row: Held) -> str:
     if not key or not loss.windows:
         return ""
     unseen = trial.stacks.unlisted_ages_at_loss_ns(key)
-    if min(unseen.size, loss.events) + trial.stacks.of(key).frees < _ENOUGH_SIBLINGS:
+    if min(unseen.size, loss.events) + trial.stacks.of(key).lifetimes.freed < ENOUGH:
         return ""
     age_ns = trial.age_ns(row)
     older = unseen.size - int(np.searchsorted(unseen, age_ns, side="right"))
@@ -323,10 +242,6 @@ def _siblings_freed_unseen(trial: _Trial, _: Case, row: Held) -> str:
     )
 
 
-def _context_of(row: Held, of_stack: Context) -> Context:
-    return of_stack if row.context == Context.UNKNOWN else _CONTEXTS[row.context]
-
-
 def _kmemleak_context(suspect: Suspect) -> Context:
     """kmemleak writes the context in place of the comm (mm/kmemleak.c, __link_object)."""
     if suspect.pid == 0 and suspect.comm in ("hardirq", "softirq"):
@@ -335,7 +250,7 @@ def _kmemleak_context(suspect: Suspect) -> Context:
 
 
 def _verdict(
-    trial: _Trial,
+    trial: Trial,
     case: Case,
     verdict: Verdict,
     reason: str,
@@ -359,20 +274,20 @@ def _verdict(
         age_s=trial.evidence.clock.age_s(suspect.jiffies) if row is None else trial.age_ns(row) / 1e9,
         comm=suspect.comm,
         pid=suspect.pid,
-        context=_kmemleak_context(suspect) if row is None else _context_of(row, stack.context),
+        context=_kmemleak_context(suspect) if row is None else trial.context(row),
         cache=trial.evidence.names.cache(known.kind, 0 if row is None else row.cache, known.bytes_alloc),
         stack=stack.lines or trial.stacks.printed(suspect),
         bytes_req=known.bytes_req,
         bytes_alloc=known.bytes_alloc,
-        siblings=stack.siblings if known.stack else _ALONE,
+        siblings=stack.siblings if known.stack else ALONE,
         freed=freed,
         in_window=in_window,
-        weakens=in_window,
+        counts_against_clean=in_window,
     )
 
 
 def _unmatched(
-    trial: _Trial, suspect: Suspect, verdict: Verdict, reason: str, freed: Freed | None, in_window: bool
+    trial: Trial, suspect: Suspect, verdict: Verdict, reason: str, freed: Freed | None, in_window: bool
 ) -> JudgedSuspect:
     return JudgedSuspect(
         source="kmemleak",
@@ -388,92 +303,5 @@ def _unmatched(
         stack=trial.stacks.printed(suspect),
         freed=freed,
         in_window=in_window,
-        weakens=in_window,
+        counts_against_clean=in_window,
     )
-
-
-def _judge_unloaded(trial: _Trial, listed: Set[Place]) -> Iterator[tuple[Place, JudgedSuspect]]:
-    """What modules that are gone have left behind, though something may still point at it; not what is `listed`."""
-    symbols = trial.evidence.names.symbols
-    behind = _left_behind(trial.evidence)
-    for row in unpacked(trial.evidence.ledger.outstanding(behind), Held) if behind else ():
-        if row.place in listed or _is_bookkeeping(trial, row):
-            continue
-        for module, own_code in behind[row.stack]:
-            gone_ns = symbols.unloaded_after(module, row.time_ns)
-            if gone_ns is not None:
-                yield row.place, _judge_left(trial, row, module, own_code, gone_ns)
-                break
-
-
-def _left_behind(evidence: Evidence) -> dict[int, list[tuple[str, bool]]]:
-    """The stacks, by key, with allocations outstanding that pass through modules that are gone; and their modules."""
-    gone = evidence.names.symbols.unloaded
-    if not gone:
-        return {}
-    books = evidence.ledger.snapshot()
-    keys = books.stacks[books.outstanding > 0].tolist()
-    behind = {key: _modules_behind(evidence.names.stacks.get(key)) for key in keys}
-    return {key: modules for key, modules in behind.items() if any(module in gone for module, _ in modules)}
-
-
-def _is_bookkeeping(trial: _Trial, row: Held) -> bool:
-    """Whether this is what vmalloc or the per-CPU allocator took to describe what it gave out.
-
-    It goes when that goes, which is judged for itself.
-    """
-    stack = trial.evidence.names.stacks.get(row.stack)
-    if row.kind in (Kind.KMALLOC, Kind.CACHE):
-        return stack.below_machinery
-    return row.kind == Kind.VMALLOC and stack.within_vmalloc
-
-
-def _modules_behind(stack: Stack) -> list[tuple[str, bool]]:
-    """The modules an allocation passes through, and whether the module's own code asked; that one first."""
-    asker = stack.asker
-    own = asker.module if asker is not None else None
-    others = sorted(stack.modules - {own})
-    return ([(own, True)] if own else []) + [(module, False) for module in others]
-
-
-def _judge_left(trial: _Trial, row: Held, module: str, own_code: bool, gone_ns: int) -> JudgedSuspect:
-    stack = trial.stacks.of(row.stack)
-    verdict, reason = _left_verdict(trial, row, module, own_code, gone_ns)
-    return JudgedSuspect(
-        source="unload",
-        address=hide(row.object),
-        size=row.bytes_alloc,
-        verdict=verdict,
-        reason=reason,
-        age_s=trial.age_ns(row) / 1e9,
-        comm=row.comm.decode(errors="replace"),
-        pid=row.tid,
-        context=_context_of(row, stack.context),
-        cache=trial.evidence.names.cache(row.kind, row.cache, row.bytes_alloc),
-        stack=stack.lines,
-        bytes_req=row.bytes_req,
-        bytes_alloc=row.bytes_alloc,
-        siblings=stack.siblings,
-        weakens=own_code,
-    )
-
-
-def _left_verdict(trial: _Trial, row: Held, module: str, own_code: bool, gone_ns: int) -> tuple[Verdict, str]:
-    end_ns = trial.evidence.clock.end.time_ns
-    since = f"{module} was unloaded {(end_ns - gone_ns) / 1e9:.1f} s ago"
-    known = None if trial.evidence.tracked is None else trial.evidence.tracked(hide(row.object), row.kind)
-    if known is False:
-        return Verdict.DISMISSED, "freed by a path without an event: kmemleak no longer has an object there"
-    if not own_code:
-        return Verdict.UNDECIDED, f"{since}; core code allocated this on its behalf, and may keep it on purpose"
-    lost = trial.stacks.lost_since(row.time_ns)
-    if lost:
-        return Verdict.UNDECIDED, f"{since}, but {lost} events were lost in its lifetime"
-    free = _OPTIONAL_FREES.get(row.kind)
-    if known is None and free is not None and not trial.evidence.covers(free[0]):
-        implied = trial.evidence.ledger.implied_frees_by_cache.get(row.cache, 0)
-        return Verdict.UNDECIDED, (
-            f"{since}; a {free[1]} could not have been seen on this kernel, where {implied:,} frees of such objects "
-            "showed only when their memory was used again"
-        )
-    return Verdict.CONFIRMED, f"{since}, and its own code never freed this"

@@ -15,14 +15,16 @@ from kleaktrace.core.coverage import Loss
 from kleaktrace.core.drain_pace import rest_s
 from kleaktrace.core.events import Batch
 from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, described, growth_evidence
-from kleaktrace.core.growth import growing
+from kleaktrace.core.growth import growing, growing_within
 from kleaktrace.core.growth_watch import GrowthWatch
 from kleaktrace.core.jiffies import JiffiesClock, Moment
+from kleaktrace.core.judged import Evidence, JudgedSuspect
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.outstanding import group_tally
 from kleaktrace.core.report import CommandResult, Kernel, Report, Window, outcome
-from kleaktrace.core.verdicts import Evidence, JudgedSuspect, judge
+from kleaktrace.core.rounds import RoundSeries, load_cycles
+from kleaktrace.core.verdicts import judge
 from kleaktrace.edge import heap
 from kleaktrace.edge.filters import Filters
 from kleaktrace.edge.tracer import Tracer
@@ -189,8 +191,10 @@ class Session:
         readings: Sequence[Sequence[Suspect]],
         tracked: Callable[[int, int], bool | None] | None = None,
         watched_s: float = 0.0,
+        series: Sequence[RoundSeries] = (),
+        alive: frozenset[int] = frozenset(),
     ) -> list[JudgedSuspect]:
-        """Verdicts on all suspects of the readings, and on what unloaded modules left."""
+        """Verdicts on all suspects of the readings, what unloaded modules left, and what rounds left behind."""
         self._readings = readings
         self.catch_up()
         with self.frozen():
@@ -204,14 +208,32 @@ class Session:
                     readings=readings,
                     tracked=tracked,
                     watched_s=watched_s,
+                    series=series,
+                    alive=alive,
                 )
             )
 
-    def growing(self, suspects: Sequence[JudgedSuspect] = ()) -> list[GrowingStack]:
-        """The stacks that keep growing, fastest first. `suspects` are those judged, if kmemleak was asked."""
+    def load_cycles(self, end_ns: int) -> list[RoundSeries]:
+        """The modules that were loaded again and again until then (CLOCK_MONOTONIC), as rounds."""
+        self.catch_up()
+        with self.frozen():
+            symbols = self.tracer.names.symbols
+            return [
+                load_cycles(name, symbols.loads(name), symbols.unloads(name), end_ns)
+                for name in sorted(symbols.unloaded)
+                if len(symbols.loads(name)) > 1
+            ]
+
+    def growing(
+        self, suspects: Sequence[JudgedSuspect] = (), windows: Sequence[tuple[int, int]] = ()
+    ) -> list[GrowingStack]:
+        """The stacks that keep growing, fastest first. `suspects` are those judged, if kmemleak was asked.
+
+        windows: when to look for births, [from, to) in ns, CLOCK_MONOTONIC; none: from the start until now.
+        """
         with self.frozen():
             evidence = growth_evidence(self.ledger, self._same, self._start.time_ns, self.now_ns)
-        found = growing(evidence)
+        found = growing_within(evidence, windows) if windows else growing(evidence)
         if not found:
             return []
         listed = [s.stack for s in suspects if s.source == "kmemleak"] if self._readings else None
@@ -224,10 +246,14 @@ class Session:
         suspects: Sequence[JudgedSuspect] = (),
         gaps: Sequence[str] = (),
         command: CommandResult | None = None,
+        windows: Sequence[tuple[int, int]] = (),
     ) -> Report:
-        """Everything known by now. `gaps` are reasons why the evidence is incomplete; loss is one by itself."""
+        """Everything known by now. `gaps` are reasons why the evidence is incomplete; loss is one by itself.
+
+        windows: when to look for growth, see `growing`.
+        """
         self.catch_up()
-        growing_stacks = self.growing(suspects)
+        growing_stacks = self.growing(suspects, windows)
         with self.frozen():
             if self._loss.events:
                 gaps = [*gaps, f"{self._loss.events} events were lost"]
@@ -242,7 +268,7 @@ class Session:
                 totals=self.ledger.totals(),
                 suspects=suspects,
                 outstanding=group_tally(self.ledger.tally(), self.tracer.names),
-                outcome=outcome(suspects, gaps),
+                outcome=outcome(suspects, gaps, growing_stacks),
                 gaps=gaps,
                 context_source=self.tracer.plan.context_source,
                 command=command,

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from kleaktrace.core.growing_stacks import GrowingStack
+from kleaktrace.core.judged import JudgedSuspect
+from kleaktrace.core.leaks import Leak, leaks, stack_key
 from kleaktrace.core.outstanding import Group
 from kleaktrace.core.report import Report
-from kleaktrace.core.verdicts import JudgedSuspect
 
 SCHEMA = 1
 
@@ -46,9 +47,8 @@ def document(report: Report) -> dict[str, Any]:
         "growing": [_growing(one, end_ns) for one in report.growing],
         "outstanding": outstanding(report.outstanding, end_ns),
         "gaps": list(report.gaps),
-        "command": None
-        if report.command is None
-        else {"arguments": list(report.command.arguments), "status": report.command.status},
+        "command": None if report.command is None else asdict(report.command),
+        "leaks": [_leak(leak) for leak in leaks(report.suspects)],
         "verdict": str(report.outcome),
     }
 
@@ -84,6 +84,7 @@ def _growing(one: GrowingStack, now_ns: int) -> dict[str, Any]:
         "comm": one.comm,
         "cache": one.cache,
         "listed": one.listed,
+        "kept": one.kept,
     }
 
 
@@ -114,7 +115,24 @@ def _suspect(suspect: JudgedSuspect) -> dict[str, Any]:
         "contrasts": [asdict(contrast) for contrast in suspect.contrasts],
         "freed": None if suspect.freed is None else {"after_s": suspect.freed.after_s, "site": suspect.freed.site},
         "in_window": suspect.in_window,
-    }
+        "counts_against_clean": suspect.counts_against_clean,
+        "rule": suspect.rule,
+        "key": stack_key(suspect.stack),
+    } | ({} if suspect.rounds is None else {"rounds": asdict(suspect.rounds)})
+
+
+def _leak(leak: Leak) -> dict[str, Any]:
+    return {
+        "module": leak.module,
+        "function": leak.function,
+        "requester": leak.requester,
+        "objects": leak.objects,
+        "bytes": leak.bytes,
+        "bytes_per_round": round(leak.bytes_per_round, 3),
+        "sources": list(leak.sources),
+        "stack": list(leak.stack),
+        "key": leak.key,
+    } | ({} if leak.rounds is None else {"rounds": asdict(leak.rounds)})
 
 
 def dumps(value: dict[str, Any]) -> str:

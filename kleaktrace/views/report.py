@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
-from kleaktrace.core.report import Outcome, Report
+from kleaktrace.core.judged import JudgedSuspect, Verdict
+from kleaktrace.core.leaks import Leak, leaks
+from kleaktrace.core.report import CommandResult, Outcome, Report
 from kleaktrace.core.stacks import asking_function
-from kleaktrace.core.verdicts import JudgedSuspect, Verdict
 from kleaktrace.terminal import clean
 from kleaktrace.views import growing, units
 
@@ -19,16 +21,57 @@ _MANY_GROUPS = 20
 
 
 def show(console: Console, report: Report) -> None:
-    """The whole report of a session that judged suspects."""
+    """The whole report of a session that judged suspects: first the answer, then what it rests on."""
+    show_leaks(console, leaks(report.suspects))
     header(console, report)
+    explained, others = _apart(report.suspects, lambda s: not s.counts_against_clean and s.in_window)
     for verdict in Verdict:
-        _show_suspects(console, verdict, [s for s in report.suspects if s.verdict is verdict])
+        _show_suspects(console, verdict, [s for s in others if s.verdict is verdict])
+    _show_explained(console, explained)
     if report.growing:
         console.print()
         console.print(growing.lines(report.growing, report.now_ns, _FRAMES), soft_wrap=True)
     for gap in report.gaps:
         _line(console, f"evidence incomplete: {gap}", "yellow")
     _show_outcome(console, report)
+
+
+def show_leaks(console: Console, found: Sequence[Leak]) -> None:
+    """One line for each leak."""
+    for leak in found[:_MANY_GROUPS]:
+        _line(console, f"LEAK {leak_words(leak)}", "bold red")
+    if len(found) > _MANY_GROUPS:
+        _line(console, f"… and {len(found) - _MANY_GROUPS} more leaks", "bold red")
+    if found:
+        console.print()
+
+
+def leak_words(leak: Leak) -> str:
+    """Module, requester, function, objects, bytes, how much with each round, and what convicts it."""
+    where = leak.module or "kernel"
+    who = leak.requester or "an unnamed function"
+    if leak.function and leak.function != leak.requester:
+        who += f", for {leak.function}"
+    amount = f"{units.count(leak.objects, 'object')}, {units.size(leak.bytes)}"
+    if leak.rounds is not None:
+        amount += f", {leak.rounds.per_round:g} per round ({units.size(round(leak.bytes_per_round))})"
+    return f"{where}: {who}: {amount}: confirmed by {' and '.join(leak.sources)}"
+
+
+def _apart(
+    suspects: Sequence[JudgedSuspect], is_first: Callable[[JudgedSuspect], bool]
+) -> tuple[list[JudgedSuspect], list[JudgedSuspect]]:
+    """Those of which it is true, and the others."""
+    return [s for s in suspects if is_first(s)], [s for s in suspects if not is_first(s)]
+
+
+def _show_explained(console: Console, suspects: Sequence[JudgedSuspect]) -> None:
+    """What is kept on purpose, in one line."""
+    if suspects:
+        rules = Counter(s.rule for s in suspects)
+        each = ", ".join(f"{count:,} {rule}" for rule, count in rules.most_common())
+        console.print()
+        _line(console, f"kept on purpose, says nothing: {units.count(len(suspects), 'object')} ({each})", "dim")
 
 
 def header(console: Console, report: Report) -> None:
@@ -58,8 +101,19 @@ def header(console: Console, report: Report) -> None:
     for coverage in report.coverage:
         if coverage.source is None:
             _line(console, f"not covered: {coverage.kind}: {coverage.note}", "dim")
-    if report.command is not None and report.command.status:
-        _line(console, f"the command failed: {_ending(report.command.status)}", "yellow")
+    if report.command is not None:
+        _command(console, report.command)
+
+
+def _command(console: Console, command: CommandResult) -> None:
+    """What there is to say of how the command went."""
+    if command.runs > 1:
+        _line(console, f"the command was run {command.runs} times")
+    if command.timed_out:
+        _line(console, "the command was ended: its time was up", "yellow")
+    elif command.status:
+        which = f"{command.failed_runs} of {command.runs} runs" if command.runs > 1 else "the command"
+        _line(console, f"{which} failed: {_ending(command.status)}", "yellow")
 
 
 def _ending(status: int) -> str:

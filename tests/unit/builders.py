@@ -9,12 +9,13 @@ import numpy as np
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import ALLOCATION, FREE, Batch, Context, Kind, LossWindow, hide
 from kleaktrace.core.jiffies import JiffiesClock, Moment
+from kleaktrace.core.judged import Evidence, JudgedSuspect
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.kmemleak_frames import Frame as KmemleakFrame
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.symbols import ELF_SYMBOL, ModuleImage, TextRange, parse_kallsyms
-from kleaktrace.core.verdicts import Evidence, JudgedSuspect, judge
+from kleaktrace.core.verdicts import judge
 
 SECOND = 1_000_000_000
 HZ = 250

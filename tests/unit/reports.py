@@ -11,12 +11,13 @@ from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import Context
 from kleaktrace.core.growing_stacks import GrowingStack
 from kleaktrace.core.growth import Growing
+from kleaktrace.core.judged import JudgedSuspect, Verdict
 from kleaktrace.core.ledger import Totals
 from kleaktrace.core.outstanding import Group
 from kleaktrace.core.report import Kernel, Outcome, Report, Window
+from kleaktrace.core.stack_evidence import Siblings
 from kleaktrace.core.stacks import Stack
 from kleaktrace.core.symbols import Frame
-from kleaktrace.core.verdicts import JudgedSuspect, Siblings, Verdict
 
 SECOND = 1_000_000_000
 START_NS = 500 * SECOND

@@ -11,9 +11,10 @@ from reports import EVIL, START_NS, group, growing_stack, judged, report
 
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import Context, LossWindow
+from kleaktrace.core.judged import Freed, Verdict
 from kleaktrace.core.report import CommandResult, Outcome, Report
+from kleaktrace.core.stack_evidence import Siblings
 from kleaktrace.core.stacks import NO_STACK
-from kleaktrace.core.verdicts import Freed, Siblings, Verdict
 from kleaktrace.views.json_document import document, dumps
 
 NUMBER = (int, float)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from reports import judged
 
+from kleaktrace.core.judged import Verdict
 from kleaktrace.core.report import Outcome, outcome
-from kleaktrace.core.verdicts import Verdict
 
 LEAK = judged(verdict=Verdict.CONFIRMED)
 FREED = judged(verdict=Verdict.DISMISSED)
 UNSURE = judged(verdict=Verdict.UNDECIDED)
-UNSURE_BUT_OLD = judged(verdict=Verdict.UNDECIDED, in_window=False, weakens=False)
+UNSURE_BUT_OLD = judged(verdict=Verdict.UNDECIDED, in_window=False, counts_against_clean=False)
 
 
 @pytest.mark.parametrize(

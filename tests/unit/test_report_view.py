@@ -9,9 +9,10 @@ from reports import EVIL, console, judged, printed, report
 
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import Context
+from kleaktrace.core.judged import Freed, Verdict
 from kleaktrace.core.ledger import Totals
 from kleaktrace.core.report import CommandResult, Kernel, Outcome, Report
-from kleaktrace.core.verdicts import Freed, Siblings, Verdict
+from kleaktrace.core.stack_evidence import Siblings
 from kleaktrace.views.report import header, show
 
 

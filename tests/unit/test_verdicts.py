@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from kleaktrace.core.coverage import Coverage
 from kleaktrace.core.events import Context, Kind
+from kleaktrace.core.judged import Freed, JudgedSuspect, Verdict
 from kleaktrace.core.suspect_cases import JIFFIES_TOLERANCE, LATE_S
-from kleaktrace.core.verdicts import Freed, JudgedSuspect, Verdict
 
 A = 0xFFFF888100010000
 B = 0xFFFF888100020000
@@ -222,7 +222,7 @@ def test_what_predates_the_window_is_undecided_and_does_not_weaken_the_run() -> 
     assert verdict.verdict is Verdict.UNDECIDED
     assert verdict.reason == "allocated before tracing began; no free seen in 12 s of watching"
     assert not verdict.in_window
-    assert not verdict.weakens
+    assert not verdict.counts_against_clean
     assert verdict.age_s == pytest.approx(160)
     assert verdict.stack == ("0xffffffffc0100022",), "kmemleak's own, since we have none"
 
@@ -285,7 +285,7 @@ def test_not_seen_after_loss_is_undecided_with_the_figure() -> None:
         Verdict.UNDECIDED,
         "its allocation was not seen: 17 events were lost",
     )
-    assert verdict.weakens
+    assert verdict.counts_against_clean
 
 
 def test_not_seen_without_loss_came_by_an_untraced_path() -> None:
@@ -431,11 +431,11 @@ def test_what_an_unloaded_module_s_own_code_never_freed_is_confirmed() -> None:
     assert verdict.stack[0] == "drv_probe+0x22/0x100 [drv]"
 
 
-def test_what_core_code_allocated_for_an_unloaded_module_is_undecided_and_weakens_nothing() -> None:
+def test_what_core_code_allocated_for_an_unloaded_module_is_undecided_and_counts_against_clean_nothing() -> None:
     verdict = only(unloaded(stack=2).judge(tracked=lambda address, kind: True))
     assert verdict.verdict is Verdict.UNDECIDED
     assert "core code allocated this on its behalf" in verdict.reason
-    assert not verdict.weakens
+    assert not verdict.counts_against_clean
 
 
 def test_what_other_core_code_allocated_is_not_the_module_s() -> None:

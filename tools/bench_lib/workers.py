@@ -25,12 +25,13 @@ from bench_lib.tracers import PROJECT
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import hide
 from kleaktrace.core.jiffies import JiffiesClock, Moment
+from kleaktrace.core.judged import Evidence
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.kmemleak_frames import Frame
 from kleaktrace.core.kmemleak_text import Suspect, parse
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.symbols import parse_kallsyms
-from kleaktrace.core.verdicts import Evidence, judge
+from kleaktrace.core.verdicts import judge
 
 BATCH_EVENTS = 1 << 16
 _HZ, _TICK_NS = 250, 4_000_000

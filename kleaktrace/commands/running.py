@@ -1,0 +1,82 @@
+"""Runs the command that is traced: once or in rounds, to its end or to ours."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.core.report import CommandResult
+from kleaktrace.core.rounds import RoundSeries, repeated
+from kleaktrace.edge.processes import signal_all
+from kleaktrace.errors import UsageError
+
+_POLL_S = 0.02
+_KILL_AFTER_S = 5.0
+"""What has been told to end has so long to do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of it. `rounds` are the runs that were whole; times are ns, CLOCK_MONOTONIC."""
+
+    result: CommandResult
+    rounds: RoundSeries
+    ended_ns: int
+
+
+def run_command(
+    command: tuple[str, ...],
+    ending: EndingBetween,
+    repeat: int,
+    timeout_s: float | None,
+    progress: Callable[[int], None],
+) -> Ran:
+    """Run the command so many times; `progress` is told how many rounds are done.
+
+    Being asked to end ends the command, not the report on it; so does its time. What was not whole is no round.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    starts: list[int] = []
+    statuses: list[int] = []
+    cut = timed_out = False
+    while len(starts) < repeat and not cut:
+        starts.append(time.monotonic_ns())
+        status, cut, timed_out = _run_once(command, ending, deadline)
+        statuses.append(status)
+        progress(len(starts))
+    ended_ns = time.monotonic_ns()
+    whole = starts[: -1 if cut else None]
+    failed = [status for status in statuses if status]
+    result = CommandResult(
+        command, failed[0] if failed else 0, runs=len(starts), failed_runs=len(failed), timed_out=timed_out
+    )
+    return Ran(result, repeated(whole, starts[-1] if cut else ended_ns), ended_ns)
+
+
+def _run_once(command: tuple[str, ...], ending: EndingBetween, deadline: float | None) -> tuple[int, bool, bool]:
+    """Run it to its end: its status, whether it was cut short, and whether that was for want of time."""
+    try:
+        child = subprocess.Popen(command)
+    except OSError as error:
+        raise UsageError(f"{command[0]}: {error.strerror}", "give a command that can be run") from error
+    cut = timed_out = False
+    end = child.terminate
+    while child.poll() is None:
+        try:
+            ending.sleep(_POLL_S)
+        except KeyboardInterrupt:
+            print("kleaktrace: waiting for the command to end; again to kill it", file=sys.stderr)
+            cut = True
+            end()
+            end = child.kill
+        if deadline is not None and time.monotonic() > deadline:
+            number = signal.SIGKILL if timed_out else signal.SIGTERM
+            signal_all(child.pid, number)
+            cut = timed_out = True
+            deadline = time.monotonic() + _KILL_AFTER_S
+    return child.returncode, cut, timed_out

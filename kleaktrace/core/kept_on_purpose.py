@@ -1,0 +1,86 @@
+"""What core code keeps on purpose, though the module that it was for is gone: one table of rules, each with its reason.
+
+Such memory says nothing by itself. It convicts nobody, and does not stand in the way of "clean".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kleaktrace.core.kernel_names import KernelNames
+from kleaktrace.core.stacks import Stack
+
+GFP_RECLAIMABLE = 0x10
+"""__GFP_RECLAIMABLE (include/linux/gfp_types.h): from kmalloc-rcl-…, as the long names of dentries are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Memory from one of these caches, or asked for below one of these functions, is kept on purpose, and why."""
+
+    name: str
+    reason: str
+    caches: re.Pattern[str] | None = None
+    functions: re.Pattern[str] | None = None
+
+    def holds(self, cache: str, stack: Stack) -> bool:
+        """Whether it is about this allocation."""
+        if self.caches is not None and self.caches.fullmatch(cache):
+            return True
+        return self.functions is not None and any(f.name and self.functions.fullmatch(f.name) for f in stack.frames)
+
+
+RECLAIMABLE = Rule("reclaimable", "a cache that the kernel shrinks when memory is short (SLAB_RECLAIM_ACCOUNT)")
+
+RULES = (
+    Rule(
+        "index node",
+        "a node of an XArray, IDR, radix or maple tree, which many entries share",  # lib/xarray.c, lib/maple_tree.c
+        caches=re.compile(r"radix_tree_node|maple_node"),
+        functions=re.compile(
+            r"ida_alloc_range|(__)?idr_get_free|__radix_tree_preload|xas_alloc|xas_nomem|mas_alloc_nodes"
+        ),
+    ),
+    Rule(
+        "inode or dentry",
+        "belongs to an inode or dentry, which stay cached",  # fs/inode.c, fs/dcache.c
+        caches=re.compile(r"dentry|\w*inode_cache|kernfs_iattrs_cache|lsm_inode_cache"),
+        functions=re.compile(r"__d_alloc|alloc_inode|inode_init_always\w*|security_inode_alloc|__kernfs_iattrs"),
+    ),
+    Rule(
+        "alias of a slab cache",
+        "the name of a slab cache that was merged with others, and its node in sysfs, stay",  # mm/slub.c
+        functions=re.compile(r"sysfs_slab_alias|__kmem_cache_alias|sysfs_slab_add|create_unique_id"),
+    ),
+    Rule(
+        "until its timer",
+        "the network keeps it until a timer ends it",  # net/ipv4/inet_timewait_sock.c, net/core/neighbour.c, …
+        caches=re.compile(
+            r"tw_sock_\w+|request_sock_\w+|nf_conntrack\w*|inet_peer_cache|ip6?_dst_cache|arp_cache|ndisc_cache"
+        ),
+        functions=re.compile(
+            r"___?neigh_create|neigh_alloc|tcpm_new|inet_getpeer|update_or_create_fnhe|inet_twsk_alloc"
+        ),
+    ),
+    Rule(
+        "pool of workers",
+        "work queues share their pools of workers, which rest for minutes before they go",  # kernel/workqueue.c
+        functions=re.compile(r"get_unbound_pool|create_worker"),
+    ),
+)
+"""In the order in which they are asked."""
+
+
+def rule_for(cache: str, stack: Stack, reclaimable: bool) -> Rule | None:
+    """The rule that says that this is kept on purpose; None if there is none. `cache` is the slab cache's name."""
+    if reclaimable:
+        return RECLAIMABLE
+    return next((rule for rule in RULES if rule.holds(cache, stack)), None)
+
+
+def rule_for_row(names: KernelNames, kind: int, cache: int, size: int, stack: int, gfp_flags: int) -> Rule | None:
+    """The same for an allocation as the ledger has it: keys of cache and stack, size in bytes as given."""
+    known = names.caches.get(cache)
+    reclaimable = (known is not None and known.reclaimable) or bool(gfp_flags & GFP_RECLAIMABLE)
+    return rule_for(names.cache(kind, cache, size), names.stacks.get(stack), reclaimable)

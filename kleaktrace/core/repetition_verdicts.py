@@ -1,0 +1,44 @@
+"""What every round of a repeated command leaves behind, referenced or not: that is a leak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kleaktrace.core.judged import Rounds, Verdict
+from kleaktrace.core.repeated_stacks import StackRounds, rounds_in_words
+from kleaktrace.core.suspect_cases import Held, unpacked
+from kleaktrace.core.trial import Trial
+from kleaktrace.core.unload_verdicts import Opinion
+
+_RULE = "repetition"
+
+
+def judge_repeated(trial: Trial) -> Iterator[tuple[Held, Opinion, Rounds]]:
+    """Judge what the stacks that grow in every round left behind in their rounds."""
+    growing = trial.repeated.growing
+    for row in unpacked(trial.evidence.ledger.outstanding(growing), Held) if growing else ():
+        rounds = growing[row.stack]
+        number = rounds.round_of(row.time_ns)
+        if number is None or trial.is_bookkeeping(row) or trial.kept(row) is not None:
+            continue
+        said = rounds.repetition
+        yield row, _opinion(trial, row, rounds, number), Rounds(said.total, said.grew_in, said.per_round)
+
+
+def _opinion(trial: Trial, row: Held, rounds: StackRounds, number: int) -> Opinion:
+    words = rounds_in_words(rounds)
+    unseen = trial.unseen_free(row)
+    if unseen and not trial.tracked(row):
+        return Opinion(Verdict.UNDECIDED, f"{words}, but {unseen}", rule=_RULE)
+    lifetimes = trial.stacks.of(row.stack).lifetimes
+    oldest_ns = trial.evidence.clock.end.time_ns - rounds.first_left_ns
+    if lifetimes.may_yet_end(oldest_ns):
+        siblings = f"{lifetimes.freed} siblings were freed, one after {lifetimes.longest_ns / 1e9:.1f} s"
+        return Opinion(Verdict.UNDECIDED, f"{words}, but {siblings}: the rounds are too short to tell", rule=_RULE)
+    if not rounds.is_certain(number):
+        return Opinion(
+            Verdict.UNDECIDED,
+            f"{words}; this round left {int(rounds.left[number])}, and which of them the others will not tell",
+            rule=_RULE,
+        )
+    return Opinion(Verdict.CONFIRMED, f"{words}; a cache would have levelled off", rule=_RULE)

@@ -1,0 +1,68 @@
+"""Processes of user space, as /proc tells of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def living() -> frozenset[int]:
+    """The processes (tgid, as we see them) that there are, without kernel threads and what is only waited for."""
+    return frozenset(pid for pid in _all() if _has_memory(pid))
+
+
+def descendants(root: int) -> list[int]:
+    """The process and those that it and its own have started; parents first."""
+    children: dict[int, list[int]] = {}
+    for pid in _all():
+        children.setdefault(_parent(pid), []).append(pid)
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def ancestors(pid: int) -> Iterator[int]:
+    """The process, its parent, and so on."""
+    while pid > 1:
+        yield pid
+        pid = _parent(pid)
+
+
+def signal_all(root: int, number: signal.Signals) -> None:
+    """Send a signal to a process and what it has started."""
+    for pid in descendants(root):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def environment(pid: int) -> dict[bytes, bytes]:
+    """The environment that a process was started with; empty where we may not see it."""
+    with contextlib.suppress(OSError):
+        pairs = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        return {name: value for name, _, value in (pair.partition(b"=") for pair in pairs) if name}
+    return {}
+
+
+def _all() -> Iterator[int]:
+    return (int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal())
+
+
+def _has_memory(pid: int) -> bool:
+    """Whether it has memory of its own: kernel threads and zombies have none (Documentation/filesystems/proc.rst)."""
+    with contextlib.suppress(OSError):
+        return b"\nVmSize:" in (PROC / str(pid) / "status").read_bytes()
+    return False
+
+
+def _parent(pid: int) -> int:
+    """Its parent; 0: it has gone, or there is none."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        # The name before it may hold anything, closing brackets too.
+        return int((PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[1])
+    return 0
