@@ -45,6 +45,11 @@ INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 	told->key = fresh.key;
 	told->size = fresh.size;
 	told->object_size = fresh.object_size;
+#ifdef CACHE_ALLOCFLAGS_OFFSET
+	told->gfp_flags = half_at(cache + CACHE_ALLOCFLAGS_OFFSET);
+#else
+	told->gfp_flags = 0;
+#endif
 
 	fresh.ignored = words[0] == WORD('k', 'm', 'e', 'm', 'l', 'e', 'a', 'k') && told->name[8] == '_';
 	fresh.of_caches = words[0] == WORD('k', 'm', 'e', 'm', '_', 'c', 'a', 'c') && told->name[8] == 'h' &&

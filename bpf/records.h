@@ -80,7 +80,7 @@ struct cache_name {
 	u32 object_size;
 	u64 key;
 	u32 size;
-	u32 reserved;
+	u32 gfp_flags; /* of the pages it takes; 0 where BTF does not show them */
 	char name[CACHE_NAME_LENGTH];
 };
 

@@ -11,7 +11,10 @@ from kleaktrace.core.symbols import Symbols, SymbolTable
 
 @dataclass(frozen=True, slots=True)
 class CacheName:
-    """A slab cache. Sizes in bytes, as `struct kmem_cache` has them."""
+    """A slab cache. Sizes in bytes, as `struct kmem_cache` has them.
+
+    reclaimable: SLAB_RECLAIM_ACCOUNT, what the kernel gives back by itself when memory is short.
+    """
 
     key: int
     name: str
@@ -41,6 +44,18 @@ class KernelNames:
             known = self.caches.get(key)
             return known.name if known else ""
         return kmalloc_cache(bytes_alloc)
+
+
+_RECLAIMABLE = 0x10
+"""___GFP_RECLAIMABLE since v4.4 (include/linux/gfp_types.h)."""
+
+
+def is_reclaimable(gfp_flags: int) -> bool:
+    """Whether an allocation, or a slab cache by its `allocflags`, is one of those that the kernel can take back.
+
+    For kmalloc that means a kmalloc-rcl cache (include/linux/slab.h, kmalloc_type).
+    """
+    return bool(gfp_flags & _RECLAIMABLE)
 
 
 def kmalloc_cache(bytes_alloc: int) -> str:

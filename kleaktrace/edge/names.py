@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from kleaktrace.core.kernel_names import CacheName
+from kleaktrace.core.kernel_names import CacheName, is_reclaimable
 from kleaktrace.core.stack_paths import StackSample
 from kleaktrace.core.symbols import ELF_SYMBOL, ModuleImage, TextRange
 
@@ -95,8 +95,8 @@ def decode(record: bytes) -> Name:
             base=base,
         )
     if kind == _Type.CACHE:
-        _, object_size, key, size, _, name = _CACHE.unpack_from(record)
-        return CacheName(key, _text(name), object_size, size)
+        _, object_size, key, size, gfp_flags, name = _CACHE.unpack_from(record)
+        return CacheName(key, _text(name), object_size, size, is_reclaimable(gfp_flags))
     if kind in (_Type.MODULE_LOAD, _Type.MODULE_FREE):
         _, symbols, key, time_ns, text, text_size, init, init_size, table, strings, strings_end, name = (
             _MODULE.unpack_from(record)

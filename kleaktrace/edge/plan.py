@@ -162,6 +162,9 @@ class _Planner:
                     f"BTF does not show kmem_cache.{field_name}", "report this kernel's configuration to kleaktrace"
                 )
             self.macros[macro] = offset
+        flags = self._btf.offset("kmem_cache", "allocflags")
+        if flags is not None:
+            self.macros["CACHE_ALLOCFLAGS_OFFSET"] = flags
         needs = []
         for kind, name, twin in (
             ("kmalloc", "kmalloc", "kmalloc_node"),

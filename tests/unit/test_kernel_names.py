@@ -4,7 +4,7 @@ import pytest
 from builders import kernel_names
 
 from kleaktrace.core.events import Kind
-from kleaktrace.core.kernel_names import CacheName, kmalloc_cache
+from kleaktrace.core.kernel_names import CacheName, is_reclaimable, kmalloc_cache
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,9 @@ def test_what_an_allocation_came_out_of_is_told_by_its_kind() -> None:
     assert names.cache(Kind.KMALLOC, 0, 192) == "kmalloc-192"
     assert names.cache(Kind.VMALLOC, 0, 8192) == "vmalloc"
     assert names.cache(Kind.PERCPU, 0, 8) == "percpu"
+
+
+def test_gfp_flags_tell_what_the_kernel_can_take_back() -> None:
+    gfp_kernel = 0xCC0  # include/linux/gfp_types.h
+    assert not is_reclaimable(gfp_kernel)
+    assert is_reclaimable(gfp_kernel | 0x10)

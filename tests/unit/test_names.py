@@ -30,6 +30,13 @@ def test_a_cache() -> None:
     assert decode(record) == CacheName(7, "dentry", 192, 256)
 
 
+@pytest.mark.parametrize(("gfp_flags", "reclaimable"), [(0x10, True), (0x4010, True), (0x4000, False), (0, False)])
+def test_a_cache_is_reclaimable_if_the_pages_it_takes_are(gfp_flags: int, reclaimable: bool) -> None:
+    found = decode(struct.pack("<IIQII64s", 2, 192, 7, 256, gfp_flags, b"dentry"))
+    assert isinstance(found, CacheName)
+    assert found.reclaimable is reclaimable
+
+
 def module(kind: int, name: bytes, symbols: int = 3) -> bytes:
     places = (DRIVER, 0x1000, DRIVER + 0x8000, 0x200, 0xFFFF000, 0xFFFFF00, 0xFFFFFF0)
     return struct.pack("<IIQQ7Q64s", kind, symbols, 5, 99, *places, name)

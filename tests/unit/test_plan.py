@@ -262,6 +262,13 @@ def test_per_cpu_memory_is_traced_both_ways_or_not_at_all(event: str) -> None:
     assert sources(plan(btf), "percpu") == []
 
 
+def test_whether_a_cache_is_reclaimable_is_read_where_the_kernel_shows_it() -> None:
+    btf = modern()
+    assert "CACHE_ALLOCFLAGS_OFFSET" not in plan(btf).macros
+    btf.offsets["kmem_cache", "allocflags"] = 64
+    assert plan(btf).macros["CACHE_ALLOCFLAGS_OFFSET"] == 64
+
+
 @pytest.mark.parametrize("missing", ["name", "size", "object_size"])
 def test_without_the_layout_of_slab_caches_there_is_no_plan(missing: str) -> None:
     btf = modern()
