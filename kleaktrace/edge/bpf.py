@@ -212,13 +212,13 @@ class BpfObject:
         with contextlib.suppress(OSError):
             libbpf.delete(self._maps[name], key)
 
-    def run(self, function: str, argument: int) -> int:
-        """Run a program for raw tracepoints now, with one argument; what it returns, as u32.
+    def run(self, function: str, *arguments: int) -> int:
+        """Run a program for raw tracepoints now, with these arguments; what it returns, as u32.
 
         Raises `OSError`: the kernel does not do that, or refuses the program.
         """
         try:
-            return libbpf.run(self._load(Hook.raw_tracepoint(function)), argument)
+            return libbpf.run(self._load(Hook.raw_tracepoint(function)), arguments)
         except AttachRefused as refusal:
             raise OSError(str(refusal)) from refusal
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
 
@@ -171,11 +172,11 @@ def open_raw_tracepoint(event: str | None, program_fd: int) -> int:
     return _result(library().bpf_raw_tracepoint_open(None if event is None else event.encode(), program_fd))
 
 
-def run(program_fd: int, argument: int) -> int:
-    """Run a program for raw tracepoints now, with one argument of 64 bits; what it returns (since v5.10)."""
-    arguments = (ctypes.c_uint64 * 1)(argument)
+def run(program_fd: int, arguments: Sequence[int]) -> int:
+    """Run a program for raw tracepoints now, with arguments of 64 bits; what it returns (since v5.10)."""
+    words = (ctypes.c_uint64 * len(arguments))(*arguments)
     options = _RunOptions(
-        sz=ctypes.sizeof(_RunOptions), ctx_in=ctypes.addressof(arguments), ctx_size_in=ctypes.sizeof(arguments)
+        sz=ctypes.sizeof(_RunOptions), ctx_in=ctypes.addressof(words), ctx_size_in=ctypes.sizeof(words)
     )
     _result(library().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)))
     return int(options.retval)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from kleaktrace.core.bpf_programs import value_macros
 from kleaktrace.core.coverage import Coverage, Loss, StackCheck
@@ -21,6 +24,7 @@ from kleaktrace.edge.bpf import AttachRefused, BpfObject, Hook
 from kleaktrace.edge.btf import kernel_btf
 from kleaktrace.edge.filters import Filters
 from kleaktrace.edge.machine import memory_in_use
+from kleaktrace.edge.object_reader import ObjectReader
 from kleaktrace.edge.plain_loads import FUNCTION as PLAIN_LOADS
 from kleaktrace.edge.plain_loads import plain_loads
 from kleaktrace.edge.plan import Macros, Need, Plan, Source, make_plan
@@ -165,6 +169,7 @@ class Tracer:
         if not exact_stacks:
             macros["RECOGNISE_STACKS"] = 1
         self._bpf = BpfObject(compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING})
+        self._reader = ObjectReader(self._bpf)
         self._learner = None if exact_stacks else StackLearner(self._bpf)
         try:
             self._events = EventRing(self._bpf.map_fd("events"), event_ring)
@@ -317,6 +322,23 @@ class Tracer:
             raise OSError("this kernel does not tell where it keeps its free ranges of addresses")
         return self._bpf.run("pages_free_before", address) * mmap.PAGESIZE
 
+    def read_objects(self, objects: Sequence[tuple[int, int]]) -> list[npt.NDArray[np.uint64]]:
+        """What objects hold now. For each (hidden address, bytes), the complements of its words, of at most 4096 bytes.
+
+        An array is empty where there is no memory (a per-CPU object, what was unmapped meanwhile), and all are if
+        `reads_objects` says no. May be called after `pause`. Leave out what vmalloc's events report where vmalloc
+        itself can't be hooked: that may be a device.
+        """
+        return self._reader.read(objects)
+
+    @property
+    def reads_objects(self) -> Coverage:
+        """Whether `read_objects` works on this kernel."""
+        refusal = self._reader.refusal()
+        if refusal:
+            return Coverage("object-contents", None, f"what objects hold is not seen: {refusal}")
+        return Coverage("object-contents", "bpf_prog_test_run")
+
     def _count_losses(self) -> tuple[list[int], int]:
         """The loss counters, and how many events no program took because all were at work (bpf/slab.c)."""
         counters = self._bpf.per_cpu_totals("counters", _COUNTERS)
@@ -345,6 +367,7 @@ class Tracer:
 
     def close(self) -> None:
         """Detach everything. May be called twice."""
+        self._reader.close()
         self._bpf.close()
         while self._rings:
             self._rings.pop().close()
