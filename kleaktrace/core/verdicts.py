@@ -50,12 +50,18 @@ def judge(evidence: Evidence) -> list[JudgedSuspect]:
     for row, opinion, rounds in judge_repeated(trial):
         which = matched[row.place].place if row.place in matched else (*row.place, -1)
         known = judged.get(which)
-        # Whatever convicts it, the rounds are evidence; and they speak of what is referenced, too.
-        if known is None or (known.verdict is not Verdict.CONFIRMED and opinion.verdict is Verdict.CONFIRMED):
+        if known is None or _says_more(opinion.verdict, known):
             known = described(trial, row, "repetition", opinion)
         judged[which] = known._replace(rounds=rounds)
     _add_contrasts(evidence, judged)
     return _in_order(list(judged.values()))
+
+
+def _says_more(by_rounds: Verdict, known: JudgedSuspect) -> bool:
+    """Whether the rounds take the place of a verdict: they speak of what is referenced, too."""
+    if known.verdict is Verdict.CONFIRMED:
+        return False
+    return by_rounds is Verdict.CONFIRMED or (known.source, known.verdict) == ("unload", Verdict.UNDECIDED)
 
 
 def _in_order(judged: Sequence[JudgedSuspect]) -> list[JudgedSuspect]:

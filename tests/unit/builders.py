@@ -14,6 +14,7 @@ from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.kmemleak_frames import Frame as KmemleakFrame
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.rounds import RoundSeries
 from kleaktrace.core.symbols import ELF_SYMBOL, ModuleImage, TextRange, parse_kallsyms
 from kleaktrace.core.verdicts import judge
 
@@ -180,6 +181,8 @@ class Scene:
         coverage: Sequence[Coverage] = FULL_COVERAGE,
         tracked: Callable[[int, int], bool | None] | None = None,
         watched_s: float = 0.0,
+        series: Sequence[RoundSeries] = (),
+        alive: frozenset[int] = frozenset(),
     ) -> list[JudgedSuspect]:
         end = Moment(START_NS + round(self.seconds * SECOND), jiffies_at(self.seconds))
         return judge(
@@ -192,6 +195,8 @@ class Scene:
                 readings,
                 tracked,
                 watched_s,
+                series,
+                alive,
             )
         )
 

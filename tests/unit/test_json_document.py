@@ -179,10 +179,17 @@ def test_the_figures_are_the_report_s() -> None:
         "comm": "insmod",
         "cache": "kmalloc-128",
         "listed": None,
+        "kept": "",
     }
     assert found["outstanding"][0]["oldest_s"] == 21.5
     assert found["outstanding"][1]["stack"] == []
-    assert found["command"] == {"arguments": ["false", "-x"], "status": 1}
+    assert found["command"] == {
+        "arguments": ("false", "-x"),
+        "status": 1,
+        "runs": 1,
+        "failed_runs": 0,
+        "timed_out": False,
+    }
     assert found["gaps"] == ["5 events were lost"]
     assert found["verdict"] == "leaks"
 

@@ -177,7 +177,7 @@ def test_nothing_from_the_kernel_reaches_the_terminal_raw() -> None:
         )
     )
     assert "    by \\x1b[2J\\x1b]0;owned\\x07 (pid 42), 21.5 s ago\n" in text
-    assert text.count("\\x1b[2J") == 12
+    assert text.count("\\x1b[2J") == 13
     assert all(line.isprintable() for line in text.split("\n"))
 
 

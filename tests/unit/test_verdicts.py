@@ -340,9 +340,9 @@ def with_siblings(lifetime_s: float, freed: int, stack: int = 1) -> JudgedSuspec
 def test_a_suspect_younger_than_its_siblings_became_is_undecided_with_the_figure() -> None:
     verdict = with_siblings(lifetime_s=50, freed=6)
     assert verdict.verdict is Verdict.UNDECIDED
-    # the books keep lifetimes by quarter octaves: 50 s are shown as 47.0
     assert verdict.reason == (
-        "too young: 6 siblings from the same stack were freed, one in ten only after 47.0 s; this one is 30.0 s old"
+        "too young: 6 siblings from the same call stack were freed, the last at an age of 50.0 s; this one is 30.0 s "
+        "old, and 100% of such live longer"
     )
 
 
@@ -355,8 +355,21 @@ def test_a_suspect_older_than_its_siblings_became_is_confirmed_with_their_record
     assert siblings.free_sites == (("core_free+0x22/0x1000", 6),)
 
 
-def test_few_siblings_say_nothing() -> None:
-    assert with_siblings(lifetime_s=50, freed=4).verdict is Verdict.CONFIRMED
+def test_a_few_siblings_say_nothing_unless_one_became_older() -> None:
+    assert with_siblings(lifetime_s=20, freed=4).verdict is Verdict.CONFIRMED
+    assert with_siblings(lifetime_s=50, freed=1).verdict is Verdict.UNDECIDED
+
+
+def test_siblings_by_another_path_speak_where_the_same_stack_says_too_little() -> None:
+    scene = Scene()
+    scene.names.stacks.add(9, [inside("__kmalloc_noprof"), inside("drv_probe"), inside("kthread")])
+    for number in range(8):
+        scene.allocate(1.0, B + 256 * number, stack=9)
+        scene.free(46.0, B + 256 * number)
+    scene.allocate(36.0, A)
+    verdict = only(scene.judge([suspect(36.0, A)], [suspect(36.0, A)]))
+    assert verdict.verdict is Verdict.UNDECIDED
+    assert "8 siblings asked for by drv_probe, from whatever call stack were freed" in verdict.reason
 
 
 def test_those_without_a_stack_are_no_siblings_of_each_other() -> None:
@@ -431,11 +444,11 @@ def test_what_an_unloaded_module_s_own_code_never_freed_is_confirmed() -> None:
     assert verdict.stack[0] == "drv_probe+0x22/0x100 [drv]"
 
 
-def test_what_core_code_allocated_for_an_unloaded_module_is_undecided_and_counts_against_clean_nothing() -> None:
+def test_what_core_code_allocated_for_an_unloaded_module_is_undecided_and_not_clean() -> None:
     verdict = only(unloaded(stack=2).judge(tracked=lambda address, kind: True))
     assert verdict.verdict is Verdict.UNDECIDED
     assert "core code allocated this on its behalf" in verdict.reason
-    assert not verdict.counts_against_clean
+    assert (verdict.counts_against_clean, verdict.rule) == (True, "unloaded module")
 
 
 def test_what_other_core_code_allocated_is_not_the_module_s() -> None:
