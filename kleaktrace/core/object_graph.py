@@ -1,0 +1,219 @@
+"""Which leaked objects hang on which: of 73 that are lost, one may be the cause.
+
+Words and addresses are complemented throughout, as objects go by hidden addresses (`events.hide`): an object of `size`
+bytes named `name` has the complements (name - size, name].
+
+What counts as holding:
+
+- A word that points anywhere into another object: list heads and embedded members point inside. One past the end is
+  its neighbour's.
+- Only the bytes that were asked for, of holder and held: what the allocator adds is never written, and full of old
+  pointers. SLUB's link to the next free object, in the middle of a free one, may be left there too: not counted.
+- Per-CPU memory is held by its exact offset; as offsets are small, near ones may be numbers. It is not searched.
+
+Objects of the same call stack are equals, and none is the cause of the other: ten that are leaked, each on the driver's
+list and so pointing to the next, are ten causes. Pointers between them, either way, only make them *fellows*: who holds
+one of them holds them all, as a device does that has the head of a list.
+
+A root is what nothing else holds. Where objects hold each other in a circle, as parent and child do, the roots are the
+fellows with the most neighbours of other stacks, in the mean: children have their parent, the parent has them all.
+If that is even, the largest, then the oldest, then those at the lowest address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.events import Kind, Rows
+
+U64 = npt.NDArray[np.uint64]
+Index = npt.NDArray[np.intp]
+
+_WORD = np.uint64(8)
+_FEW_WORDS = np.uint64(64)
+"""Bytes: what is smaller is seldom left half unwritten, and its middle is as likely a member as not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectGraph:
+    """Who hangs on whom; arrays run parallel to the objects."""
+
+    root_of: Index
+    """Number of the root that the object hangs on: the nearest one, then the largest. A root's is its own."""
+    held: Index
+    """How many others hang on it; 0 for what is no root."""
+    held_bytes: Index
+    """Their bytes (allocated)."""
+
+    @property
+    def roots(self) -> Index:
+        """Numbers of the roots, ascending."""
+        roots: Index = (self.root_of == np.arange(self.root_of.size)).nonzero()[0]
+        return roots
+
+
+def object_graph(rows: Rows, words: Sequence[U64]) -> ObjectGraph:
+    """Find the roots among objects.
+
+    rows: OUTSTANDING, no two of the same object. words: of each the words of its memory from its start on,
+    complemented, as many as could be read. The order of objects makes no difference. Needs memory as the square of
+    their number, 16 MiB for 4,096.
+    """
+    size = rows["bytes_alloc"].astype(np.int64)
+    order = np.lexsort((~rows["object"], rows["time_ns"], -size))  # largest, oldest, lowest: the first decide
+    ranked = rows[order]
+    holders, targets = _pointers(ranked, [words[number] for number in order])
+    owners = _Holding.of(ranked["stack"], holders, targets).owners()
+    root_of = np.empty(rows.size, np.intp)
+    root_of[order] = order[owners]
+    hanging = root_of != np.arange(rows.size)
+    held = np.bincount(root_of[hanging], minlength=rows.size)
+    held_bytes = np.bincount(root_of[hanging], size[hanging], rows.size).astype(np.intp)  # exact up to 2**53
+    return ObjectGraph(root_of, held, held_bytes)
+
+
+def _pointers(rows: Rows, words: Sequence[U64]) -> tuple[Index, Index]:
+    """Pairs (holder, held), some more than once; who points into itself is its own fellow, which changes nothing."""
+    if not rows.size:
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    percpu = rows["kind"] == Kind.PERCPU
+    asked_for = rows["bytes_req"].astype(np.uint64)
+    lengths = np.where(percpu, 0, asked_for // _WORD).astype(np.intp)
+    read = [some[:length] for some, length in zip(words, lengths.tolist(), strict=True)]
+    word = np.concatenate([np.zeros(0, np.uint64), *read])
+    counts = np.array([some.size for some in read], np.intp)
+    by_name = np.argsort(rows["object"])
+    names = rows["object"][by_name]
+    before = names[:1] - asked_for.max()
+    places = (word - before <= names[-1] - before).nonzero()[0]  # most words point nowhere near
+    word = word[places]
+    holders = np.searchsorted(np.cumsum(counts), places, side="right")
+    above = np.minimum(np.searchsorted(names, word), rows.size - 1)  # the last object that begins at or before
+    targets = by_name[above]
+    distance = names[above] - word  # wraps round, to more than any size, for what lies before all objects
+    inside = distance < np.where(percpu, np.uint64(1), asked_for)[targets]
+    offset = (places - (np.cumsum(counts) - counts)[holders]).astype(np.uint64) * _WORD
+    inside &= ~((distance == 0) & _is_free_link(rows, holders, targets, offset))
+    return holders[inside], targets[inside]
+
+
+def _is_free_link(rows: Rows, holders: Index, targets: Index, offset: U64) -> npt.NDArray[np.bool_]:
+    """Whether a pointer to the start of `targets` may be SLUB's link to the next free object.
+
+    It lies in the middle (mm/slub.c, calculate_sizes; commit 3202fa62fb43) and points into the same cache.
+    """
+    in_cache = rows["kind"] == Kind.CACHE
+    slot = np.where(in_cache, rows["bytes_req"], rows["bytes_alloc"]).astype(np.uint64)[holders]
+    link: npt.NDArray[np.bool_] = (offset == slot // np.uint64(2) // _WORD * _WORD) & (slot >= _FEW_WORDS)
+    for name in ("kind", "cache", "bytes_alloc"):
+        link &= rows[name][holders] == rows[name][targets]
+    return link
+
+
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    """Who holds whom: of each object a set of others, one bit for each; fellows are taken to hold each other.
+
+    Integers are the fastest sets of a few thousand that Python has, and 4,096 objects can have millions of pointers.
+    """
+
+    holds: list[int]
+    held_by: list[int]
+    fellows: list[int]
+
+    @classmethod
+    def of(cls, stacks: U64, holders: Index, targets: Index) -> _Holding:
+        alike = stacks[holders] == stacks[targets]
+        one, other = holders[alike], targets[alike]
+        holding, held = np.concatenate([holders, other]), np.concatenate([targets, one])
+        return cls(
+            _sets(stacks.size, holding, held),
+            _sets(stacks.size, held, holding),
+            _sets(stacks.size, np.concatenate([one, other]), np.concatenate([other, one])),
+        )
+
+    def owners(self) -> list[int]:
+        """Of each object its root: breadth first from all roots at once, that of the lowest number first."""
+        roots = sorted(root for circle in self._sources() for root in _members(self._causes(circle)))
+        owners = list(range(len(self.holds)))
+        unseen = (1 << len(self.holds)) - 1
+        for root in roots:
+            unseen ^= 1 << root
+        queue = roots
+        for number in queue:  # grows meanwhile
+            found = self.holds[number] & unseen
+            unseen ^= found
+            for new in _members(found):
+                owners[new] = owners[number]
+                queue.append(new)
+        return owners
+
+    def _sources(self) -> Iterator[int]:
+        """Strongly connected components, as sets, that nothing outside them holds.
+
+        By the first half of Kosaraju's algorithm (Sharir, Computers & Mathematics with Applications 7, 1981): what a
+        depth-first search leaves last, holds all that follows it, or has nothing to do with it.
+        """
+        unreached = (1 << len(self.holds)) - 1
+        for start in reversed(self._finished()):
+            if unreached & (1 << start):
+                unreached &= ~_reached(start, self.holds, unreached)
+                yield _reached(start, self.held_by, -1)
+
+    def _finished(self) -> list[int]:
+        """All objects, in the order in which a depth-first search leaves them."""
+        unseen = (1 << len(self.holds)) - 1
+        order = []
+        for start in range(len(self.holds)):
+            path = [start] if unseen & (1 << start) else []
+            unseen &= ~(1 << start)
+            while path:
+                following = self.holds[path[-1]] & unseen
+                if following:
+                    following &= -following
+                    unseen ^= following
+                    path.append(following.bit_length() - 1)
+                else:
+                    order.append(path.pop())
+        return order
+
+    def _causes(self, circle: int) -> int:
+        """The roots among objects that hold each other: one of their sets of fellows."""
+        parties = []
+        while circle:
+            first = next(_members(circle))
+            party = _reached(first, self.fellows, -1)
+            neighbours = [(self.holds[n] | self.held_by[n]) & ~self.fellows[n] for n in _members(party)]
+            mean = sum(some.bit_count() for some in neighbours) / len(neighbours)
+            parties.append((-mean, first, party))
+            circle &= ~party
+        return min(parties)[2]
+
+
+def _sets(count: int, of: Index, members: Index) -> list[int]:
+    matrix = np.zeros((count, count), np.bool_)
+    matrix[of, members] = True
+    return [int.from_bytes(row.tobytes(), "little") for row in np.packbits(matrix, axis=1, bitorder="little")]
+
+
+def _members(bits: int) -> Iterator[int]:
+    """Numbers of the bits set, ascending."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
+
+
+def _reached(start: int, steps: list[int], within: int) -> int:
+    """The set of what can be reached by steps inside a set, the start included."""
+    reached = waiting = 1 << start
+    while waiting:
+        lowest = waiting & -waiting
+        found = steps[lowest.bit_length() - 1] & within & ~reached
+        reached |= found
+        waiting ^= lowest | found
+    return reached
