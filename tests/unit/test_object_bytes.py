@@ -55,7 +55,7 @@ def test_text(memory, text):
     [
         pytest.param(b"abc\0", id="too short"),
         pytest.param(b"eth0\x01\0\0\0", id="goes on with what is no text"),
-        pytest.param(b"@@@@@@@\0", id="one character over and over"),
+        pytest.param(b"aaaaaaa\0", id="one character over and over"),
         pytest.param(b"$!a()\0", id="mostly signs"),
         pytest.param(b"\0\x01\0\0EDCBAD\xff\xff", id="a pointer"),
         pytest.param(b"ABCD\0\0\xff\xff", id="a pointer of arm64"),
@@ -98,6 +98,10 @@ def test_no_error_pointers(value):
 def test_slub_poison_is_counted():
     assert told(bytes([0x6B] * 23 + [0xA5]), 0) == ("3 of 4 words never written (SLUB's poison 6b)",)
     assert told(bytes([0x5A] * 16), 0) == ("2 of 3 words never written (SLUB's poison 5a)",)
+
+
+def test_poison_is_no_part_of_a_text():
+    assert told(bytes([0x6B] * 8), b"eth0-rx\0")[0] == 'text "eth0-rx" at byte 8'
 
 
 @pytest.mark.parametrize("poison", [0xDEAD000000000100, 0xDEAD000000000122])
