@@ -15,6 +15,10 @@ Objects of the same call stack are equals, and none is the cause of the other: t
 list and so pointing to the next, are ten causes. Pointers between them, either way, only make them *fellows*: who holds
 one of them holds them all, as a device does that has the head of a list.
 
+For the same reason siblings are judged alike. Old pointers lie in reused memory, and one of them must not make one of
+40 equals hang on a stranger: if of a stack no more than a quarter are held from outside, as far as fellows go, those
+pointers are not counted. (Objects that hold each other in a circle are not outside.)
+
 A root is what nothing else holds. Where objects hold each other in a circle, as parent and child do, the roots are the
 fellows with the most neighbours of other stacks, in the mean: children have their parent, the parent has them all.
 If that is even, the largest, then the oldest, then those at the lowest address.
@@ -34,6 +38,8 @@ U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.intp]
 
 _WORD = np.uint64(8)
+_STRAY = 4
+"""One in so many, or fewer."""
 _FEW_WORDS = np.uint64(64)
 """Bytes: what is smaller is seldom left half unwritten, and its middle is as likely a member as not."""
 
@@ -67,7 +73,8 @@ def object_graph(rows: Rows, words: Sequence[U64]) -> ObjectGraph:
     order = np.lexsort((~rows["object"], rows["time_ns"], -size))  # largest, oldest, lowest: the first decide
     ranked = rows[order]
     holders, targets = _pointers(ranked, [words[number] for number in order])
-    owners = _Holding.of(ranked["stack"], holders, targets).owners()
+    stacks = np.unique(ranked["stack"], return_inverse=True)[1]
+    owners = _Holding.of(stacks, *_without_strays(stacks, holders, targets)).owners()
     root_of = np.empty(rows.size, np.intp)
     root_of[order] = order[owners]
     hanging = root_of != np.arange(rows.size)
@@ -114,6 +121,18 @@ def _is_free_link(rows: Rows, holders: Index, targets: Index, offset: U64) -> np
     return link
 
 
+def _without_strays(stacks: Index, holders: Index, targets: Index) -> tuple[Index, Index]:
+    """Leave out pointers to objects whose siblings nobody holds."""
+    alike = stacks[holders] == stacks[targets]
+    circle = _labels(_Holding.of(stacks, holders[~alike], targets[~alike]).circles())
+    party = _labels(_Holding.of(stacks, holders[alike], targets[alike]).circles())
+    outside = ~alike & (circle[holders] != circle[targets])
+    reached = np.isin(party, party[targets[outside]])
+    stray = _STRAY * np.bincount(stacks[reached], minlength=stacks.size) <= np.bincount(stacks, minlength=stacks.size)
+    kept = ~(outside & stray[stacks[targets]])
+    return holders[kept], targets[kept]
+
+
 @dataclass(frozen=True, slots=True)
 class _Holding:
     """Who holds whom: of each object a set of others, one bit for each; fellows are taken to hold each other.
@@ -126,7 +145,7 @@ class _Holding:
     fellows: list[int]
 
     @classmethod
-    def of(cls, stacks: U64, holders: Index, targets: Index) -> _Holding:
+    def of(cls, stacks: Index, holders: Index, targets: Index) -> _Holding:
         alike = stacks[holders] == stacks[targets]
         one, other = holders[alike], targets[alike]
         holding, held = np.concatenate([holders, other]), np.concatenate([targets, one])
@@ -138,7 +157,8 @@ class _Holding:
 
     def owners(self) -> list[int]:
         """Of each object its root: breadth first from all roots at once, that of the lowest number first."""
-        roots = sorted(root for circle in self._sources() for root in _members(self._causes(circle)))
+        sources = [circle for circle in self.circles() if not any(self.held_by[n] & ~circle for n in _members(circle))]
+        roots = sorted(root for circle in sources for root in _members(self._causes(circle)))
         owners = list(range(len(self.holds)))
         unseen = (1 << len(self.holds)) - 1
         for root in roots:
@@ -152,17 +172,18 @@ class _Holding:
                 queue.append(new)
         return owners
 
-    def _sources(self) -> Iterator[int]:
-        """Strongly connected components, as sets, that nothing outside them holds.
+    def circles(self) -> list[int]:
+        """The sets of objects that hold each other: strongly connected components, those that hold others first.
 
-        By the first half of Kosaraju's algorithm (Sharir, Computers & Mathematics with Applications 7, 1981): what a
-        depth-first search leaves last, holds all that follows it, or has nothing to do with it.
+        Kosaraju's algorithm (Sharir, Computers & Mathematics with Applications 7, 1981).
         """
-        unreached = (1 << len(self.holds)) - 1
+        left = (1 << len(self.holds)) - 1
+        circles = []
         for start in reversed(self._finished()):
-            if unreached & (1 << start):
-                unreached &= ~_reached(start, self.holds, unreached)
-                yield _reached(start, self.held_by, -1)
+            if left & (1 << start):
+                circles.append(_reached(start, self.held_by, left))
+                left ^= circles[-1]
+        return circles
 
     def _finished(self) -> list[int]:
         """All objects, in the order in which a depth-first search leaves them."""
@@ -186,12 +207,20 @@ class _Holding:
         parties = []
         while circle:
             first = next(_members(circle))
-            party = _reached(first, self.fellows, -1)
+            party = _reached(first, self.fellows, circle)
             neighbours = [(self.holds[n] | self.held_by[n]) & ~self.fellows[n] for n in _members(party)]
             mean = sum(some.bit_count() for some in neighbours) / len(neighbours)
             parties.append((-mean, first, party))
-            circle &= ~party
+            circle ^= party
         return min(parties)[2]
+
+
+def _labels(sets: list[int]) -> Index:
+    """Of each object the number of the set that it is in."""
+    labels = np.zeros(sum(one.bit_count() for one in sets), np.intp)
+    for number, members in enumerate(sets):
+        labels[list(_members(members))] = number
+    return labels
 
 
 def _sets(count: int, of: Index, members: Index) -> list[int]:

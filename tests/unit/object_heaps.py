@@ -67,8 +67,9 @@ def plain_owners(heap: Heap, edges: set[tuple[int, int]]) -> list[int]:
     events, everyone = heap.events, range(len(heap.events))
     fellow = {(a, b) for a, b in edges if events[a]["stack"] == events[b]["stack"]}
     fellow |= {(b, a) for a, b in fellow}
-    reach = _closure(len(events), edges | fellow)
     together = _closure(len(events), fellow)
+    edges = edges - _strays(heap, edges - fellow, together)
+    reach = _closure(len(events), edges | fellow)
     rank = {n: (-int(events[n]["bytes_alloc"]), events[n]["time_ns"], heap.address(n)) for n in everyone}
     neighbours = {n: {a + b - n for a, b in edges - fellow if n in (a, b)} for n in everyone}
 
@@ -84,6 +85,18 @@ def plain_owners(heap: Heap, edges: set[tuple[int, int]]) -> list[int]:
         min((away[n], rank[root], root) for root, away in distance.items() if n in away)[2] if n not in distance else n
         for n in everyone
     ]
+
+
+def _strays(heap: Heap, edges: set[tuple[int, int]], together: list[list[bool]]) -> set[tuple[int, int]]:
+    """Pointers from outside to a stack of which few are held from there."""
+    reach = _closure(len(heap.events), edges)
+    outside = {(a, b) for a, b in edges if not reach[b][a]}
+    stacks = [event["stack"] for event in heap.events]
+    held = [any(together[n][b] for _, b in outside) for n in range(len(stacks))]
+    share = {
+        of: Fraction(sum(h for h, s in zip(held, stacks, strict=True) if s == of), stacks.count(of)) for of in stacks
+    }
+    return {(a, b) for a, b in outside if share[stacks[b]] <= Fraction(1, 4)}
 
 
 def _closure(count: int, edges: set[tuple[int, int]]) -> list[list[bool]]:

@@ -115,6 +115,32 @@ def test_of_a_list_without_a_way_back_all_hang_on_whom_points_to_one():
     assert heap.roots() == [device]
 
 
+def test_a_stray_pointer_does_not_take_one_of_many_equals_away():
+    heap = Heap()
+    devices = [heap.add(DEVICE, 512) for _ in range(8)]
+    queues = [heap.add(QUEUE) for _ in devices]
+    for device, queue in zip(devices, queues, strict=True):
+        heap.point(device, queue)
+        heap.point(queue, device)
+    stranger = heap.add(NAME, 4096)
+    heap.point(stranger, queues[0], at=8)
+    heap.point(stranger, queues[1], at=16)
+    assert heap.graph().root_of.tolist() == [*devices, *devices, stranger]
+    heap.point(stranger, queues[2], at=24)  # three of eight: more than a few
+    assert heap.roots() == [*devices[3:], stranger]
+
+
+def test_head_of_a_list_is_no_stray_pointer():
+    heap = Heap()
+    device, *queues = [heap.add(DEVICE), *(heap.add(QUEUE) for _ in range(20))]
+    alone = [heap.add(QUEUE) for _ in range(20)]
+    for one, after in pairwise(queues):
+        heap.point(one, after)
+        heap.point(after, one, at=16)
+    heap.point(device, queues[5])
+    assert heap.roots() == [device, *alone]
+
+
 def test_of_two_that_hold_each_other_the_larger_is_the_root_then_the_older():
     heap = Heap()
     one, other = heap.add(DEVICE, 64), heap.add(QUEUE, 128)
@@ -165,7 +191,7 @@ def heaps(draw: st.DrawFn) -> Heap:
     heap = Heap()
     for _ in range(draw(st.integers(1, 12))):
         time_ns, size = draw(st.integers(1, 3)), draw(st.sampled_from((24, 33, 56, 130)))
-        heap.add(draw(st.integers(1, 4)), size, time_ns=time_ns)
+        heap.add(draw(st.sampled_from((1, 1, 2, 3))), size, time_ns=time_ns)
     number = st.integers(0, len(heap.events) - 1)
     for holder, held, at, inside in draw(
         st.lists(st.tuples(number, number, st.sampled_from((0, 8, 16, 40, 56)), st.integers(-2, 60)), max_size=30)
