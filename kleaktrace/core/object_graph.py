@@ -19,9 +19,9 @@ For the same reason siblings are judged alike. Old pointers lie in reused memory
 40 equals hang on a stranger: if of a stack no more than a quarter are held from outside, as far as fellows go, those
 pointers are not counted. (Objects that hold each other in a circle are not outside.)
 
-A root is what nothing else holds. Where objects hold each other in a circle, as parent and child do, the roots are the
-fellows with the most neighbours of other stacks, in the mean: children have their parent, the parent has them all.
-If that is even, the largest, then the oldest, then those at the lowest address.
+A root is what nothing else holds. Where objects hold each other in a circle, as parent and child do, the roots are all
+those in it of the stack with the most neighbours of other stacks, in the mean: children have their parent, the parent
+has them all. If that is even, the stack of the largest, then of the oldest, then of that at the lowest address.
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ class _Holding:
     Integers are the fastest sets of a few thousand that Python has, and 4,096 objects can have millions of pointers.
     """
 
+    stacks: list[int]
     holds: list[int]
     held_by: list[int]
     fellows: list[int]
@@ -150,6 +151,7 @@ class _Holding:
         one, other = holders[alike], targets[alike]
         holding, held = np.concatenate([holders, other]), np.concatenate([targets, one])
         return cls(
+            stacks.tolist(),
             _sets(stacks.size, holding, held),
             _sets(stacks.size, held, holding),
             _sets(stacks.size, np.concatenate([one, other]), np.concatenate([other, one])),
@@ -158,7 +160,7 @@ class _Holding:
     def owners(self) -> list[int]:
         """Of each object its root: breadth first from all roots at once, that of the lowest number first."""
         sources = [circle for circle in self.circles() if not any(self.held_by[n] & ~circle for n in _members(circle))]
-        roots = sorted(root for circle in sources for root in _members(self._causes(circle)))
+        roots = sorted(root for circle in sources for root in self._causes(circle))
         owners = list(range(len(self.holds)))
         unseen = (1 << len(self.holds)) - 1
         for root in roots:
@@ -202,17 +204,17 @@ class _Holding:
                     order.append(path.pop())
         return order
 
-    def _causes(self, circle: int) -> int:
-        """The roots among objects that hold each other: one of their sets of fellows."""
-        parties = []
-        while circle:
-            first = next(_members(circle))
-            party = _reached(first, self.fellows, circle)
-            neighbours = [(self.holds[n] | self.held_by[n]) & ~self.fellows[n] for n in _members(party)]
-            mean = sum(some.bit_count() for some in neighbours) / len(neighbours)
-            parties.append((-mean, first, party))
-            circle ^= party
-        return min(parties)[2]
+    def _causes(self, circle: int) -> list[int]:
+        """The roots among objects that hold each other: all of one call stack."""
+        members_of: dict[int, list[int]] = {}
+        for number in _members(circle):
+            members_of.setdefault(self.stacks[number], []).append(number)
+        return max(members_of.values(), key=self._mean_neighbours)  # of equals the first: that of the lowest number
+
+    def _mean_neighbours(self, numbers: list[int]) -> float:
+        """How many others of other stacks each of them holds or is held by."""
+        neighbours = [(self.holds[n] | self.held_by[n]) & ~self.fellows[n] for n in numbers]
+        return sum(some.bit_count() for some in neighbours) / len(numbers)
 
 
 def _labels(sets: list[int]) -> Index:

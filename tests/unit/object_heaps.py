@@ -74,7 +74,7 @@ def plain_owners(heap: Heap, edges: set[tuple[int, int]]) -> list[int]:
     neighbours = {n: {a + b - n for a, b in edges - fellow if n in (a, b)} for n in everyone}
 
     def chosen(circle: list[int]) -> list[int]:
-        parties = {tuple(n for n in circle if together[m][n]) for m in circle}
+        parties = {tuple(n for n in circle if events[n]["stack"] == events[m]["stack"]) for m in circle}
         mean = {party: Fraction(sum(len(neighbours[n]) for n in party), len(party)) for party in parties}
         return list(min(parties, key=lambda party: (-mean[party], min(rank[n] for n in party))))
 

@@ -141,6 +141,17 @@ def test_head_of_a_list_is_no_stray_pointer():
     assert heap.roots() == [device, *alone]
 
 
+def test_equals_that_a_third_joins_in_a_circle_are_roots_both():
+    heap = Heap()
+    one, other, between = heap.add(DEVICE, 512), heap.add(DEVICE, 512), heap.add(QUEUE)
+    for device, at in ((one, 8), (other, 16)):
+        heap.point(device, between)
+        heap.point(between, device, at)
+        for place in (16, 24):
+            heap.point(device, heap.add(NAME), place)
+    assert heap.roots() == [one, other]
+
+
 def test_of_two_that_hold_each_other_the_larger_is_the_root_then_the_older():
     heap = Heap()
     one, other = heap.add(DEVICE, 64), heap.add(QUEUE, 128)
