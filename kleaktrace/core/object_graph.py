@@ -66,8 +66,9 @@ def object_graph(rows: Rows, words: Sequence[U64]) -> ObjectGraph:
     """Find the roots among objects.
 
     rows: OUTSTANDING, no two of the same object. words: of each the words of its memory from its start on,
-    complemented, as many as could be read. The order of objects makes no difference. Needs memory as the square of
-    their number, 16 MiB for 4,096.
+    complemented, as many as could be read. Leave out index nodes (of IDRs, XArrays, maple trees): they hold whatever is
+    in the index. The order of objects makes no difference. Needs memory as the square of their number: 16 MiB for
+    4,096.
     """
     size = rows["bytes_alloc"].astype(np.int64)
     order = np.lexsort((~rows["object"], rows["time_ns"], -size))  # largest, oldest, lowest: the first decide
