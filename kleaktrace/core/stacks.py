@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.events import Context
+from kleaktrace.core.requesters import asks, is_allocator, owns
 from kleaktrace.core.symbols import Frame, Symbols
 
 U64 = npt.NDArray[np.uint64]
@@ -19,16 +20,6 @@ _TRACING = re.compile(
     r"^(bpf_\w*trampoline\w*|bpf_prog_\w+|bpf_get_stack\w*|bpf_trace_run\w*|__bpf_trace_\w+|__traceiter_\w+|trace_\w+"
     r"|__bpf_prog_\w+|kprobe_\w+|kretprobe_\w+|ftrace_\w+|arch_rethook_\w+|rethook_\w+|__ftrace_\w+|trace_call_bpf"
     r"|__kretprobe_trampoline|perf_trace_\w+|fprobe_\w+|optimized_callback|arch_ftrace_\w+)$"
-)
-
-# Functions whose only business is to allocate: whoever called them asked for the memory. mm/slub.c, mm/util.c,
-# mm/vmalloc.c, mm/percpu.c; the _noprof names since v6.10 (commit 7bd230a26648).
-_ALLOCATORS = re.compile(
-    r"^(_*(kmalloc|kzalloc|kcalloc|kmem_cache_alloc|kmem_cache_zalloc|kmalloc_array|kvmalloc|kvzalloc|kvcalloc|krealloc"
-    r"|kvrealloc|kmemdup|kmemdup_nul|kvmemdup|kstrdup|kstrndup|kstrdup_const|kasprintf|kvasprintf|kvasprintf_const"
-    r"|vmalloc|vzalloc|vcalloc|vrealloc|memdup_user|vmemdup_user|memdup_user_nul|strndup_user|pcpu_alloc|alloc_percpu"
-    r"|get_free_pages|alloc_vmap_area|get_vm_area_node|do_kmalloc_node|slab_alloc|slab_post_alloc_hook)"
-    r"(_\w+)?(\.\w+)*)$"
 )
 
 # The machinery below vmalloc and the per-CPU allocator: what it takes from the slab is its own bookkeeping.
@@ -46,11 +37,6 @@ _BACK_TO_TASK = re.compile(
 )
 
 
-def _asks(name: str) -> bool:
-    """Whether a function wants memory for itself, and does not only hand on what others want."""
-    return not _ALLOCATORS.match(name)
-
-
 @dataclass(frozen=True, slots=True)
 class Stack:
     """A named call stack, innermost frame first, beginning at the code that called the allocator."""
@@ -64,8 +50,16 @@ class Stack:
 
     @property
     def asker(self) -> Frame | None:
-        """The innermost frame that is not an allocator's wrapper: the code that wanted the memory."""
-        return next((f for f in self.frames if f.name is None or _asks(f.name)), None)
+        """The innermost frame whose memory it is, by `requesters.owns`: what is left behind is its fault."""
+        return next((f for f in self.frames if f.name is None or owns(f.name)), None)
+
+    @property
+    def requester(self) -> Frame | None:
+        """The innermost frame that asked in its own interest, by `requesters.asks`: who is to be named.
+
+        It may be further out than the asker: code that sends an skb asked for it, and does not own it any more.
+        """
+        return next((f for f in self.frames if f.name is None or asks(f.name)), None)
 
     @property
     def own_frames(self) -> tuple[Frame, ...]:
@@ -98,7 +92,7 @@ def trim(frames: Sequence[Frame]) -> tuple[Frame, ...]:
     for number, frame in enumerate(frames, start=1):
         if frame.name is None:
             continue
-        if not (frame.module == "bpf" or _TRACING.match(frame.name) or _ALLOCATORS.match(frame.name)):
+        if not (frame.module == "bpf" or _TRACING.match(frame.name) or is_allocator(frame.name)):
             break
         start = number
     return tuple(frames[start:]) or tuple(frames)
@@ -127,11 +121,20 @@ def _telling(frames: Sequence[Frame]) -> tuple[Context, int]:
     return Context.TASK, len(frames)
 
 
+def asking_line(lines: Sequence[str]) -> str:
+    """As `Stack.requester`, in frames as text; empty: there is none, or it has no name."""
+    line = next((line for line in lines if asks(function_of(line))), "")
+    return "" if line.startswith("0x") else line
+
+
 def asking_function(lines: Sequence[str]) -> str:
-    """The name of the innermost function that is not an allocator's wrapper, in frames as text; empty: it has none."""
-    names = (line.partition("+")[0] for line in lines)
-    name = next(filter(_asks, names), "")
-    return "" if name.startswith("0x") else name
+    """The name of the function in `asking_line`."""
+    return function_of(asking_line(lines))
+
+
+def function_of(line: str) -> str:
+    """The function in a frame as text: `drv_probe` of `drv_probe+0x22/0x100 [drv]`."""
+    return line.partition("+")[0]
 
 
 class Stacks:

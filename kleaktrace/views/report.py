@@ -11,7 +11,7 @@ from rich.text import Text
 from kleaktrace.core.judged import JudgedSuspect, Verdict
 from kleaktrace.core.leaks import Leak, leaks
 from kleaktrace.core.report import CommandResult, Outcome, Report
-from kleaktrace.core.stacks import asking_function
+from kleaktrace.core.stacks import asking_line, function_of
 from kleaktrace.terminal import clean
 from kleaktrace.views import growing, units
 
@@ -161,10 +161,16 @@ def _show_group(console: Console, group: Sequence[JudgedSuspect]) -> None:
 
 def _missed_free(suspect: JudgedSuspect) -> Iterator[str]:
     """Where to look for a leak whose siblings are freed."""
-    function = asking_function(suspect.stack)
-    if suspect.verdict is Verdict.CONFIRMED and suspect.siblings.free_sites and function:
-        site = suspect.siblings.free_sites[0][0].partition("+")[0]
-        yield f"paths after {function} that do not reach the free in {site}"
+    line = asking_line(suspect.stack)
+    sites = [site for site, _ in suspect.siblings.free_sites if "+" in site]
+    if suspect.verdict is not Verdict.CONFIRMED or not line or not sites:
+        return
+    function, freeing = function_of(line), function_of(sites[0])
+    if function != freeing:
+        yield f"paths after {function} that do not reach the free in {freeing}"
+    else:
+        asked, freed = (place.partition("/")[0] for place in (line, sites[0]))
+        yield f"paths after {asked} that do not reach the free at {freed}"
 
 
 def _what(group: Sequence[JudgedSuspect]) -> str:

@@ -106,6 +106,26 @@ def test_a_session_with_every_verdict() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("stack", "site", "hint"),
+    [
+        ("drv_probe+0x22/0x100 [drv]", "drv_remove+0x40/0x50 [drv]", "that do not reach the free in drv_remove"),
+        (
+            "drv_probe+0x22/0x100 [drv]",
+            "drv_probe+0x90/0x100 [drv]",
+            "after drv_probe+0x22 that do not reach the free at",
+        ),
+        ("nla_strdup+0x2a/0x60", "kfree_it+0x1/0x2", None),
+        ("0xffffffffc0100022", "drv_remove+0x40/0x50 [drv]", None),
+        ("drv_probe+0x22/0x100 [drv]", "an unknown caller", None),
+    ],
+)
+def test_where_to_look_for_a_missed_free(stack: str, site: str, hint: str | None) -> None:
+    text = shown(report(suspects=[judged(stack=(stack,), siblings=Siblings(9, 8, 1, 64, None, ((site, 8),)))]))
+    assert ("look at" in text) is (hint is not None)
+    assert hint is None or hint in text
+
+
 def test_everything_that_was_missed_is_in_the_header() -> None:
     screen = console()
     header(
@@ -169,7 +189,7 @@ def test_nothing_from_the_kernel_reaches_the_terminal_raw() -> None:
                     cache=EVIL,
                     reason=EVIL,
                     stack=(EVIL,),
-                    siblings=Siblings(2, 1, 1, 8, 1.0, ((EVIL, 1),)),
+                    siblings=Siblings(2, 1, 1, 8, 1.0, ((f"{EVIL}+0x22/0x40", 1),)),
                 )
             ],
             coverage=[Coverage(EVIL, None, EVIL)],

@@ -230,6 +230,8 @@ def test_what_an_interrupt_came_upon_is_not_its_own(stack: str, own: int) -> Non
     [
         (["kstrdup+0x1f/0x60", "drv_probe+0x22/0x100 [drv]", "do_one_initcall+0x22/0x1000"], "drv_probe"),
         (["drv_probe+0x22/0x100 [drv]"], "drv_probe"),
+        (["nla_strdup+0x2a/0x60", "tcf_connmark_init+0x3f/0x300 [act_connmark]"], "tcf_connmark_init"),
+        (["__alloc_skb+0x90/0x1c0", "alloc_skb_with_frags+0x50/0x1e0", "drv_send+0x22/0x100 [drv]"], "drv_send"),
         (["0xffffffffc0100022", "do_one_initcall+0x22/0x1000"], ""),
         (["vmalloc_noprof+0x22/0x100"], ""),
         ([], ""),
