@@ -89,7 +89,7 @@ class Ledger:
     """Matches frees with allocations by address, and keeps the books per call stack.
 
     Memory: 43 to 52 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
-    distinct stack (see `stack_statistics`) and 1 KiB more for its `SiblingSamples`, and 66 bytes for each of the last
+    distinct stack (see `stack_statistics`) and 1.3 KiB more for its `SiblingSamples`, and 66 bytes for each of the last
     `history_capacity` endings.
 
     Objects are named by their hidden addresses (`events.hide`), in events as in questions.
