@@ -14,9 +14,14 @@ _MOST_PATHS = 1 << 16
 
 
 def memory_in_use(meminfo: Path = MEMINFO) -> dict[str, int]:
-    """/proc/meminfo: bytes by name. Lines that are no sizes are left out."""
+    """/proc/meminfo: bytes by name."""
+    return sizes_by_name(meminfo.read_text())
+
+
+def sizes_by_name(text: str) -> dict[str, int]:
+    """Bytes by name, from the text of /proc/meminfo. Lines that are no sizes are left out."""
     used = {}
-    for line in meminfo.read_text().splitlines():
+    for line in text.splitlines():
         name, _, rest = line.partition(":")
         number, unit = [*rest.split(), "", ""][:2]
         if number.isdigit() and unit == "kB":
