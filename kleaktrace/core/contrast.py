@@ -32,8 +32,8 @@ _KERNEL_THREAD = re.compile(
 class Contrast:
     """`leaked` of `leaked_of` never freed have `trait` = `value`, and only `freed` of `freed_of` freed siblings.
 
-    also: other traits, and their values, that the same allocations have. by_chance: how likely so large a difference is
-    in any of the traits looked at if they have nothing to do with leaking.
+    by_chance: how likely so large a difference is, in any of the traits looked at, if none has to do with leaking.
+    also: other traits, and their values, that the same allocations have.
     """
 
     trait: str
@@ -42,8 +42,8 @@ class Contrast:
     leaked_of: int
     freed: int
     freed_of: int
+    by_chance: float
     also: tuple[tuple[str, str], ...] = ()
-    by_chance: float = 0.0
 
     def __str__(self) -> str:
         share = f"all {self.leaked}" if self.leaked == self.leaked_of else f"{self.leaked} of {self.leaked_of}"
@@ -61,7 +61,7 @@ def _odds(chance: float) -> str:
         return "less than 1 in a billion"
     odds = 1 / chance
     step = 10 ** max(len(str(int(odds))) - 2, 0)
-    return f"1 in {int(odds) // step * step:,}"
+    return f"1 in {round(odds / step) * step:,}"
 
 
 # The most telling first.
@@ -148,8 +148,8 @@ def _contrast(group: Sequence[_Shared]) -> Contrast:
         first.leaked.size,
         int(first.freed.sum()),
         first.freed.size,
-        tuple((other.trait, other.value) for other in others),
         first.by_chance,
+        tuple((other.trait, other.value) for other in others),
     )
 
 
