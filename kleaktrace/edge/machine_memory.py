@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,8 +24,9 @@ _APART_S = 0.02
 """While we read, others allocate. The middle one of five readings is taken."""
 
 _ON_CPU_LIST = re.compile(r"^ +count: +(\d+)$", re.MULTILINE)  # mm/vmstat.c, zoneinfo_show_print
-_SITE = re.compile(r"^ *(\d+) +(\d+) (.+?) *$", re.MULTILINE)  # lib/alloc_tag.c, alloc_tag_to_text
-_AT_UNLOAD = re.compile(r"(\S+:\d+ module \S+ func:\S+) has (\d+) allocated at module unload")  # lib/alloc_tag.c
+# lib/alloc_tag.c: alloc_tag_to_text and alloc_tag_module_unload. Files of modules built elsewhere have whole paths.
+_SITE = re.compile(r"^ *(\d+) +(\d+) (?:/\S*/)?(.+?) *$", re.MULTILINE)
+_AT_UNLOAD = re.compile(r"(?:/\S*/)?([^\s/]\S*:\d+ module \S+ func:\S+) has (\d+) allocated at module unload")
 
 
 def machine_memory(proc: Path = PROC) -> MachineMemory:
@@ -35,7 +36,7 @@ def machine_memory(proc: Path = PROC) -> MachineMemory:
         time.sleep(_APART_S)
         readings.append(_counters(proc))
     middle = sorted(readings, key=lambda reading: reading.unaccounted)[_READINGS // 2]
-    return replace(middle, sites=_sites(proc), sites_at_unload=_sites_at_unload())
+    return replace(middle, sites=_sites(proc), sites_at_unload=sites_at_unload(_kernel_log()))
 
 
 def _counters(proc: Path) -> MachineMemory:
@@ -117,13 +118,18 @@ def _sites(proc: Path) -> dict[str, SiteUse]:
     return {site: SiteUse(int(size), int(count)) for size, count, site in found if int(size)}
 
 
-def _sites_at_unload() -> dict[str, SiteUse]:
+def _kernel_log() -> list[str]:
+    with contextlib.suppress(OSError), KernelLog() as log:
+        return log.lines()
+    return []
+
+
+def sites_at_unload(log: Iterable[str]) -> dict[str, SiteUse]:
     """What the kernel says that modules left behind: their call sites are no longer in /proc/allocinfo."""
     left: defaultdict[str, int] = defaultdict(int)
-    with contextlib.suppress(OSError), KernelLog() as log:
-        for line in log.lines():
-            if found := _AT_UNLOAD.search(line):
-                left[found[1]] += int(found[2])
+    for line in log:
+        if found := _AT_UNLOAD.search(line):
+            left[found[1]] += int(found[2])
     return {site: SiteUse(size) for site, size in left.items()}
 
 

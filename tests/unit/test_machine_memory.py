@@ -23,7 +23,7 @@ from kleaktrace.core.machine_memory import (
 )
 from kleaktrace.core.outstanding import tally
 from kleaktrace.core.outstanding_rows import OUTSTANDING
-from kleaktrace.edge.machine_memory import machine_memory, shrink_slabs
+from kleaktrace.edge.machine_memory import machine_memory, shrink_slabs, sites_at_unload
 
 MIB = 1 << 20
 NOTHING = Explained(0, 0, 0)
@@ -217,6 +217,7 @@ allocinfo - version: 1.0
 #     <size>  <calls> <tag info>
            0        0 init/main.c:1 func:nothing\x20
        8192        2 drivers/drv.c:7 [drv] func:drv_fill\x20
+       4096        1 /home/me/mine/own.c:9 [own] func:own_init\x20
 """
 
 
@@ -236,7 +237,23 @@ def test_the_kernels_files_are_read(proc: Path) -> None:
     assert (found.on_cpu_lists, found.zspages, found.iommu) == (64 * found.page, 3 * found.page, 2 * found.page)
     assert found.slabs == SlabUse(10 * 1000 + 100 * 64, 6 * found.page)
     assert found.kmemleak_slabs == SlabUse(7 * 320, found.page)
-    assert found.sites == {"drivers/drv.c:7 [drv] func:drv_fill": SiteUse(8192, 2)}
+    assert found.sites == {
+        "drivers/drv.c:7 [drv] func:drv_fill": SiteUse(8192, 2),
+        "own.c:9 [own] func:own_init": SiteUse(4096, 1),
+    }
+
+
+def test_the_kernel_says_what_modules_left_behind() -> None:
+    log = [
+        "/home/me/mine/own.c:9 module own func:own_init has 4096 allocated at module unload",
+        "drivers/drv.c:7 module drv func:drv_fill has 64 allocated at module unload",
+        "WARNING: CPU: 0 PID: 90 at lib/alloc_tag.c:171 alloc_tag_module_unload+0x10/0x20",
+        "/home/me/mine/own.c:9 module own func:own_init has 8192 allocated at module unload",
+    ]
+    assert sites_at_unload(log) == {
+        "own.c:9 module own func:own_init": SiteUse(12288),
+        "drivers/drv.c:7 module drv func:drv_fill": SiteUse(64),
+    }
 
 
 def test_files_that_are_not_there_are_not_missed(proc: Path) -> None:
