@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import click
@@ -17,12 +17,16 @@ from kleaktrace.commands.scanning import scan_and_watch, tracked_by
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.kmemleak_health import State
 from kleaktrace.core.kmemleak_text import Suspect
+from kleaktrace.core.report import Findings
 from kleaktrace.core.rounds import marked
+from kleaktrace.core.settling import Settled
 from kleaktrace.edge.kmemleak import KmemleakClient
 from kleaktrace.edge.kmemleak_health import diagnose
+from kleaktrace.edge.machine_memory import machine_memory, missing_since
 from kleaktrace.edge.marks import marks
 from kleaktrace.edge.processes import living
 from kleaktrace.edge.session import Session
+from kleaktrace.edge.settle import settle
 from kleaktrace.edge.stale_freelists import overwrite_stale_freelists
 from kleaktrace.errors import UsageError
 from kleaktrace.views import console
@@ -76,10 +80,12 @@ def run(
     with EndingBetween() as ending, Session(exact_stacks=exact_stacks) as session, marks() as set_marks:
         if client is not None:
             overwrite_stale_freelists()
+        explained, memory = session.explained(), machine_memory()
         started_ns = time.monotonic_ns()
         with _progress(repeat) as progress:
             ran = run_command(command, ending, repeat, timeout, progress)
         set_by_command = set_marks.read()
+        settled = _settle(session, ending)
         readings: list[list[Suspect]] = []
         if client is not None:
             readings, missing = scan_and_watch(session, client, ending)
@@ -87,8 +93,11 @@ def run(
         series = [ran.rounds, *marked(set_by_command, ran.ended_ns), *session.load_cycles(ran.ended_ns)]
         tracked = tracked_by(client) if client is not None else None
         suspects = session.judge(readings, tracked, series=series, alive=living())
+        gone = missing_since(memory, explained, session.explained)
+        findings = Findings(settled, gone, session.anatomy(suspects, series))
         session.stop()
-        report = session.report(suspects, gaps, ran.result, _windows(started_ns, set_by_command, ran.ended_ns))
+        windows = _windows(started_ns, set_by_command, ran.ended_ns)
+        report = session.report(suspects, gaps, ran.result, windows, findings)
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))
@@ -104,6 +113,14 @@ def _kmemleak() -> tuple[KmemleakClient | None, list[str]]:
         f"{health.what}. Without kmemleak nothing says which outstanding memory nobody points to any more: "
         f"only what an unloaded module left behind can be judged. {health.fix}"
     ]
+
+
+def _settle(session: Session, ending: EndingBetween) -> Settled | None:
+    """Wait for what unloaded modules have set going, RCU and work queues; None: there is no need, or no time."""
+    with suppress(KeyboardInterrupt):
+        if session.left_behind():
+            return settle(session.left_behind, ending.sleep)
+    return None
 
 
 def _windows(started_ns: int, marks: Sequence[tuple[int, str]], ended_ns: int) -> list[tuple[int, int]]:

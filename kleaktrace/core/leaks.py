@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kleaktrace.core.anatomy import Anatomy, Cause
 from kleaktrace.core.judged import JudgedSuspect, Rounds, Verdict
 from kleaktrace.core.stacks import asking_function
 
@@ -18,7 +19,8 @@ class Leak:
 
     module: the innermost one that the stack passes through, empty: only core code; `function` is its innermost
     function. requester: the function that wanted the memory, the module's own or core code on its behalf. bytes: as
-    allocated. rounds: None if none were compared. sources: what convicts it.
+    allocated. rounds: None if none were compared. sources: what convicts it. cause: what hangs on its objects; None:
+    they hang on others themselves, as `hangs_on` says, or were not looked into. notes: what its objects tell.
     """
 
     module: str
@@ -29,11 +31,19 @@ class Leak:
     bytes: int
     rounds: Rounds | None
     sources: tuple[str, ...]
+    cause: Cause | None = None
+    hangs_on: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bytes_with_held(self) -> int:
+        """Its bytes and those of what hangs on it."""
+        return self.bytes + (self.cause.group.held_bytes if self.cause else 0)
 
     @property
     def bytes_per_round(self) -> float:
-        """How much each round leaves behind; 0 if no rounds were compared."""
-        return self.rounds.per_round * self.bytes / self.objects if self.rounds else 0.0
+        """How much each round leaves behind, with all that hangs on it; 0 if no rounds were compared."""
+        return self.rounds.per_round * self.bytes_with_held / self.objects if self.rounds else 0.0
 
     @property
     def key(self) -> str:
@@ -41,18 +51,22 @@ class Leak:
         return stack_key(self.stack)
 
 
-def leaks(suspects: Sequence[JudgedSuspect]) -> list[Leak]:
-    """The leaks among the suspects; most bytes per round first, then most bytes."""
+def leaks(suspects: Sequence[JudgedSuspect], looked_into: Anatomy) -> list[Leak]:
+    """The leaks among the suspects: causes first, by bytes per round, then by bytes, each with all that it holds."""
     found: dict[tuple[str, ...], list[JudgedSuspect]] = {}
     for suspect in suspects:
         if suspect.verdict is Verdict.CONFIRMED:
             found.setdefault(suspect.stack, []).append(suspect)
-    described = [_leak(stack, of_stack) for stack, of_stack in found.items()]
-    return sorted(described, key=lambda leak: (-leak.bytes_per_round, -leak.bytes, leak.stack))
+    described = [_leak(stack, of_stack, looked_into) for stack, of_stack in found.items()]
+    return sorted(
+        described,
+        key=lambda leak: (bool(leak.hangs_on), -leak.bytes_per_round, -leak.bytes_with_held, leak.stack),
+    )
 
 
-def _leak(stack: tuple[str, ...], suspects: Sequence[JudgedSuspect]) -> Leak:
+def _leak(stack: tuple[str, ...], suspects: Sequence[JudgedSuspect], looked_into: Anatomy) -> Leak:
     in_module = next((frame for frame in stack if frame.endswith("]") and not frame.endswith("[bpf]")), "")
+    cause, holder = looked_into.cause(stack), looked_into.holder(stack)
     return Leak(
         module=in_module.rpartition(_MODULE_TAG)[2].rstrip("]"),
         function=in_module.partition("+")[0],
@@ -62,6 +76,9 @@ def _leak(stack: tuple[str, ...], suspects: Sequence[JudgedSuspect]) -> Leak:
         bytes=sum(suspect.size for suspect in suspects),
         rounds=next((suspect.rounds for suspect in suspects if suspect.rounds), None),
         sources=tuple(sorted({suspect.source for suspect in suspects})),
+        cause=cause,
+        hangs_on="" if cause is not None or holder is None else asking_function(holder.stack),
+        notes=looked_into.notes_on(stack),
     )
 
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from kleaktrace.core.anatomy import Anatomy
 from kleaktrace.core.coverage import Coverage, Loss, StackCheck
 from kleaktrace.core.growing_stacks import GrowingStack
 from kleaktrace.core.judged import JudgedSuspect, Verdict
 from kleaktrace.core.ledger import Totals
+from kleaktrace.core.machine_memory import Unexplained
 from kleaktrace.core.outstanding import Group
+from kleaktrace.core.settling import Settled
 from kleaktrace.errors import ExitCode
 
 
@@ -65,6 +68,19 @@ class CommandResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Findings:
+    """What else was found out about a command.
+
+    settled: how long was waited for frees that were on their way; None: nothing was waited for. missing: memory that is
+    gone and that no event explains. anatomy: what the leaked objects are.
+    """
+
+    settled: Settled | None = None
+    missing: Sequence[Unexplained] = ()
+    anatomy: Anatomy = field(default_factory=Anatomy)
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One session. `outstanding` is largest first; `gaps` says, line by line, why the evidence is incomplete.
 
@@ -85,6 +101,7 @@ class Report:
     command: CommandResult | None = None
     growing: Sequence[GrowingStack] = ()
     stack_check: StackCheck = field(default_factory=StackCheck)
+    findings: Findings = field(default_factory=Findings)
 
     @property
     def now_ns(self) -> int:

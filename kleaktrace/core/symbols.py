@@ -267,6 +267,11 @@ class Symbols:
                 image.strings = other.strings
                 return
 
+    def function_at(self, address: int) -> str | None:
+        """The name of the function that begins exactly at an address, as of now."""
+        found = self.frame(address + 1)
+        return found.name if found.name and found.offset == 1 else None
+
     def frame(self, address: int) -> Frame:
         """Name a return address, as of now. It points after the call, so look up the byte before it."""
         if not address:

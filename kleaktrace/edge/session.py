@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+import numpy as np
+
+from kleaktrace.core.anatomy import Anatomy, anatomy, leaked_rows, overwritten_words
 from kleaktrace.core.coverage import Loss
 from kleaktrace.core.drain_pace import rest_s
 from kleaktrace.core.events import Batch
@@ -18,11 +21,12 @@ from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, described, 
 from kleaktrace.core.growth import growing, growing_within
 from kleaktrace.core.growth_watch import GrowthWatch
 from kleaktrace.core.jiffies import JiffiesClock, Moment
-from kleaktrace.core.judged import Evidence, JudgedSuspect
+from kleaktrace.core.judged import Evidence, JudgedSuspect, Verdict
 from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.machine_memory import Explained, explained_by
 from kleaktrace.core.outstanding import group_tally
-from kleaktrace.core.report import CommandResult, Kernel, Report, Window, outcome
+from kleaktrace.core.report import CommandResult, Findings, Kernel, Report, Window, outcome
 from kleaktrace.core.rounds import RoundSeries, load_cycles
 from kleaktrace.core.verdicts import judge
 from kleaktrace.edge import heap
@@ -213,6 +217,41 @@ class Session:
                 )
             )
 
+    def left_behind(self) -> int:
+        """How many allocations are outstanding, right now, that went through modules which are gone."""
+        self.catch_up()
+        with self.frozen():
+            names = self.tracer.names
+            gone = names.symbols.unloaded
+            if not gone:
+                return 0
+            books = self.ledger.snapshot()
+            some = books.outstanding > 0
+            through = [not gone.isdisjoint(names.stacks.get(key).modules) for key in books.stacks[some].tolist()]
+            return int(books.outstanding[some][np.array(through, np.bool_)].sum())
+
+    def explained(self) -> Explained:
+        """Bytes outstanding right now, by allocator; None where not all of its events are seen."""
+        self.catch_up()
+        with self.frozen():
+            seen = {coverage.kind for coverage in self.tracer.coverage if coverage.source}
+            known = explained_by(self.ledger.tally())
+        return Explained(
+            slab=known.slab if "slab-bulk-free" in seen else None,
+            vmalloc=known.vmalloc if {"vmalloc", "vfree"} <= seen else None,
+            percpu=known.percpu if "percpu" in seen else None,
+        )
+
+    def anatomy(self, suspects: Sequence[JudgedSuspect], series: Sequence[RoundSeries]) -> Anatomy:
+        """What the confirmed suspects are: causes and what hangs on them, and what they hold now."""
+        with self.frozen():
+            names = self.tracer.names
+            rows = leaked_rows(self.ledger, suspects, names)
+            sizes = rows["bytes_req"].tolist()
+            words = self.tracer.read_objects(list(zip(rows["object"].tolist(), sizes, strict=True)))
+            overwritten = overwritten_words(self.ledger, series, self._start.time_ns, self.now_ns)
+            return anatomy(rows, words, names, names.symbols.function_at, overwritten)
+
     def load_cycles(self, end_ns: int) -> list[RoundSeries]:
         """The modules that were loaded again and again until then (CLOCK_MONOTONIC), as rounds."""
         self.catch_up()
@@ -239,6 +278,9 @@ class Session:
         listed = [s.stack for s in suspects if s.source == "kmemleak"] if self._readings else None
         with self.frozen():
             stacks = {key for one in found for key in self._same.like(one.stack).tolist()}
+            convicted = {s.stack for s in suspects if s.verdict is Verdict.CONFIRMED and s.rounds is not None}
+            names = self.tracer.names.stacks
+            found = [one for one in found if tuple(names.get(one.stack).lines()) not in convicted]
             return described(found, self._same, self.ledger.outstanding(stacks), self.tracer.names, listed)
 
     def report(
@@ -247,11 +289,13 @@ class Session:
         gaps: Sequence[str] = (),
         command: CommandResult | None = None,
         windows: Sequence[tuple[int, int]] = (),
+        findings: Findings | None = None,
     ) -> Report:
         """Everything known by now. `gaps` are reasons why the evidence is incomplete; loss is one by itself.
 
-        windows: when to look for growth, see `growing`.
+        windows: when to look for growth, see `growing`. findings: what else was found out about it.
         """
+        findings = findings or Findings()
         self.catch_up()
         growing_stacks = self.growing(suspects, windows)
         with self.frozen():
@@ -268,7 +312,8 @@ class Session:
                 totals=self.ledger.totals(),
                 suspects=suspects,
                 outstanding=group_tally(self.ledger.tally(), self.tracer.names),
-                outcome=outcome(suspects, gaps, growing_stacks),
+                outcome=outcome(suspects, [*gaps, *map(str, findings.missing)], growing_stacks),
+                findings=findings,
                 gaps=gaps,
                 context_source=self.tracer.plan.context_source,
                 command=command,

@@ -48,7 +48,12 @@ def document(report: Report) -> dict[str, Any]:
         "outstanding": outstanding(report.outstanding, end_ns),
         "gaps": list(report.gaps),
         "command": None if report.command is None else asdict(report.command),
-        "leaks": [_leak(leak) for leak in leaks(report.suspects)],
+        "leaks": [_leak(leak) for leak in leaks(report.suspects, report.findings.anatomy)],
+        "settled": None if report.findings.settled is None else asdict(report.findings.settled),
+        "missing": [
+            {"name": one.name, "bytes": one.bytes, "meaning": one.meaning, "sites": [list(site) for site in one.sites]}
+            for one in report.findings.missing
+        ],
         "verdict": str(report.outcome),
     }
 
@@ -130,6 +135,9 @@ def _leak(leak: Leak) -> dict[str, Any]:
         "bytes": leak.bytes,
         "bytes_per_round": round(leak.bytes_per_round, 3),
         "sources": list(leak.sources),
+        "held": {"objects": leak.cause.group.held, "bytes": leak.cause.group.held_bytes} if leak.cause else None,
+        "hangs_on": leak.hangs_on,
+        "notes": list(leak.notes),
         "stack": list(leak.stack),
         "key": leak.key,
     } | ({} if leak.rounds is None else {"rounds": asdict(leak.rounds)})

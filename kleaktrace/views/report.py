@@ -14,6 +14,7 @@ from kleaktrace.core.report import CommandResult, Outcome, Report
 from kleaktrace.core.stacks import asking_line, function_of
 from kleaktrace.terminal import clean
 from kleaktrace.views import growing, units
+from kleaktrace.views.held import held_words
 
 _STYLES = {Verdict.CONFIRMED: "bold red", Verdict.DISMISSED: "green", Verdict.UNDECIDED: "yellow"}
 _FRAMES = 12
@@ -22,26 +23,33 @@ _MANY_GROUPS = 20
 
 def show(console: Console, report: Report) -> None:
     """The whole report of a session that judged suspects: first the answer, then what it rests on."""
-    show_leaks(console, leaks(report.suspects))
+    found = leaks(report.suspects, report.findings.anatomy)
+    show_leaks(console, found)
     header(console, report)
     explained, others = _apart(report.suspects, lambda s: not s.counts_against_clean and s.in_window)
     for verdict in Verdict:
-        _show_suspects(console, verdict, [s for s in others if s.verdict is verdict])
+        _show_suspects(console, verdict, [s for s in others if s.verdict is verdict], found)
     _show_explained(console, explained)
     if report.growing:
         console.print()
         console.print(growing.lines(report.growing, report.now_ns, _FRAMES), soft_wrap=True)
+    for missing in report.findings.missing:
+        _line(console, f"memory is missing: {missing}", "yellow")
     for gap in report.gaps:
         _line(console, f"evidence incomplete: {gap}", "yellow")
     _show_outcome(console, report)
 
 
 def show_leaks(console: Console, found: Sequence[Leak]) -> None:
-    """One line for each leak."""
-    for leak in found[:_MANY_GROUPS]:
+    """One line for each leak that is a cause of its own, and one for all that hang on those."""
+    causes, hanging = [leak for leak in found if not leak.hangs_on], [leak for leak in found if leak.hangs_on]
+    for leak in causes[:_MANY_GROUPS]:
         _line(console, f"LEAK {leak_words(leak)}", "bold red")
-    if len(found) > _MANY_GROUPS:
-        _line(console, f"… and {len(found) - _MANY_GROUPS} more leaks", "bold red")
+    if len(causes) > _MANY_GROUPS:
+        _line(console, f"… and {len(causes) - _MANY_GROUPS} more leaks", "bold red")
+    if hanging:
+        objects = units.count(sum(leak.objects for leak in hanging), "object")
+        _line(console, f"  ({objects} of {units.count(len(hanging), 'other call stack')} hang on these)", "red")
     if found:
         console.print()
 
@@ -55,7 +63,9 @@ def leak_words(leak: Leak) -> str:
     amount = f"{units.count(leak.objects, 'object')}, {units.size(leak.bytes)}"
     if leak.rounds is not None:
         amount += f", {leak.rounds.per_round:g} per round ({units.size(round(leak.bytes_per_round))})"
-    return f"{where}: {who}: {amount}: confirmed by {' and '.join(leak.sources)}"
+    words = f"{where}: {who}: {amount}: confirmed by {' and '.join(leak.sources)}"
+    held = held_words(leak.cause.group, leak.cause.requester) if leak.cause else ""
+    return f"{words}; {held}" if held else words
 
 
 def _apart(
@@ -103,6 +113,8 @@ def header(console: Console, report: Report) -> None:
             _line(console, f"not covered: {coverage.kind}: {coverage.note}", "dim")
     if report.command is not None:
         _command(console, report.command)
+    if report.findings.settled is not None:
+        _line(console, f"{report.findings.settled}", "dim")
 
 
 def _command(console: Console, command: CommandResult) -> None:
@@ -120,28 +132,34 @@ def _ending(status: int) -> str:
     return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
 
 
-def _show_suspects(console: Console, verdict: Verdict, suspects: Sequence[JudgedSuspect]) -> None:
+def _show_suspects(
+    console: Console, verdict: Verdict, suspects: Sequence[JudgedSuspect], found: Sequence[Leak] = ()
+) -> None:
     if not suspects:
         return
-    groups = _alike(suspects)
+    known = {leak.stack: leak for leak in found}
+    groups = _alike(suspects, list(known))
     total = sum(s.size for s in suspects)
     console.print()
     _line(console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", _STYLES[verdict])
     for group in groups[:_MANY_GROUPS]:
-        _show_group(console, group)
+        _show_group(console, group, known.get(group[0].stack) if verdict is Verdict.CONFIRMED else None)
     if len(groups) > _MANY_GROUPS:
         _line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
 
 
-def _alike(suspects: Iterable[JudgedSuspect]) -> list[list[JudgedSuspect]]:
-    """Suspects with the same stack, source and context together; most bytes first."""
+def _alike(suspects: Iterable[JudgedSuspect], first: Sequence[tuple[str, ...]]) -> list[list[JudgedSuspect]]:
+    """Suspects with the same stack, source and context together; the `first` stacks in their order, then most bytes."""
+    place = {stack: number for number, stack in enumerate(first)}
     groups: dict[tuple[object, ...], list[JudgedSuspect]] = {}
     for suspect in suspects:
         groups.setdefault((suspect.stack, suspect.source, suspect.context, suspect.comm), []).append(suspect)
-    return sorted(groups.values(), key=lambda group: -sum(s.size for s in group))
+    return sorted(
+        groups.values(), key=lambda group: (place.get(group[0].stack, len(place)), -sum(s.size for s in group))
+    )
 
 
-def _show_group(console: Console, group: Sequence[JudgedSuspect]) -> None:
+def _show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | None = None) -> None:
     first = group[0]
     console.print()
     _line(console, f"  {_what(group)}")
@@ -151,6 +169,10 @@ def _show_group(console: Console, group: Sequence[JudgedSuspect]) -> None:
     siblings = first.siblings
     if siblings.allocated:
         _line(console, f"    {_sibling_words(first)}")
+    if leak is not None and leak.hangs_on:
+        _line(console, f"    hangs on what {leak.hangs_on} allocated")
+    for note in leak.notes if leak is not None else ():
+        _line(console, f"    in them: {note}")
     for hint in (*first.contrasts, *_missed_free(first)):
         _line(console, f"    look at: {hint}", "bold")
     for line in first.stack[:_FRAMES]:
@@ -221,7 +243,26 @@ def _show_outcome(console: Console, report: Report) -> None:
         case Outcome.CLEAN:
             _line(console, f"clean: {summary}", "bold green")
         case Outcome.INCOMPLETE:
-            _line(console, f"incomplete: {summary}; nothing is confirmed, but not everything could be seen", "yellow")
+            _line(console, f"incomplete: {summary}; nothing is confirmed, but {_why_not_clean(report)}", "yellow")
+            if report.command is not None and not report.gaps:
+                _line(
+                    console,
+                    "  to decide it: kleaktrace run --repeat 10 -- CMD (CMD must undo what it does)",
+                    "yellow",
+                )
+
+
+def _why_not_clean(report: Report) -> str:
+    """What stands in the way."""
+    left = sum(s.verdict is Verdict.UNDECIDED and s.counts_against_clean for s in report.suspects)
+    growing_stacks = sum(not stack.kept for stack in report.growing)
+    reasons = [
+        f"{units.count(left, 'object')} of the window {'is' if left == 1 else 'are'} not explained" if left else "",
+        f"{units.count(growing_stacks, 'call stack')} kept growing" if growing_stacks else "",
+        "memory is missing" if report.findings.missing else "",
+        "not everything could be seen" if report.gaps else "",
+    ]
+    return ", ".join(filter(None, reasons))
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

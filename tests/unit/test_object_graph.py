@@ -41,6 +41,17 @@ def test_pointer_to_a_member_counts_and_one_past_the_end_is_the_neighbours():
     assert heap.roots() == [device, queue, neighbour]
 
 
+def test_what_only_describes_an_object_hangs_on_it_though_both_point_to_each_other():
+    heap = Heap()
+    node, kobject, attribute = heap.add(DEVICE, 128), heap.add(QUEUE, 64), heap.add(NAME, 128)
+    heap.point(node, kobject)
+    heap.point(kobject, node)
+    heap.point(node, attribute, at=16)
+    assert heap.roots() == [node]
+    describing = np.array([True, False, True])
+    assert object_graph(heap.rows, heap.words, describing).root_of.tolist() == [kobject] * 3
+
+
 def test_what_the_allocator_added_neither_holds_nor_is_held():
     heap = Heap()
     device, queue = heap.add(DEVICE, size=100), heap.add(QUEUE, size=100)
