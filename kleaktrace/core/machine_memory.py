@@ -223,7 +223,6 @@ def _growth(now: SiteUse, before: SiteUse | None) -> SiteUse:
 
 
 def _takes_pages(site: str, use: SiteUse, page: int) -> bool | None:
-    """Whether what it takes are whole pages, one allocation like the other; None: the machine counts them elsewhere."""
-    if site.partition(":")[0].endswith(_COUNTED_FILES):
-        return None
-    return use.bytes % (page * max(use.allocations, 1)) == 0
+    """Whether what it takes are whole pages, one like the other; None: such as are counted elsewhere."""
+    whole = use.bytes % (page * max(use.allocations, 1)) == 0
+    return None if whole and site.partition(":")[0].endswith(_COUNTED_FILES) else whole

@@ -181,6 +181,17 @@ def test_the_call_sites_that_took_the_pages_are_named() -> None:
     assert str(found).endswith("(12 MiB by drv.c:7 [drv] func:drv_fill, 8.0 MiB by new.c:2 module new func:new_init)")
 
 
+def test_the_call_sites_that_took_small_objects_are_named() -> None:
+    before = machine()
+    sites = {
+        "mm/shmem.c:9 func:shmem_alloc_inode": SiteUse(8000 * 700, 8000),
+        "mm/shmem.c:5 func:shmem_alloc_folio": SiteUse(20 * MIB, 5120),
+        "drv.c:7 [drv] func:drv_fill": SiteUse(20 * MIB, 5120),
+    }
+    (found,) = unexplained(before, replace(before, slabs=SlabUse(92 * MIB, 90 * MIB), sites=sites), NOTHING)
+    assert found.sites == (("mm/shmem.c:9 func:shmem_alloc_inode", 8000 * 700),)
+
+
 def test_what_is_outstanding_explains_its_allocator() -> None:
     held = [(Kind.KMALLOC, 64), (Kind.CACHE, 128), (Kind.KMALLOC, 16384), (Kind.VMALLOC, 4096), (Kind.PERCPU, 32)]
     found = explained_by(tally(rows(OUTSTANDING, *({"kind": kind, "bytes_alloc": size} for kind, size in held))))
