@@ -1,0 +1,119 @@
+"""What each tool said about a piece, compared with the truth. Pure: values in, values out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kleaktrace.core.kmemleak_text import Suspect
+from museum_lib.piece import Piece, Truth
+
+ROUNDS = 8
+"""How often a trigger is run under kleaktrace and memleak: what still is pointed to shows by repetition alone."""
+
+_SUFFIXES = r"(?:\.(?:isra|constprop|part|cold)(?:\.\d+)?)*"
+
+
+@dataclass(frozen=True, slots=True)
+class Kmemleak:
+    """What kmemleak lists of a piece after one round and two scans: objects in all that may be the leak's, and how many
+    of those it names the function of."""
+
+    listed: int
+    named: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kleaktrace:
+    """kleaktrace's verdict on `ROUNDS` rounds of all pieces of a trace; of the objects it confirms, `named` have the
+    truth's function in the stack, and `sources` are how it knows of those."""
+
+    verdict: str
+    confirmed: int
+    named: int
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A piece, and what was seen of it; None where a tool was not run, `failure` where something went wrong."""
+
+    piece: Piece
+    repaired: bool
+    kmemleak: Kmemleak | None = None
+    memleak: bool | None = None
+    kleaktrace: Kleaktrace | None = None
+    failure: str = ""
+
+    @property
+    def expected(self) -> int:
+        """How many objects leak in all rounds."""
+        return 0 if self.repaired else self.piece.truth.objects * ROUNDS
+
+    @property
+    def is_right(self) -> bool:
+        """Whether kleaktrace said what is true: the leak confirmed, named and counted; nothing where it is repaired."""
+        found = self.kleaktrace
+        if found is None or self.failure:
+            return False
+        if self.repaired:
+            return found.verdict == "clean" and not found.confirmed
+        return found.verdict == "leaks" and found.named == self.expected
+
+
+def is_of(function: str, frame: str) -> bool:
+    """Whether a frame (`name+0x1/0x2 [module]`) is of a function, whatever parts the compiler made of it."""
+    return re.match(rf"{re.escape(function)}{_SUFFIXES}(?:\+|\s|$)", frame.strip()) is not None
+
+
+def of_kmemleak(suspects: Iterable[Suspect], truth: Truth) -> Kmemleak:
+    """Count what kmemleak lists newly: where a frame has no name, since its module is gone, it may be the leak's."""
+    named = unnamed = 0
+    for suspect in suspects:
+        names = [frame.symbol for frame in suspect.frames if frame.symbol]
+        named += any(is_of(truth.function, name) for name in names)
+        unnamed += len(names) < len(suspect.frames) and not any(is_of(truth.function, name) for name in names)
+    return Kmemleak(named + unnamed, named)
+
+
+def of_kleaktrace(document: dict[str, Any], truth: Truth) -> Kleaktrace:
+    """Count what kleaktrace confirmed (docs of the JSON document: kleaktrace/views/json_document.py)."""
+    confirmed = [each for each in document["suspects"] if each["verdict"] == "confirmed"]
+    named = [each for each in confirmed if any(is_of(truth.function, frame) for frame in each["stack"])]
+    sources = sorted({each.get("source", "kmemleak") for each in named})
+    return Kleaktrace(document["verdict"], len(confirmed), len(named), tuple(sources))
+
+
+def of_memleak(output: str, truth: Truth) -> bool:
+    """Whether a stack that memleak printed has the truth's function in it; it prints `0xADDRESS  name+0x1 [module]`."""
+    lines = (line.strip() for line in output.splitlines())
+    frames = (line.split(maxsplit=1)[1] for line in lines if line.startswith("0x") and " " in line)
+    return any(is_of(truth.function, frame) for frame in frames)
+
+
+def document(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as JSON has them."""
+    return [
+        {
+            "piece": row.piece.name,
+            "subsystem": row.piece.subsystem,
+            "kind": row.piece.kind,
+            "repaired": row.repaired,
+            "fix": {"subject": row.piece.fix.subject, "commit": row.piece.fix.commit},
+            "truth": {"function": row.piece.truth.function, "objects": row.expected},
+            "kmemleak": row.kmemleak and {"listed": row.kmemleak.listed, "named": row.kmemleak.named},
+            "memleak": None if row.memleak is None else {"named": row.memleak},
+            "kleaktrace": row.kleaktrace
+            and {
+                "verdict": row.kleaktrace.verdict,
+                "confirmed": row.kleaktrace.confirmed,
+                "named": row.kleaktrace.named,
+                "sources": list(row.kleaktrace.sources),
+            },
+            "failure": row.failure,
+            "right": row.is_right,
+        }
+        for row in rows
+    ]
