@@ -2,20 +2,23 @@
 #
 # MODULES is a directory with the piece's own builds of modules.
 
-# load MODULE [PARAMETER…]: that module, after those it depends on: the piece's own builds of them, where it has any.
+# load MODULE [PARAMETER…]: that module, after those it depends on: the piece's own builds, where it has any.
 load() {
-    local name=$1 word path file
-    shift
-    while read -r word path _; do
-        [[ $word == insmod ]] || continue
-        file=$(basename "$path" .ko)
-        [[ -e $MODULES/$file.ko ]] && path=$MODULES/$file.ko
-        if [[ ${file//-/_} == "${name//-/_}" ]]; then
-            is_loaded "$file" || insmod "$path" "$@"
-        else
-            is_loaded "$file" || insmod "$path"
-        fi
-    done < <(modprobe --show-depends "$name" 2> /dev/null || echo "insmod $MODULES/$name.ko")
+    local file needed
+    is_loaded "$1" && return
+    file=$(file_of "$1")
+    for needed in $(modinfo -F depends "$file" | tr , ' '); do
+        load "$needed"
+    done
+    insmod "$file" "${@:2}"
+}
+
+file_of() {
+    local file
+    for file in "$MODULES"/*.ko; do
+        [[ $(basename "${file//-/_}") == "${1//-/_}.ko" ]] && echo "$file" && return
+    done
+    modinfo -n "$1"
 }
 
 # unload MODULE…: in this order.

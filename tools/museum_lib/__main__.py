@@ -14,6 +14,7 @@ from rich.console import Console
 
 from museum_lib import build, guest, results, table
 from museum_lib.edit import EditFailed
+from museum_lib.guest import Exhibit
 from museum_lib.piece import BadPiece, Piece, chosen, read_all
 from museum_lib.results import Row
 
@@ -60,25 +61,19 @@ def _pieces(names: Iterable[str]) -> list[Piece]:
 
 
 def _rows(pieces: Sequence[Piece], repaired: bool) -> list[Row]:
-    configs = [WIDE]
-    tree = guest.tree(configs, say)
-    rows = _watched(pieces, tree, configs, repaired=False)
-    return rows + _watched(pieces, tree, configs, repaired=True) if repaired else rows
-
-
-def _watched(pieces: Sequence[Piece], tree: Path, configs: Sequence[Path], *, repaired: bool) -> list[Row]:
-    failed, built = [], {}
-    for piece in pieces:
+    tree = guest.tree([WIDE], say)
+    exhibits: list[Exhibit] = []
+    failed: list[Row] = []
+    for piece, is_repaired in [(each, False) for each in pieces] + [(each, True) for each in pieces if repaired]:
         try:
-            modules = build.modules(tree, piece, edited=not repaired, say=say)
-            built[piece.name] = piece, modules
+            modules = build.modules(tree, piece, edited=not is_repaired, say=say)
+            exhibits.append(Exhibit(piece, is_repaired, modules))
         except (build.BuildFailed, EditFailed) as failure:
             say(f"{piece.name}: {failure}")
-            failed.append(Row(piece, repaired, failure=str(failure)))
+            failed.append(Row(piece, is_repaired, failure=str(failure)))
     (PROJECT / "build").mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="museum-", dir=PROJECT / "build"))
-    tools = ("kleaktrace",) if repaired else guest.TOOLS
-    rows = guest.run(built, directory, tree, configs=configs, tools=tools, repaired=repaired)
+    rows = guest.run(exhibits, directory, tree, configs=[WIDE])
     if all(row.is_right for row in rows):
         shutil.rmtree(directory)
     else:

@@ -97,7 +97,7 @@ def _place(path: Path) -> Iterator[Path]:
 
 
 def _link_around(tree: Path, copy: Path, directory: str) -> None:
-    """Copy a directory, by links to its files, with links to what lies beside it and above, so that `../x.h` is there."""
+    """Copy a directory, as links to its files, and as links what lies beside it and above, where `../x.h` is."""
     parts = Path(directory).parts
     for depth in range(len(parts)):
         above = Path(*parts[:depth])

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kleaktrace.core.kmemleak_text import parse
@@ -40,34 +40,50 @@ def tree(configs: Sequence[Path], say: Say) -> Path:
     return Path(done.stdout.strip())
 
 
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """A piece with its built modules, by name: leaking, or repaired."""
+
+    piece: Piece
+    repaired: bool
+    modules: Mapping[str, Path]
+
+    @property
+    def name(self) -> str:
+        """Of its directory."""
+        return self.piece.name + ("-repaired" if self.repaired else "")
+
+
 def run(
-    pieces: Mapping[str, tuple[Piece, Mapping[str, Path]]],
+    exhibits: Sequence[Exhibit],
     directory: Path,
     tree: Path,
     *,
-    configs: Sequence[Path],
-    tools: Sequence[str],
-    repaired: bool,
+    configs: Sequence[Path] = (),
+    tools: Sequence[str] = TOOLS,
 ) -> list[Row]:
-    """Boot the guest and have the pieces, given with their built modules, watched; again for the rest if one kills it.
+    """Boot the guest and have exhibits watched, repaired ones by kleaktrace alone; again for the rest if one kills it.
 
     `directory` must be empty, below the project, and is left full.
     """
-    pending = groups.grouped((piece for piece, _ in pieces.values()), _dependencies(tree))
-    for name, (piece, modules) in pieces.items():
-        _prepare(directory / name, piece, modules)
+    for exhibit in exhibits:
+        _prepare(exhibit, directory / exhibit.name)
+    pending = [
+        {"names": [piece.name + suffix for piece in group], "tools": used}
+        for suffix, repaired, used in (("", False, list(tools)), ("-repaired", True, ["kleaktrace"]))
+        for group in groups.grouped((each.piece for each in exhibits if each.repaired is repaired), _dependencies(tree))
+    ]
     while pending:
-        plan = {"groups": [[piece.name for piece in group] for group in pending], "tools": list(tools)}
-        (directory / "plan.json").write_text(json.dumps(plan))
-        status = _boot(directory, configs, sum(map(len, pending)))
-        left = [group for group in pending if not all((directory / piece.name / "done").exists() for piece in group)]
+        (directory / "plan.json").write_text(json.dumps(pending))
+        status = _boot(directory, configs, sum(len(group["names"]) for group in pending))
+        left = [group for group in pending if not all((directory / name / "done").exists() for name in group["names"])]
         if left and status != _DIED:
             raise GuestFailed(f"the worker in the guest ended with {status}")
-        for piece in left[0] if left else ():
-            (directory / piece.name / "failure").write_text("the guest died of it or of its group, or ran out of time")
+        for name in left[0]["names"] if left else ():
+            (directory / name / "failure").write_text("the guest died of it or of its group, or ran out of time")
         pending = left[1:]
     memleak = _read(directory / "memleak")
-    return [_row(piece, directory, memleak, repaired=repaired) for piece, _ in pieces.values()]
+    return [_row(exhibit, directory, memleak) for exhibit in exhibits]
 
 
 def _dependencies(tree: Path) -> dict[str, frozenset[str]]:
@@ -76,11 +92,11 @@ def _dependencies(tree: Path) -> dict[str, frozenset[str]]:
     return groups.dependencies(lists[0].read_text().splitlines()) if lists else {}
 
 
-def _prepare(directory: Path, piece: Piece, modules: Mapping[str, Path]) -> None:
+def _prepare(exhibit: Exhibit, directory: Path) -> None:
     (directory / "modules").mkdir(parents=True)
-    for name, path in modules.items():
+    for name, path in exhibit.modules.items():
         shutil.copy(path, directory / "modules" / f"{name}.ko")
-    (directory / "trigger.sh").write_text(piece.trigger)
+    (directory / "trigger.sh").write_text(exhibit.piece.trigger)
 
 
 def _boot(directory: Path, configs: Sequence[Path], pieces: int) -> int:
@@ -94,17 +110,17 @@ def _configured(configs: Sequence[Path]) -> list[str]:
     return [word for path in configs for word in ("--config", str(path))]
 
 
-def _row(piece: Piece, directory: Path, memleak: str | None, *, repaired: bool) -> Row:
-    own = directory / piece.name
-    row = Row(piece, repaired, failure=_read(own / "failure") or "")
+def _row(exhibit: Exhibit, directory: Path, memleak: str | None) -> Row:
+    own, truth = directory / exhibit.name, exhibit.piece.truth
+    row = Row(exhibit.piece, exhibit.repaired, failure=_read(own / "failure") or "")
     kmemleak, window = _read(own / "kmemleak"), _read(own / "window")
     if kmemleak is not None:
-        row = replace(row, kmemleak=results.of_kmemleak(parse(kmemleak).objects, piece.truth))
-    if memleak is not None and not row.failure:
-        row = replace(row, memleak=results.of_memleak(memleak, piece.truth))
+        row = replace(row, kmemleak=results.of_kmemleak(parse(kmemleak).objects, truth))
+    if memleak is not None and not exhibit.repaired and not row.failure:
+        row = replace(row, memleak=results.of_memleak(memleak, truth))
     document = _read(directory / window / "kleaktrace.json") if window else None
     if document:
-        row = replace(row, kleaktrace=results.of_kleaktrace(json.loads(document), piece.truth))
+        row = replace(row, kleaktrace=results.of_kleaktrace(json.loads(document), truth))
     return row
 
 

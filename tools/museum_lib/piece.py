@@ -52,8 +52,8 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A kernel module to build: its path in the kernel's tree, without .ko, and settings that it is built with, `CONFIG_X`
-    for =m, or `CONFIG_X=value`."""
+    """A kernel module to build: its path in the kernel's tree, without .ko, and settings for that: `CONFIG_X` means =m,
+    and `CONFIG_X=value` is another one than the kernel has."""
 
     path: str
     config: tuple[str, ...]

@@ -18,8 +18,8 @@ _SUFFIXES = r"(?:\.(?:isra|constprop|part|cold)(?:\.\d+)?)*"
 
 @dataclass(frozen=True, slots=True)
 class Kmemleak:
-    """What kmemleak lists of a piece after one round and two scans: objects in all that may be the leak's, and how many
-    of those it names the function of."""
+    """What kmemleak lists after two scans of what a piece's one round allocated; `named` have the truth's function in
+    the stack."""
 
     listed: int
     named: int
@@ -69,13 +69,9 @@ def is_of(function: str, frame: str) -> bool:
 
 
 def of_kmemleak(suspects: Iterable[Suspect], truth: Truth) -> Kmemleak:
-    """Count what kmemleak lists newly: where a frame has no name, since its module is gone, it may be the leak's."""
-    named = unnamed = 0
-    for suspect in suspects:
-        names = [frame.symbol for frame in suspect.frames if frame.symbol]
-        named += any(is_of(truth.function, name) for name in names)
-        unnamed += len(names) < len(suspect.frames) and not any(is_of(truth.function, name) for name in names)
-    return Kmemleak(named + unnamed, named)
+    """Count what kmemleak lists of a piece's round: no names, or another module's, where its module has gone since."""
+    stacks = [[frame.symbol or "" for frame in suspect.frames] for suspect in suspects]
+    return Kmemleak(len(stacks), sum(any(is_of(truth.function, name) for name in stack) for stack in stacks))
 
 
 def of_kleaktrace(document: dict[str, Any], truth: Truth) -> Kleaktrace:

@@ -70,22 +70,22 @@ class Piece:
 def main() -> None:
     """Run the groups of the plan, one after the other: the guest may die of one."""
     directory = Path(sys.argv[1])
-    plan = json.loads((directory / "plan.json").read_text())
     loaded = _loaded()
-    working: list[Piece] = []
-    for names in plan["groups"]:
-        group = [Piece(directory / name) for name in names]
-        say(f"{', '.join(names)}")
+    for_memleak: list[Piece] = []
+    for planned in json.loads((directory / "plan.json").read_text()):
+        group = [Piece(directory / name) for name in planned["names"]]
+        say(f"{len(group)} pieces: {', '.join(planned['names'])}")
         _unload(loaded)
-        group = _kmemleak(group)
-        if "kleaktrace" in plan["tools"] and group:
+        group = _first_round(group, with_kmemleak="kmemleak" in planned["tools"])
+        if "kleaktrace" in planned["tools"] and group:
             _unload(loaded)
             _kleaktrace(group)
-        working += group
-        for name in names:
+        if "memleak" in planned["tools"]:
+            for_memleak += group
+        for name in planned["names"]:
             (directory / name / "done").touch()
-    if "memleak" in plan["tools"] and working:
-        _memleak(working, directory, loaded)
+    if for_memleak:
+        _memleak(for_memleak, directory, loaded)
 
 
 def say(text: str) -> None:
@@ -93,7 +93,7 @@ def say(text: str) -> None:
     print(f"museum: {text}", file=sys.stderr, flush=True)
 
 
-def _kmemleak(group: Sequence[Piece]) -> list[Piece]:
+def _first_round(group: Sequence[Piece], *, with_kmemleak: bool) -> list[Piece]:
     """Run each piece once, and keep what kmemleak lists newly after two scans; the pieces whose triggers work."""
     client = KmemleakClient()
     before = {_identity(suspect) for suspect in client.read().objects}
@@ -101,20 +101,20 @@ def _kmemleak(group: Sequence[Piece]) -> list[Piece]:
     for piece in group:
         begun = _jiffies()
         try:
-            say(f"{piece.name}: first round")
             piece.run()
             times[piece] = begun, _jiffies()
         except TriggerFailed as failure:
             say(f"{piece.name}: {failure}")
             piece.write("failure", str(failure))
+    if not with_kmemleak:
+        return list(times)
     for _ in range(2):
         time.sleep(_AGE_S)
         client.scan()
     listed = [(suspect, block) for block in _blocks(client.read_text()) for suspect in parse(block).objects]
     found = [(suspect, block) for suspect, block in listed if _identity(suspect) not in before]
     for piece, (begun, ended) in times.items():
-        own = [block for suspect, block in found if begun <= suspect.jiffies <= ended]
-        piece.write("kmemleak", "".join(own))
+        piece.write("kmemleak", "".join(block for suspect, block in found if begun <= suspect.jiffies <= ended))
     return list(times)
 
 

@@ -1,0 +1,51 @@
+"""Some pieces of the museum that build for the standard guest kernel: `tools/museum` shows all, in the wide one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from guest_tool import PROJECT
+
+sys.path.insert(0, str(PROJECT / "tools"))
+
+from museum_lib import build, guest, table
+from museum_lib.guest import Exhibit
+from museum_lib.piece import chosen, read_all
+from museum_lib.results import Row
+from reports import console, printed
+
+pytestmark = pytest.mark.guest
+
+# Six kinds in one trace each; llc_autobind is one that something still points to.
+NAMES = ("cuse_open", "llc_autobind", "loop_backing_file", "macvlan_nodst", "packet_tx_ring", "qrtr_tun_write")
+
+
+@pytest.fixture(scope="module")
+def rows(kernel_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    pieces = chosen(read_all(PROJECT / "tests" / "museum"), NAMES)
+    exhibits = [
+        Exhibit(piece, repaired, build.modules(kernel_tree, piece, edited=not repaired, say=print))
+        for repaired in (False, True)
+        for piece in pieces
+    ]
+    found = guest.run(exhibits, tmp_path_factory.mktemp("museum"), kernel_tree, tools=["kleaktrace"])
+    screen = console(160)
+    table.show(screen, found)
+    print(printed(screen))
+    return found
+
+
+def test_every_leak_is_confirmed_named_and_counted(rows: list[Row]) -> None:
+    leaking = [row for row in rows if not row.repaired]
+    assert [row.piece.name for row in leaking] == list(NAMES)
+    assert [(row.piece.name, row.failure) for row in leaking if row.failure] == []
+    assert [row.piece.name for row in leaking if not row.is_right] == []
+
+
+def test_what_is_repaired_is_clean(rows: list[Row]) -> None:
+    repaired = [row for row in rows if row.repaired]
+    assert len(repaired) == len(NAMES)
+    assert [(row.piece.name, row.failure) for row in repaired if row.failure] == []
+    assert {row.kleaktrace.verdict for row in repaired if row.kleaktrace} == {"clean"}
