@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-PROJECT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 from museum_lib import groups, results, table
 from museum_lib.edit import Edit, EditFailed, apply, apply_all
@@ -24,8 +23,7 @@ from reports import console, printed
 
 from kleaktrace.core.kmemleak_text import parse as parse_kmemleak
 
-MUSEUM = PROJECT / "tests" / "museum"
-PIECES = read_all(MUSEUM)
+PIECES = read_all(Path(__file__).resolve().parents[1] / "museum")
 
 SOURCE = """\
 static void drop(struct thing *thing);
