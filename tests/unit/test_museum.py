@@ -153,7 +153,7 @@ def test_a_piece_is_consistent(piece: Piece) -> None:
     assert piece.fix.commit == "" or len(piece.fix.commit) == 12
     directories = {module.directory for module in piece.modules}
     for each in piece.edits:
-        assert any(Path(each.file).is_relative_to(directory) for directory in directories), "it is built"
+        assert each.file.rpartition("/")[0] in directories, "it is built"
     done = subprocess.run(["bash", "-n"], input=piece.trigger, text=True, capture_output=True, check=False)
     assert done.stderr == ""
 

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from museum_lib.edit import Edit, EditFailed, apply_all
 from museum_lib.piece import Module, Piece
@@ -36,7 +36,7 @@ def modules(tree: Path, piece: Piece, *, edited: bool, say: Say) -> dict[str, Pa
     symbols: list[Path] = []
     for directory in dict.fromkeys(module.directory for module in piece.modules):
         wanted = [module for module in piece.modules if module.directory == directory]
-        edits = [edit for edit in piece.edits if edited and _directory(edit.file).is_relative_to(directory)]
+        edits = [edit for edit in piece.edits if edited and edit.file.rpartition("/")[0] == directory]
         in_tree = {module.name: tree / f"{module.path}.ko" for module in wanted}
         if not edits and all(path.exists() for path in in_tree.values()) and not any(map(_sets_values, wanted)):
             found |= in_tree
@@ -45,10 +45,6 @@ def modules(tree: Path, piece: Piece, *, edited: bool, say: Say) -> dict[str, Pa
         symbols.append(next(iter(built.values())).parent / "Module.symvers")
         found |= built
     return found
-
-
-def _directory(file: str) -> PurePosixPath:
-    return PurePosixPath(file).parent
 
 
 def _sets_values(module: Module) -> bool:
