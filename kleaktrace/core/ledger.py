@@ -108,7 +108,7 @@ class Ledger:
         self._history_min_lifetime = np.uint64(history_min_lifetime_ns)
         self._watched = AddressIndex()
         self._watched_endings: list[Closed] = []
-        self._implied_by_cache: dict[int, int] = {}
+        self._implied: dict[tuple[int, int, int], int] = {}  # by kind, cache, and of kmallocs bytes
         self._unknown_frees = 0
         self._double_events = 0
         self._losses: list[LossWindow] = []
@@ -261,7 +261,15 @@ class Ledger:
     @property
     def implied_frees_by_cache(self) -> dict[int, int]:
         """Implied frees by cache key; 0: not from a named cache."""
-        return dict(self._implied_by_cache)
+        found: dict[int, int] = {}
+        for (_, cache, _), count in self._implied.items():
+            found[cache] = found.get(cache, 0) + count
+        return found
+
+    @property
+    def implied_frees_by_origin(self) -> dict[tuple[int, int, int], int]:
+        """Implied frees by kind, cache key, and bytes of a kmalloc (else 0): what `KernelNames.cache` takes."""
+        return dict(self._implied)
 
     @property
     def losses(self) -> tuple[LossWindow, ...]:
@@ -344,8 +352,10 @@ class Ledger:
         missed = ~second
         older, newer = older[missed], newer[missed]
         self._stacks.implied_freed(stacks[missed], older["bytes_alloc"])
-        for cache, count in zip(*np.unique(older["cache"], return_counts=True), strict=True):
-            self._implied_by_cache[int(cache)] = self._implied_by_cache.get(int(cache), 0) + int(count)
+        origins, counts = np.unique(older[["kind", "cache", "bytes_alloc"]], return_counts=True)
+        for (kind, cache, size), count in zip(origins.tolist(), counts.tolist(), strict=True):
+            origin = (kind, cache, size if kind == Kind.KMALLOC else 0)
+            self._implied[origin] = self._implied.get(origin, 0) + count
         lifetimes = _lifetimes(older["time_ns"], newer["time_ns"])
         closed = np.zeros(older.size, CLOSED)
         _describe(older, closed)

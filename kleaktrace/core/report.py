@@ -102,6 +102,8 @@ class Report:
     growing: Sequence[GrowingStack] = ()
     stack_check: StackCheck = field(default_factory=StackCheck)
     findings: Findings = field(default_factory=Findings)
+    implied_from: Sequence[tuple[str, int]] = ()
+    """Which caches the implied frees were of, the most first."""
 
     @property
     def now_ns(self) -> int:

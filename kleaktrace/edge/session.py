@@ -20,6 +20,7 @@ from kleaktrace.core.events import Batch
 from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, described, growth_evidence
 from kleaktrace.core.growth import growing, growing_within
 from kleaktrace.core.growth_watch import GrowthWatch
+from kleaktrace.core.implied_frees import implied_from
 from kleaktrace.core.jiffies import JiffiesClock, Moment
 from kleaktrace.core.judged import Evidence, JudgedSuspect, Verdict
 from kleaktrace.core.kmemleak_text import Suspect
@@ -314,6 +315,7 @@ class Session:
                 outstanding=group_tally(self.ledger.tally(), self.tracer.names),
                 outcome=outcome(suspects, [*gaps, *map(str, findings.missing)], growing_stacks),
                 findings=findings,
+                implied_from=implied_from(self.ledger, self.tracer.names),
                 gaps=gaps,
                 context_source=self.tracer.plan.context_source,
                 command=command,

@@ -43,6 +43,7 @@ def document(report: Report) -> dict[str, Any]:
             "implied_frees": report.totals.implied_frees,
             "unknown_frees": report.totals.unknown_frees,
         },
+        "implied_from": [{"cache": cache, "frees": count} for cache, count in report.implied_from],
         "suspects": [_suspect(suspect) for suspect in report.suspects],
         "growing": [_growing(one, end_ns) for one in report.growing],
         "outstanding": outstanding(report.outstanding, end_ns),

@@ -19,6 +19,7 @@ from kleaktrace.views.held import held_words
 _STYLES = {Verdict.CONFIRMED: "bold red", Verdict.DISMISSED: "green", Verdict.UNDECIDED: "yellow"}
 _FRAMES = 12
 _MANY_GROUPS = 20
+_FEW = 4
 
 
 def show(console: Console, report: Report) -> None:
@@ -96,7 +97,9 @@ def header(console: Console, report: Report) -> None:
     )
     footnotes = []
     if totals.implied_frees:
-        footnotes.append(f"{units.count(totals.implied_frees, 'free')} not seen, but implied by reuse of the memory")
+        of = ", ".join(f"{count:,} {cache}" for cache, count in report.implied_from[:_FEW])
+        frees = f"{units.count(totals.implied_frees, 'free')} not seen, but implied by reuse of the memory"
+        footnotes.append(f"{frees}: {of}" if of else frees)
     if report.loss.stacks:
         footnotes.append(f"{units.count(report.loss.stacks, 'stack')} could not be taken")
     if report.loss.names:

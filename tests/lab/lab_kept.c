@@ -59,6 +59,42 @@ static LAB_SITE void lab_referenced_devm(void)
 	lab_book("referenced_devm", memory ? memory - DEVRES_SIZE : NULL, DEVRES_SIZE + DEVM_SIZE);
 }
 
+struct lab_device_item {
+	struct list_head link;
+	struct device *device;
+};
+static LIST_HEAD(devices);
+
+/* See below. */
+static const char *next_name(char *name, size_t size);
+
+/* A device that stays on its driver's list, and in sysfs: as who forgets to unregister one leaves it. */
+static LAB_SITE void lab_device_on_list(void)
+{
+	struct lab_device_item *item = kzalloc(sizeof(*item), GFP_KERNEL);
+	char name[40];
+
+	if (!item)
+		return;
+	item->device = root_device_register(next_name(name, sizeof(name)));
+	if (IS_ERR(item->device)) {
+		kfree(item);
+		return;
+	}
+	lab_book("device_on_list", item, sizeof(*item));
+	list_add(&item->link, &devices);
+}
+
+static void unregister_devices(void)
+{
+	struct lab_device_item *item, *next;
+
+	list_for_each_entry_safe(item, next, &devices, link) {
+		root_device_unregister(item->device);
+		kfree(item);
+	}
+}
+
 /* -- forgotten when the module goes */
 
 static LIST_HEAD(forgotten);
@@ -115,6 +151,7 @@ const struct lab_case lab_kept[] = {
 	{ CASE(referenced), .truth = REFERENCED, .size = KEPT_SIZE, .calls = 1 },
 	{ CASE(list_grows), .truth = REFERENCED, .size = LIST_SIZE, .calls = LIST_LENGTH },
 	{ CASE(referenced_devm), .truth = REFERENCED, .size = DEVRES_SIZE + DEVM_SIZE, .calls = LEAKS },
+	{ CASE(device_on_list), .truth = REFERENCED, .size = sizeof(struct lab_device_item), .calls = 1 },
 	{ CASE(unload_forgets), .truth = UNLOAD, .size = KEPT_SIZE, .calls = LEAKS },
 	{ CASE(unload_registered), .truth = UNLOAD_REFERENCED, .size = KEPT_SIZE, .calls = LEAKS },
 	{ CASE(unload_kobject), .truth = UNLOAD_CORE, .size = sizeof(struct kobject), .calls = LEAKS },
@@ -134,6 +171,7 @@ void lab_kept_exit(void)
 
 	if (!IS_ERR_OR_NULL(device))
 		root_device_unregister(device);
+	unregister_devices();
 	/* Of every kind of item the link is the first member. */
 	list_for_each_safe(item, next, &kept)
 		kfree(item);
