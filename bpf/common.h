@@ -80,6 +80,31 @@ INLINE void bump(u32 what)
 		__sync_fetch_and_add(value, 1);
 }
 
+/*
+ * Whether so many quarters of the name ring are filled. Stacks and caches leave the last one to modules, of which there
+ * is no telling again, and what is worth less than a name leaves half of it to names.
+ */
+#define QUARTERS_FOR_NAMES 3
+#define QUARTERS_FOR_EXTRAS 2
+
+INLINE bool is_filled_to(u64 quarters)
+{
+	u64 waiting = bpf_ringbuf_query((void *)NAME_RING, BPF_RB_AVAIL_DATA);
+	u64 size = bpf_ringbuf_query((void *)NAME_RING, BPF_RB_RING_SIZE);
+
+	return waiting >= size / 4 * quarters;
+}
+
+/* Whether a name could be told now. If not, it is as if it had not been seen yet. */
+INLINE bool tell(void *name, u64 size)
+{
+	if (is_filled_to(QUARTERS_FOR_NAMES) || names.ringbuf_output(name, size, wake_if_filled(NAME_RING))) {
+		bump(UNTOLD);
+		return false;
+	}
+	return true;
+}
+
 /* include/linux/preempt.h: bits 8-15 count softirqs (odd while one is served), 16-19 hardirqs, 20-23 NMIs. */
 INLINE u8 context_of(u32 preempt_count)
 {

@@ -57,8 +57,9 @@ INLINE struct known_cache *know_cache(u64 cache, struct scratch *s)
 #ifdef FILTER_CACHE
 	fresh.wanted = FILTER_CACHE((u64 *)told->name);
 #endif
-	if (names.ringbuf_output(told, sizeof(*told), wake_if_filled(NAME_RING)))
-		count(LOST_NAMES);
+	/* Most are the caches that they were. */
+	if (!(known && known->epoch != NEVER && known->key == fresh.key) && !tell(told, sizeof(*told)))
+		fresh.epoch = NEVER;
 	if (known_caches.update(&cache, &fresh)) {
 		count(LOST_ENTRIES);
 		return NULL;

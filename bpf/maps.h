@@ -11,7 +11,7 @@ enum counter {
 	LOST_ALLOCATIONS,
 	LOST_FREES,
 	LOST_STACKS, /* the unwinder gave nothing */
-	LOST_NAMES, /* no room in the name ring: a stack, cache or module stays nameless until seen again */
+	LOST_NAMES, /* no room in the name ring for a module */
 	LOST_ENTRIES, /* a table was full */
 	TAKEN_BY_SECOND, /* not lost: see RECORD_ONCE in slab.c */
 	UNWOUND_STACKS, /* not recognised, or not looked at: see stack_paths.h */
@@ -30,11 +30,15 @@ enum state {
 	/* Not 0: events are handed over. Switched on when all probes are attached: until then an allocation may be seen
 	 * whose free is not. */
 	RECORDING,
-	/* Bumped whenever a module comes or goes. It is part of the keys of stacks that modules can be in, and dates
-	 * cache entries: the same address may mean another function, or another cache, afterwards. */
+	/* Bumped whenever a module comes or goes. Dates cache entries: the same address may be another cache then. */
 	EPOCH,
+	/* A sum over the modules that are loaded, of what they are and where: see modules.c. It is part of the keys of
+	 * stacks that modules can be in, where the same address may else mean another function. */
+	MODULES,
 	/* Bumped whenever a task's name or cgroup changes. 0: nobody tells, so that every answer is out of date. */
 	TASK_GENERATION,
+	/* Bumped whenever there was no room in the name ring for a stack or a cache, which is told when seen again. */
+	UNTOLD,
 	STATES
 };
 BPF_ARRAY(state, u64, STATES);
@@ -48,9 +52,11 @@ BPF_ARRAY(clock, struct moment, 1);
 /* Stacks whose frames user space has: how often each was unwound. Evicting one only means that it is sent again. */
 BPF_TABLE("lru_hash", u64, u64, known_stacks, KNOWN_STACKS);
 
+#define NEVER ~0ULL
+
 struct known_cache {
 	u64 key;
-	u64 epoch;
+	u64 epoch; /* NEVER: user space does not know it yet */
 	u32 object_size;
 	u32 size;
 	u8 ignored; /* kmemleak's own */
@@ -86,8 +92,9 @@ struct scratch {
 	u32 unwound_depth; /* frames there are, those of what was interrupted too */
 	u64 slot, origin, start, led; /* see recognise() */
 	u64 random;
+	u64 hash, number, unreadable; /* see modules.c */
 	union {
-		struct stack_sample sample;
+		struct stack_sample sample; /* its words are modules.c's, too */
 		struct stack_name stack; /* sample.name */
 		struct cache_name cache;
 		struct module_name module;

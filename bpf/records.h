@@ -66,6 +66,7 @@ struct stack_name {
 struct stack_sample {
 	struct stack_name name;
 	u64 root;
+	u64 modules; /* the state of that name (bpf/maps.h) */
 	u64 recognised; /* the key that a known path gave this stack; 0: none did */
 	u32 event;
 	u32 words_read; /* the others are left over from another time */
@@ -88,6 +89,7 @@ struct module_name {
 	u32 type;
 	u32 symbols;
 	u64 key; /* struct module */
+	u64 identity; /* the same: it was loaded at this place before, with the same symbols */
 	u64 time_ns;
 	u64 text, text_size;
 	u64 init_text, init_text_size;

@@ -184,6 +184,10 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	sample->rest = size / sizeof(u64);
 	if (size > sizeof(sample->words))
 		size = sizeof(sample->words);
+	if (is_filled_to(QUARTERS_FOR_EXTRAS)) {
+		count(LOST_SAMPLES);
+		return;
+	}
 	if (bpf_probe_read_kernel(sample->words, size, (void *)base))
 		return;
 	for (u32 i = 0; i < WINDOW_WORDS; i++)
@@ -191,6 +195,7 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	sample->name.type = STACK_SAMPLE;
 	sample->name.depth = s->unwound_depth;
 	sample->root = root;
+	sample->modules = state_of(MODULES);
 	sample->recognised = recognised;
 	sample->event = event;
 	sample->words_read = size / sizeof(u64);

@@ -66,7 +66,7 @@ INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 	*in_module |= !elsewhere;
 #endif
 	stack->depth = depth;
-	key ^= state_of(EPOCH) * 0x9e3779b97f4a7c15ULL & -changing;
+	key ^= state_of(MODULES) * 0x9e3779b97f4a7c15ULL & -changing;
 	return key ? key : 1;
 }
 
@@ -94,9 +94,7 @@ INLINE u64 tell_stack(struct scratch *s, u64 key, bool in_module)
 	s->stack.type = STACK_NAME;
 	s->stack.key = key;
 	s->stack.time_ns = bpf_ktime_get_ns();
-	if (names.ringbuf_output(&s->stack, sizeof(s->stack), wake_if_filled(NAME_RING)))
-		count(LOST_NAMES);
-	else
+	if (tell(&s->stack, sizeof(s->stack)))
 		known_stacks.update(&key, &once);
 	return once;
 }
@@ -119,7 +117,7 @@ INLINE u64 take_stack(void *ctx, struct scratch *s, u32 event, u64 call_site, bo
 {
 	u64 recognised = 0;
 #ifdef RECOGNISE_STACKS
-	u64 root = mix(mix(state_of(EPOCH) + 1) ^ call_site ^ (u64)event << 48);
+	u64 root = mix(mix(state_of(MODULES) + 1) ^ call_site ^ (u64)event << 48);
 	struct stack_path *path = recognise(ctx, s, root);
 
 	if (path && !path->doubtful) {

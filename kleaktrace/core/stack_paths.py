@@ -72,11 +72,12 @@ def branch_key(key: int, slot: int, word: int) -> int:
 class StackSample:
     """A true unwind, and the stack it was made from.
 
-    root: key of the tree, from the event and its call site. event: which program's. stack: the key of this stack, which
-    is that of others, too, if they differ only in what was interrupted. frames: all return addresses, innermost first.
-    words: the stack from the program's context on, upwards; complements, as `hide` makes them. base: address of the
-    first word. rest: words there are up to the end of the stack. in_module: a frame is in the module that is filtered
-    for. recognised: the key that a known path gave this stack, 0 if none did.
+    root: key of the tree, from the event, its call site and `modules`. event: which program's. stack: the key of this
+    stack, which is that of others, too, if they differ only in what was interrupted. modules: which are loaded, as a
+    number; code outside the kernel's own text is the same as long as that is. frames: all return addresses, innermost
+    first. words: the stack from the program's context on, upwards; complements, as `hide` makes them. base: address of
+    the first word. rest: words there are up to the end of the stack. in_module: a frame is in the module that is
+    filtered for. recognised: the key that a known path gave this stack, 0 if none did.
     """
 
     root: int
@@ -88,6 +89,7 @@ class StackSample:
     rest: int
     in_module: bool = False
     recognised: int = 0
+    modules: int = 0
 
 
 class Lead(IntEnum):
@@ -266,41 +268,64 @@ class _Known:
     stack: int
     frames: tuple[int, ...]
     in_module: bool
+    modules: int
+
+
+_Code = tuple[int, int]
+"""A return address, or an event, and the modules that were loaded if it depends on them what lies there, else 0."""
 
 
 class StackPaths:
-    """Learns from samples. Holds at most `most` stacks; what comes later is not learned."""
+    """Learns from samples. Holds at most `most` stacks; what comes later is not learned.
 
-    def __init__(self, most: int) -> None:
+    Of those that were learned with other modules loaded, it makes room when it needs to, by forgetting everything.
+    `kernel_text`: addresses whose code is always the same.
+    """
+
+    def __init__(self, most: int, kernel_text: range = range(0)) -> None:
         self._most = most
-        self._steps: dict[int, _Step] = {}
-        self._ends: dict[int, _End] = {}
+        self._kernel_text = kernel_text
+        self._steps: dict[_Code, _Step] = {}
+        self._ends: dict[_Code, _End] = {}
         self._known: dict[tuple[int, tuple[int, ...]], _Known] = {}
+        self._modules: set[int] = set()  # of the known ones
         self._paths: dict[int, StackPath] = {}
 
     def __len__(self) -> int:
         """How many stacks can be recognised."""
         return len(self._paths)
 
-    def forget(self) -> Change:
-        """Code has come or gone: return addresses may mean something else now."""
+    def _code(self, modules: int, address: int) -> _Code:
+        return (0 if address in self._kernel_text else modules), address
+
+    def _make_room(self, modules: int) -> bool:
+        """Forget everything, if some of it is of other modules than those that are loaded now."""
+        if self._modules <= {modules}:
+            return False
+        self._modules.clear()
         self._steps.clear()
         self._ends.clear()
         self._known.clear()
         self._paths.clear()
-        return Change(forget=True)
+        return True
 
     def learn(self, sample: StackSample) -> Change:
         """Take a sample; what changes for the kernel side."""
         name = sample.root, sample.frames
+        forgotten = False
         if name not in self._known:
             if len(self._known) >= self._most:
-                return Change()
-            self._known[name] = _Known(sample.root, sample.event, sample.stack, sample.frames, sample.in_module)
+                forgotten = self._make_room(sample.modules)
+                if not forgotten:
+                    return Change()
+            self._modules.add(sample.modules)
+            self._known[name] = _Known(
+                sample.root, sample.event, sample.stack, sample.frames, sample.in_module, sample.modules
+            )
         otherwise = self._learn_steps(sample)
         if not otherwise:
             try:
-                return Change(False, tuple(self._enter(self._known[name])))
+                return Change(forgotten, tuple(self._enter(self._known[name])))
             except _Otherwise:
                 pass
         return self._build_again()
@@ -324,7 +349,7 @@ class StackPaths:
                 otherwise |= self._start_again(sample, number)
             otherwise |= was not in (None, step.way)
         if len(steps) == len(sample.frames) and steps[-1]:
-            end = self._ends.setdefault(sample.frames[-1], _End())
+            end = self._ends.setdefault(self._code(sample.modules, sample.frames[-1]), _End())
             was_end = end.distance
             end.narrow({sample.rest - there for there in reached})
             otherwise |= was_end not in (0, end.distance)
@@ -340,7 +365,7 @@ class StackPaths:
 
     def _step(self, sample: StackSample, number: int) -> _Step:
         """The step that leads to a return address of the sample."""
-        parent = sample.frames[number - 1] if number else sample.event
+        parent = self._code(sample.modules, sample.frames[number - 1]) if number else (0, sample.event)
         return self._steps.setdefault(parent, _Step())
 
     def _pairs(self, sample: StackSample, words: _Words) -> list[Pairs]:
@@ -388,7 +413,8 @@ class StackPaths:
         slots: list[Slot] = []
         if len(known.frames) >= MOST_SLOTS:
             return None
-        for parent, frame in zip((known.event, *known.frames), (*known.frames, 0), strict=True):
+        parents = [(0, known.event), *(self._code(known.modules, frame) for frame in known.frames)]
+        for parent, frame in zip(parents, (*known.frames, 0), strict=True):
             step = self._steps.get(parent)
             way = step.way if step else None
             end = self._ends.get(parent, _NO_END).distance

@@ -152,6 +152,7 @@ class Stacks:
         self._first_keys: dict[tuple[object, ...], int] = {}  # of stacks with frames in modules, by their names
         self._renewed: dict[int, int] = {}  # later keys, and the first ones
         self._sorted: tuple[U64, U64] | None = None  # the same, for looking up many at once
+        self._forgotten: list[int] = []
 
     def add(self, key: int, addresses: Sequence[int]) -> None:
         """Name a stack now, while its modules are still there. A known key keeps its names."""
@@ -190,6 +191,14 @@ class Stacks:
         places[places == later.size] = 0
         return np.where(later.take(places) == keys, first.take(places), keys)
 
+    def take_forgotten(self) -> list[int]:
+        """Keys that were forgotten since the last call: if one of them comes again, it has to be added again."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._stacks or key in self._renewed
+
     def __len__(self) -> int:
         return len(self._stacks)
 
@@ -201,8 +210,9 @@ class Stacks:
 
     def _renew(self, key: int, first: int) -> None:
         if len(self._renewed) >= _MOST_RENEWED:
-            # The oldest are of modules that have come and gone many times since: they don't come back.
-            for old in list(self._renewed)[: _MOST_RENEWED // 2]:
-                del self._renewed[old]
+            # The oldest are of modules that have come and gone many times since: hardly ever they come back.
+            self._forgotten += list(self._renewed)[: _MOST_RENEWED // 2]
+            for old in self._forgotten:
+                self._renewed.pop(old, None)
         self._renewed[key] = first
         self._sorted = None

@@ -151,9 +151,16 @@ class ModuleImage:
     symbols: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, ELF_SYMBOL))
     strings: bytes = b""
     freed_ns: int | None = None
+    buried: set[TextRange] = field(default_factory=set)
+    """Of its ranges, those that a later module covers."""
 
     def __contains__(self, address: int) -> bool:
         return address in self.text or address in self.init_text
+
+    @property
+    def names_nothing(self) -> bool:
+        """Whether it has gone, and later ones are wherever it was."""
+        return self.freed_ns is not None and {self.text, self.init_text} <= self.buried
 
     def covers(self, area: TextRange) -> bool:
         """Whether it has all addresses of an area."""
@@ -220,14 +227,18 @@ class Symbols:
         self._images: list[ModuleImage] = []
         self._loads: dict[str, list[int]] = {}
         self._unloads: dict[str, list[int]] = {}
+        first, last = base.address_of("_stext"), base.address_of("_etext")
+        self._kernel_text = range(first or 0, last or 0)
+        self._of_kernel: dict[int, Frame] = {}
+        """Frames in the kernel's own text, where no module can come."""
 
     def module_loaded(self, image: ModuleImage) -> None:
         """From now on `image` names the addresses in its ranges."""
         insort(self._loads.setdefault(image.name, []), image.loaded_ns)
+        for earlier in self._images:
+            earlier.buried |= {area for area in (earlier.text, earlier.init_text) if image.covers(area)}
+        self._images = [each for each in self._images if not each.names_nothing]
         self._images.append(image)
-        self._images = [
-            each for number, each in enumerate(self._images, start=1) if not _is_buried(each, self._images[number:])
-        ]
 
     def module_freed(self, name: str, key: int, time_ns: int) -> None:
         """Remember when a module went; its names stay."""
@@ -276,21 +287,16 @@ class Symbols:
         """Name a return address, as of now. It points after the call, so look up the byte before it."""
         if not address:
             return Frame(0)
-        looked_up = address - 1
-        for image in reversed(self._images):
-            if looked_up in image:
-                found = image.find(looked_up)
-                break
-        else:
-            base = self._base.find(looked_up)
-            if base is None or not base.size or base.offset >= max(base.size, 1):
-                return Frame(address)
-            found = base
-        return Frame(address, found.name, found.offset + 1, found.size, found.module)
+        if address - 1 in self._kernel_text:
+            if address not in self._of_kernel:
+                self._of_kernel[address] = _returning_to(address, self._base.find(address - 1))
+            return self._of_kernel[address]
+        image = next((image for image in reversed(self._images) if address - 1 in image), None)
+        return _returning_to(address, image.find(address - 1) if image else self._base.find(address - 1))
 
 
-def _is_buried(image: ModuleImage, later: Sequence[ModuleImage]) -> bool:
-    """Whether it has gone, and later ones are wherever it was: it names nothing any more."""
-    if image.freed_ns is None:
-        return False
-    return all(any(other.covers(area) for other in later) for area in (image.text, image.init_text))
+def _returning_to(address: int, call: Frame | None) -> Frame:
+    """The frame of a return address, given that of the byte before it."""
+    if call is None or not call.size or call.offset >= call.size:
+        return Frame(address)
+    return Frame(address, call.name, call.offset + 1, call.size, call.module)

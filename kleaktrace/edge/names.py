@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -44,9 +45,13 @@ class ModuleFreed:
 
 @dataclass(frozen=True, slots=True)
 class ModuleLoaded:
-    """A module that is about to run for the first time, and where its symbols are in memory: [start, end)."""
+    """A module that is about to run for the first time, and where its symbols are in memory: [start, end).
+
+    identity: the same whenever it is loaded at this place with these symbols.
+    """
 
     image: ModuleImage
+    identity: int
     symbol_table: tuple[int, int]
     string_table: tuple[int, int]
 
@@ -64,9 +69,9 @@ Name = StackName | StackSample | CacheName | ModuleLoaded | ModuleFreed | Module
 
 _STACK = struct.Struct("=IIQQ")
 _STACK_SIZE = _STACK.size + 128 * 8
-_SAMPLE = struct.Struct("=QQIIIIQ")
+_SAMPLE = struct.Struct("=QQQIIIIQ")
 _CACHE = struct.Struct("=IIQII64s")
-_MODULE = struct.Struct("=IIQQQQQQQQQ64s")
+_MODULE = struct.Struct("=IIQQQQQQQQQQ64s")
 _PAGE = struct.Struct("=IiQQ")
 
 
@@ -74,38 +79,64 @@ def _text(raw: bytes) -> str:
     return raw.partition(b"\0")[0].decode(errors="replace")
 
 
+def _stack(record: bytes) -> StackName:
+    _, depth, key, _ = _STACK.unpack_from(record)
+    return StackName(key, np.frombuffer(record, np.uint64, depth, _STACK.size).tolist())
+
+
+def _sample(record: bytes) -> StackSample:
+    _, depth, key, _ = _STACK.unpack_from(record)
+    root, modules, recognised, event, words, rest, in_module, base = _SAMPLE.unpack_from(record, _STACK_SIZE)
+    return StackSample(
+        root=root,
+        event=event,
+        stack=key,
+        frames=tuple(np.frombuffer(record, np.uint64, depth, _STACK.size).tolist()),
+        words=np.frombuffer(record, np.uint64, words, _STACK_SIZE + _SAMPLE.size),
+        rest=rest,
+        in_module=bool(in_module),
+        recognised=recognised,
+        modules=modules,
+        base=base,
+    )
+
+
+def _cache(record: bytes) -> CacheName:
+    _, object_size, key, size, gfp_flags, name = _CACHE.unpack_from(record)
+    return CacheName(key, _text(name), object_size, size, is_reclaimable(gfp_flags))
+
+
+def _module_load(record: bytes) -> ModuleLoaded:
+    _, symbols, key, identity, time_ns, text, text_size, init, init_size, table, strings, strings_end, name = (
+        _MODULE.unpack_from(record)
+    )
+    image = ModuleImage(_text(name), key, time_ns, TextRange(text, text_size), TextRange(init, init_size))
+    return ModuleLoaded(image, identity, (table, table + symbols * ELF_SYMBOL.itemsize), (strings, strings_end))
+
+
+def _module_free(record: bytes) -> ModuleFreed:
+    _, _, key, _, time_ns, *_, name = _MODULE.unpack_from(record)
+    return ModuleFreed(_text(name), key, time_ns)
+
+
+def _module_page(record: bytes) -> ModulePage:
+    _, error, key, address = _PAGE.unpack_from(record)
+    return ModulePage(key, address, b"" if error else record[_PAGE.size :])
+
+
+_DECODERS: dict[int, Callable[[bytes], Name]] = {
+    _Type.STACK: _stack,
+    _Type.CACHE: _cache,
+    _Type.MODULE_LOAD: _module_load,
+    _Type.MODULE_FREE: _module_free,
+    _Type.MODULE_PAGE: _module_page,
+    _Type.SAMPLE: _sample,
+}
+
+
 def decode(record: bytes) -> Name:
     """One record. Raises ValueError for a type this version does not know: the C and Python sides differ."""
     kind = int.from_bytes(record[:4], "little")
-    if kind == _Type.STACK:
-        _, depth, key, _ = _STACK.unpack_from(record)
-        return StackName(key, np.frombuffer(record, np.uint64, depth, _STACK.size).tolist())
-    if kind == _Type.SAMPLE:
-        _, depth, key, _ = _STACK.unpack_from(record)
-        root, recognised, event, words, rest, in_module, base = _SAMPLE.unpack_from(record, _STACK_SIZE)
-        return StackSample(
-            root=root,
-            event=event,
-            stack=key,
-            frames=tuple(np.frombuffer(record, np.uint64, depth, _STACK.size).tolist()),
-            words=np.frombuffer(record, np.uint64, words, _STACK_SIZE + _SAMPLE.size),
-            rest=rest,
-            in_module=bool(in_module),
-            recognised=recognised,
-            base=base,
-        )
-    if kind == _Type.CACHE:
-        _, object_size, key, size, gfp_flags, name = _CACHE.unpack_from(record)
-        return CacheName(key, _text(name), object_size, size, is_reclaimable(gfp_flags))
-    if kind in (_Type.MODULE_LOAD, _Type.MODULE_FREE):
-        _, symbols, key, time_ns, text, text_size, init, init_size, table, strings, strings_end, name = (
-            _MODULE.unpack_from(record)
-        )
-        if kind == _Type.MODULE_FREE:
-            return ModuleFreed(_text(name), key, time_ns)
-        image = ModuleImage(_text(name), key, time_ns, TextRange(text, text_size), TextRange(init, init_size))
-        return ModuleLoaded(image, (table, table + symbols * ELF_SYMBOL.itemsize), (strings, strings_end))
-    if kind == _Type.MODULE_PAGE:
-        _, error, key, address = _PAGE.unpack_from(record)
-        return ModulePage(key, address, b"" if error else record[_PAGE.size :])
-    raise ValueError(f"name ring: unknown record type {kind}")
+    if kind not in _DECODERS:
+        raise ValueError(f"name ring: unknown record type {kind}")
+    return _DECODERS[kind](record)

@@ -28,9 +28,9 @@ _HEAD_START_NS = 500_000_000
 class StackLearner:
     """Learns from samples, within a bound on processor time, and writes paths to the kernel side."""
 
-    def __init__(self, bpf: BpfObject) -> None:
+    def __init__(self, bpf: BpfObject, kernel_text: range) -> None:
         self._bpf = bpf
-        self._paths = StackPaths(MOST_PATHS)
+        self._paths = StackPaths(MOST_PATHS, kernel_text)
         self._written: set[bytes] = set()
         self._began_ns = time.monotonic_ns()
         self._spent_ns = 0
@@ -46,10 +46,6 @@ class StackLearner:
         begun_ns = time.thread_time_ns()
         self._apply(self._paths.learn(sample))
         self._spent_ns += time.thread_time_ns() - begun_ns
-
-    def forget(self) -> None:
-        """A module has come or gone: the same addresses may mean something else now."""
-        self._apply(self._paths.forget())
 
     def _apply(self, change: Change) -> None:
         if change.forget:

@@ -17,6 +17,7 @@ from kleaktrace.core.coverage import Coverage, Loss, StackCheck
 from kleaktrace.core.events import Batch, LossWindow
 from kleaktrace.core.jiffies import Moment
 from kleaktrace.core.kernel_names import CacheName, KernelNames
+from kleaktrace.core.nameless_keys import NamelessKeys
 from kleaktrace.core.stack_paths import StackSample
 from kleaktrace.core.symbols import SymbolTable, parse_kallsyms
 from kleaktrace.edge import names as name_records
@@ -24,6 +25,7 @@ from kleaktrace.edge.bpf import AttachRefused, BpfObject, Hook
 from kleaktrace.edge.btf import kernel_btf
 from kleaktrace.edge.filters import Filters
 from kleaktrace.edge.machine import memory_in_use
+from kleaktrace.edge.module_symbols import MOST_KEPT, ModuleSymbols
 from kleaktrace.edge.object_reader import ObjectReader
 from kleaktrace.edge.plain_loads import FUNCTION as PLAIN_LOADS
 from kleaktrace.edge.plain_loads import plain_loads
@@ -45,12 +47,17 @@ _EVENT_RING_SHARE = 16
 """At most one part in so many of the machine's memory."""
 
 NAME_RING = 8 << 20
+
+_LATE_NS = 1_000_000_000
+"""From when a name could not be told, at most so long until the event is polled that it was for."""
+
 _MACROS: Macros = {
     "EVENT_RING_PAGES": 1,  # for the compiler, who makes the maps, too
     "NAME_RING_PAGES": 1,
     "KNOWN_STACKS": 65536,
     "STACK_PATHS": MOST_PATHS,
     "KNOWN_CACHES": 4096,
+    "TOLD_MODULES": MOST_KEPT,
 }
 
 # bpf/maps.h, enum counter
@@ -58,7 +65,7 @@ _LOST_ALLOCATIONS, _LOST_FREES, _LOST_STACKS, _LOST_NAMES, _LOST_ENTRIES, _TAKEN
 _UNWOUND, _CHECKED, _WRONG, _LOST_SAMPLES, _COUNTERS = range(6, 11)
 
 # bpf/maps.h, enum state
-_RECORDING, _TASK_GENERATION = 0, 2
+_RECORDING, _EPOCH, _MODULES, _TASK_GENERATION, _UNTOLD = range(5)
 
 
 @dataclass(frozen=True)
@@ -68,32 +75,6 @@ class _Lost:
     events: int = 0
     stacks: int = 0
     names: int = 0
-
-
-class _LoadingModule:
-    """A module whose symbols are arriving page by page: the symbol table's pages first, then the strings'."""
-
-    def __init__(self, loaded: name_records.ModuleLoaded) -> None:
-        self._loaded = loaded
-        self._pages: dict[int, bytes] = {}
-
-    def add(self, page: name_records.ModulePage) -> None:
-        """Take a page; with each, the module's names get better."""
-        self._pages[page.address] = page.data
-        strings = self._bytes(*self._loaded.string_table)
-        if strings:
-            self._loaded.image.set_symbols(self._bytes(*self._loaded.symbol_table), strings)
-
-    def _bytes(self, start: int, end: int) -> bytes:
-        """Memory from `start` on, as far as its pages are here without a gap, up to `end`."""
-        first = start - start % name_records.PAGE
-        found = bytearray()
-        for address in range(first, end, name_records.PAGE):
-            page = self._pages.get(address)
-            if not page:
-                break
-            found += page
-        return bytes(found[start - first : end - first])
 
 
 def read_kallsyms() -> SymbolTable:
@@ -120,6 +101,12 @@ def _pid_namespace() -> dict[str, int]:
         return {}
     device = os.major(namespace.st_dev) << 20 | os.minor(namespace.st_dev)  # the kernel's own dev_t
     return {"PID_NAMESPACE": namespace.st_ino, "PID_NAMESPACE_DEVICE": device}
+
+
+def _kernel_text(plan: Plan) -> range:
+    """Addresses of code that is always the same."""
+    start = plan.values.get("KERNEL_TEXT", 0)
+    return range(start, start + int(plan.macros.get("KERNEL_TEXT_LENGTH", 0)))
 
 
 def _likely(needs: Iterable[Need], without: frozenset[str]) -> list[Hook]:
@@ -160,7 +147,6 @@ class Tracer:
         """As of the last `check_loss`."""
         self._lost = _Lost()
         self._windows: list[LossWindow] = []
-        self._loading: dict[int, _LoadingModule] = {}
         loads = {} if PLAIN_LOADS in without else plain_loads(kernel_btf())
         self.has_plain_loads = bool(loads)
         """Whether programs read kernel memory by plain loads, or copy it piece by piece, which costs more."""
@@ -170,7 +156,9 @@ class Tracer:
             macros["RECOGNISE_STACKS"] = 1
         self._bpf = BpfObject(compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING})
         self._reader = ObjectReader(self._bpf)
-        self._learner = None if exact_stacks else StackLearner(self._bpf)
+        self._learner = None if exact_stacks else StackLearner(self._bpf, _kernel_text(self.plan))
+        self._modules = ModuleSymbols(self._bpf)
+        self._untold, self._untold_until_ns = 0, 0
         try:
             self._events = EventRing(self._bpf.map_fd("events"), event_ring)
             self._names = NameRing(self._bpf.map_fd("names"), NAME_RING)
@@ -186,6 +174,10 @@ class Tracer:
             self.started = self.moment()
             # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
             self.names = KernelNames(read_kallsyms())
+            self._nameless = {
+                "stack": NamelessKeys(self.names.stacks),
+                "cache": NamelessKeys(self.names.caches),
+            }
         except BaseException:
             self._bpf.close()
             raise
@@ -244,11 +236,21 @@ class Tracer:
         batch = self._events.take()
         for record in self._names.take():
             self._learn(name_records.decode(record))
+        self._note_nameless(batch)
         keys = batch.allocations["stack"]
         first_keys = self.names.stacks.first_keys(keys)
         if first_keys is not keys:  # mostly they are: no module has come again
             batch.allocations["stack"] = first_keys
         return batch
+
+    def _note_nameless(self, batch: Batch) -> None:
+        """Look for keys without a name if some names could not be told lately; events may come somewhat later."""
+        (untold,) = self._bpf.words("state", _UNTOLD, 1)
+        if untold != self._untold:
+            self._untold, self._untold_until_ns = untold, time.monotonic_ns() + _LATE_NS
+        if time.monotonic_ns() < self._untold_until_ns:
+            for field, nameless in self._nameless.items():
+                nameless.note(batch.allocations[field])
 
     @property
     def backlog(self) -> float:
@@ -280,7 +282,10 @@ class Tracer:
     def _learn(self, name: name_records.Name) -> None:
         match name:
             case name_records.StackName(key, addresses):
+                self._modules.name()
                 self.names.stacks.add(key, addresses)
+                for forgotten in self.names.stacks.take_forgotten():
+                    self._bpf.delete("known_stacks", forgotten.to_bytes(8, "little"))
             case StackSample():
                 if self._learner is not None:
                     self._learner.learn(name)
@@ -288,19 +293,12 @@ class Tracer:
                 self.names.caches[name.key] = name
             case name_records.ModuleLoaded(image):
                 self.names.symbols.module_loaded(image)
-                self._forget_stacks()
-                self._loading[image.key] = _LoadingModule(name)
+                self._modules.loaded(name)
             case name_records.ModuleFreed(module, key, time_ns):
                 self.names.symbols.module_freed(module, key, time_ns)
-                self._forget_stacks()
-                self._loading.pop(key, None)
+                self._modules.freed(key)
             case name_records.ModulePage():
-                if name.key in self._loading:
-                    self._loading[name.key].add(name)
-
-    def _forget_stacks(self) -> None:
-        if self._learner is not None:
-            self._learner.forget()
+                self._modules.page(name)
 
     def moment(self) -> Moment:
         """Now, by both of the kernel's clocks: opening a file makes our own program look at them."""
@@ -349,6 +347,9 @@ class Tracer:
             if counters[_TAKEN_BY_SECOND] == before[_TAKEN_BY_SECOND]:
                 return counters, missed - counters[_TAKEN_BY_SECOND]
 
+    def _count_nameless(self) -> int:
+        return self._modules.incomplete + sum(nameless.count() for nameless in self._nameless.values())
+
     def check_loss(self) -> Loss:
         """Read the kernel's loss counters; new losses make a window from the last reading to now."""
         now = time.monotonic_ns()
@@ -358,7 +359,7 @@ class Tracer:
         lost = _Lost(
             events=counters[_LOST_ALLOCATIONS] + counters[_LOST_FREES] + skipped,
             stacks=counters[_LOST_STACKS],
-            names=counters[_LOST_NAMES] + counters[_LOST_ENTRIES],
+            names=counters[_LOST_NAMES] + counters[_LOST_ENTRIES] + self._count_nameless(),
         )
         if lost.events > self._lost.events:
             self._windows.append(LossWindow(self._checked_ns, now, lost.events - self._lost.events))

@@ -76,6 +76,7 @@ def test_a_kernel_that_refuses_shows_nothing(monkeypatch: pytest.MonkeyPatch) ->
 def test_caches_that_the_kernel_can_shrink_are_told_from_others() -> None:
     with Tracer() as tracer:
         subprocess.run(["find", "/proc/sys", "-maxdepth", "2"], check=True, stdout=subprocess.DEVNULL)
+        tracer.pause()
         while tracer.polled < tracer.reported:
             tracer.poll()
         caches = {cache.name: cache.reclaimable for cache in tracer.names.caches.values()}

@@ -39,7 +39,7 @@ def test_a_cache_is_reclaimable_if_the_pages_it_takes_are(gfp_flags: int, reclai
 
 def module(kind: int, name: bytes, symbols: int = 3) -> bytes:
     places = (DRIVER, 0x1000, DRIVER + 0x8000, 0x200, 0xFFFF000, 0xFFFFF00, 0xFFFFFF0)
-    return struct.pack("<IIQQ7Q64s", kind, symbols, 5, 99, *places, name)
+    return struct.pack("<IIQQQ7Q64s", kind, symbols, 5, 444, 99, *places, name)
 
 
 def test_a_module_that_is_loaded_says_where_its_code_and_its_symbols_are() -> None:
@@ -47,6 +47,7 @@ def test_a_module_that_is_loaded_says_where_its_code_and_its_symbols_are() -> No
     assert isinstance(loaded, ModuleLoaded)
     image = loaded.image
     assert (image.name, image.key, image.loaded_ns, image.freed_ns) == ("drv", 5, 99, None)
+    assert loaded.identity == 444
     assert (image.text, image.init_text) == (TextRange(DRIVER, 0x1000), TextRange(DRIVER + 0x8000, 0x200))
     length = len(elf_tables([("a", 0), ("b", 0), ("c", 0)])[0])
     assert loaded.symbol_table == (0xFFFF000, 0xFFFF000 + length)
@@ -77,9 +78,11 @@ def test_a_record_of_an_unknown_type_is_refused(record: bytes) -> None:
 def test_a_sample_is_a_stack_and_the_words_it_lies_in() -> None:
     frames = struct.pack("<128Q", *range(100, 228))
     words = struct.pack("<4Q", 1, 2, 3, 4)
-    record = struct.pack("<IIQQ", 6, 2, 77, 5) + frames + struct.pack("<QQIIIIQ", 88, 66, 2, 3, 900, 1, 99) + words
+    record = (
+        struct.pack("<IIQQ", 6, 2, 77, 5) + frames + struct.pack("<QQQIIIIQ", 88, 333, 66, 2, 3, 900, 1, 99) + words
+    )
     sample = decode(record)
     assert isinstance(sample, StackSample)
     assert (sample.stack, sample.root, sample.event, sample.frames) == (77, 88, 2, (100, 101))
-    assert (sample.recognised, sample.rest, sample.in_module, sample.base) == (66, 900, True, 99)
+    assert (sample.modules, sample.recognised, sample.rest, sample.in_module, sample.base) == (333, 66, 900, True, 99)
     assert sample.words.tolist() == [1, 2, 3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -243,15 +243,41 @@ def test_stacks_that_have_one_key_are_each_learned() -> None:
     assert kernel.recognise(machine.call(unknown, 5)) is None
 
 
-def test_everything_is_forgotten_when_code_comes_or_goes() -> None:
-    machine, paths = Machine(5), StackPaths(10)
-    kernel = learned(machine, paths, PLAIN, 5)
-    assert kernel.paths
-    kernel.take(paths.forget())
-    assert not kernel.paths
-    assert len(paths) == 0
-    kernel.take(paths.learn(machine.call(PLAIN, 5)))
-    assert not kernel.paths
+def of_modules(sample: StackSample, modules: int) -> StackSample:
+    return replace(sample, modules=modules, root=sample.root + modules)
+
+
+def test_other_code_at_the_same_addresses_is_learned_by_itself_and_what_comes_again_is_known() -> None:
+    machine, paths, kernel = Machine(5), StackPaths(10), Kernel()
+    rebuilt = [Site(site.address, site.frame + 3) for site in PLAIN]
+    for modules, chain in ((1, PLAIN), (2, rebuilt)):
+        for turn in range(30):
+            sample = of_modules(machine.call(chain, modules), modules)
+            assert kernel.recognise(sample) in ((None,) if turn < 4 else (None, modules))
+            kernel.take(paths.learn(sample))
+    for modules, chain in ((1, PLAIN), (2, rebuilt), (1, PLAIN)):
+        assert kernel.recognise(of_modules(machine.call(chain, modules), modules)) == modules
+
+
+def test_the_kernel_s_own_code_is_known_whatever_modules_there_are() -> None:
+    machine, paths, kernel = Machine(5), StackPaths(10, range(TEXT, TEXT + 0x100000)), Kernel()
+    for _ in range(30):
+        kernel.take(paths.learn(of_modules(machine.call(PLAIN, 5), 1)))
+    kernel.take(paths.learn(of_modules(machine.call(PLAIN, 5), 2)))
+    assert kernel.recognise(of_modules(machine.call(PLAIN, 5), 2)) == 5
+    assert kernel.recognise(of_modules(machine.call(PLAIN, 5), 3)) is None
+
+
+def test_what_was_learned_with_other_modules_makes_room() -> None:
+    machine, paths, kernel = Machine(6), StackPaths(2), Kernel()
+    for modules in (1, 2):
+        for number in range(2):
+            chain = [PLAIN[0], PLAIN[1], Site(TEXT + 0x1000 + number, 9), SYSTEM_CALL]
+            for _ in range(20):
+                kernel.take(paths.learn(of_modules(machine.call(chain, number + 1), modules)))
+        assert len(paths) == len(kernel.paths) == 2
+        assert kernel.recognise(of_modules(machine.call(chain, 2), modules)) == 2
+    assert kernel.recognise(of_modules(machine.call(chain, 2), 1)) is None
 
 
 def test_no_more_stacks_are_learned_than_allowed() -> None:

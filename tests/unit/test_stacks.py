@@ -188,7 +188,12 @@ def test_later_keys_are_forgotten_at_last(monkeypatch: pytest.MonkeyPatch) -> No
     for key in range(1, 100):
         stacks.add(key, [inside("__kmalloc_noprof"), inside("drv_probe")])
         assert stacks.first_keys(np.array([key], np.uint64)).tolist() == [1]
+        assert key in stacks
     assert len(stacks._renewed) <= 8
+    forgotten = stacks.take_forgotten()
+    assert sorted([1, *forgotten, *stacks._renewed]) == list(range(1, 100)), "whoever counts on them can be told"
+    assert not any(key in stacks for key in forgotten)
+    assert stacks.take_forgotten() == []
 
 
 def test_a_lost_stack_is_no_stack() -> None:

@@ -152,6 +152,18 @@ def test_a_module_names_its_addresses_from_when_it_is_loaded() -> None:
     assert known.frame(DRIVER + 0x1002).module is None
 
 
+def test_the_kernel_s_own_code_keeps_its_names_whatever_comes() -> None:
+    bounds = {"_stext": BASE, "last": BASE + 0x1000, "_etext": BASE + 0x2000, "bpf_prog_1": DRIVER}
+    known = Symbols(parse_kallsyms(kallsyms(bounds)))
+    for address in (BASE + 5, BASE + 0x2000, BASE + 0x2001, DRIVER + 5):
+        fresh = Symbols(parse_kallsyms(kallsyms(bounds))).frame(address)
+        assert known.frame(address) == known.frame(address) == fresh
+    known.module_loaded(module_image())
+    assert str(known.frame(BASE + 5)) == "_stext+0x5/0x1000"
+    assert known.frame(BASE + 0x2000).name == "last"
+    assert known.frame(DRIVER + 5).module == "drv"
+
+
 def test_a_module_that_went_keeps_its_names() -> None:
     known = symbols()
     image = module_image()
