@@ -45,7 +45,7 @@ _Static_assert(sizeof(struct free_record) == 56, "one unit");
 _Static_assert(sizeof(struct allocation_record) == 120, "two units");
 
 /* The name ring: things said once. Order in it is the order in which they happened. */
-enum name_type { STACK_NAME = 1, CACHE_NAME, MODULE_LOAD, MODULE_FREE, MODULE_PAGE, STACK_SAMPLE };
+enum name_type { STACK_NAME = 1, CACHE_NAME, MODULE_LOAD, MODULE_FREE, MODULE_PAGE, STACK_SAMPLE, PROGRAM_NAME };
 
 #define STACK_DEPTH 127 /* kernel.perf_event_max_stack; what lies deeper is cut */
 #define CACHE_NAME_LENGTH 64
@@ -96,6 +96,18 @@ struct module_name {
 	u64 symbol_table; /* `symbols` of Elf64_Sym */
 	u64 string_table, string_table_end;
 	char name[MODULE_NAME_LENGTH];
+};
+
+#define ARGUMENTS_LENGTH 256
+
+/* What a process runs from now on. */
+struct program_name {
+	u32 type;
+	u32 tgid; /* as in events */
+	u64 time_ns;
+	u32 length; /* of the arguments, a NUL behind each */
+	char arguments[ARGUMENTS_LENGTH];
+	u32 reserved;
 };
 
 /* One page of a module's memory, as it was when the module was loaded. */

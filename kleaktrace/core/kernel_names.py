@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kleaktrace.core.events import Kind
+from kleaktrace.core.executed_programs import ExecutedPrograms
 from kleaktrace.core.stacks import Stacks
 from kleaktrace.core.symbols import Symbols, SymbolTable
 
@@ -24,12 +25,13 @@ class CacheName:
 
 
 class KernelNames:
-    """Symbols, stacks and caches known so far."""
+    """Symbols, stacks, caches and programs known so far."""
 
     def __init__(self, base: SymbolTable) -> None:
         self.symbols = Symbols(base)
         self.stacks = Stacks(self.symbols)
         self.caches: dict[int, CacheName] = {}
+        self.programs = ExecutedPrograms()
 
     def cache(self, kind: int, key: int, bytes_alloc: int) -> str:
         """What an allocation came out of: a slab cache's name, or the allocator's.

@@ -24,6 +24,7 @@ class _Type(IntEnum):
     MODULE_FREE = 4
     MODULE_PAGE = 5
     SAMPLE = 6
+    PROGRAM = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,16 @@ class ModulePage:
     data: bytes
 
 
-Name = StackName | StackSample | CacheName | ModuleLoaded | ModuleFreed | ModulePage
+@dataclass(frozen=True, slots=True)
+class ProgramName:
+    """A process has begun to run a program. See `ExecutedPrograms.add`."""
+
+    tgid: int
+    time_ns: int
+    arguments: bytes
+
+
+Name = StackName | StackSample | CacheName | ModuleLoaded | ModuleFreed | ModulePage | ProgramName
 
 _STACK = struct.Struct("=IIQQ")
 _STACK_SIZE = _STACK.size + 128 * 8
@@ -73,6 +83,7 @@ _SAMPLE = struct.Struct("=QQQIIIIQ")
 _CACHE = struct.Struct("=IIQII64s")
 _MODULE = struct.Struct("=IIQQQQQQQQQQ64s")
 _PAGE = struct.Struct("=IiQQ")
+_PROGRAM = struct.Struct("=IIQI")
 
 
 def _text(raw: bytes) -> str:
@@ -124,6 +135,11 @@ def _module_page(record: bytes) -> ModulePage:
     return ModulePage(key, address, b"" if error else record[_PAGE.size :])
 
 
+def _program(record: bytes) -> ProgramName:
+    _, tgid, time_ns, length = _PROGRAM.unpack_from(record)
+    return ProgramName(tgid, time_ns, record[_PROGRAM.size : _PROGRAM.size + length])
+
+
 _DECODERS: dict[int, Callable[[bytes], Name]] = {
     _Type.STACK: _stack,
     _Type.CACHE: _cache,
@@ -131,6 +147,7 @@ _DECODERS: dict[int, Callable[[bytes], Name]] = {
     _Type.MODULE_FREE: _module_free,
     _Type.MODULE_PAGE: _module_page,
     _Type.SAMPLE: _sample,
+    _Type.PROGRAM: _program,
 }
 
 

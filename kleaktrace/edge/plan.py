@@ -237,6 +237,17 @@ class _Planner:
             self.macros |= found
             self.values["FREE_AREAS"] = root
 
+    def programs(self) -> None:
+        """Where a task has the arguments of its program."""
+        places = {
+            "TASK_MM": self._btf.offset("task_struct", "mm"),
+            "MM_ARG_START": self._btf.offset("mm_struct", "arg_start"),
+            "MM_ARG_END": self._btf.offset("mm_struct", "arg_end"),
+        }
+        found = {macro: offset for macro, offset in places.items() if offset is not None}
+        if len(found) == len(places):
+            self.macros |= found
+
     def percpu(self) -> Need:
         """Per-CPU memory, both directions or none."""
         return Need(
@@ -326,6 +337,7 @@ def make_plan(btf: Btf, symbols: SymbolTable) -> Plan:
     needs = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free()]
     needs += [*planner.vmalloc(), planner.percpu(), planner.modules()]
     planner.free_areas()
+    planner.programs()
     planner.text()
     context_source = planner.context()
     return Plan(tuple(needs), planner.macros, planner.values, context_source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import time
@@ -33,6 +34,7 @@ from kleaktrace.edge.plan import Macros, Need, Plan, Source, make_plan
 from kleaktrace.edge.program_cache import compiled_programs
 from kleaktrace.edge.rest import Rest
 from kleaktrace.edge.ring import EventRing, NameRing
+from kleaktrace.edge.running_programs import running_programs
 from kleaktrace.edge.stack_learner import MOST_PATHS, StackLearner
 from kleaktrace.errors import EnvironmentRefusal
 
@@ -168,12 +170,16 @@ class Tracer:
             self._bpf.load_ahead(_likely(self.plan.needs, without))
             self._attach(self.plan.needs, without)
             self._watch_tasks()
+            self._watch_programs()
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
             self._skipped_before = self._count_losses()[1]
             self._bpf.set_words("state", _RECORDING, 1)
             self.started = self.moment()
             # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
             self.names = KernelNames(read_kallsyms())
+            if not _pid_namespace():  # else /proc has other numbers than events
+                for tgid, arguments in running_programs():
+                    self.names.programs.add(tgid, 0, arguments)
             self._nameless = {
                 "stack": NamelessKeys(self.names.stacks),
                 "cache": NamelessKeys(self.names.caches),
@@ -201,6 +207,11 @@ class Tracer:
             self._bpf.detach_to(before)
         else:
             self._bpf.set_words("state", _TASK_GENERATION, 1)
+
+    def _watch_programs(self) -> None:
+        """Have it told what processes run. Without, nothing is known but their names."""
+        with contextlib.suppress(AttachRefused):
+            self._bpf.attach_raw_tracepoint("sched_process_exec", "on_exec")
 
     def _attach(self, needs: Iterable[Need], without: frozenset[str]) -> None:
         covered = [self._attach_need(need, without) for need in needs]
@@ -299,6 +310,8 @@ class Tracer:
                 self._modules.freed(key)
             case name_records.ModulePage():
                 self._modules.page(name)
+            case name_records.ProgramName(tgid, time_ns, arguments):
+                self.names.programs.add(tgid, time_ns, arguments)
 
     def moment(self) -> Moment:
         """Now, by both of the kernel's clocks: opening a file makes our own program look at them."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kleaktrace.core.kernel_names import CacheName
 from kleaktrace.core.stack_paths import StackSample
 from kleaktrace.core.symbols import TextRange
-from kleaktrace.edge.names import ModuleFreed, ModuleLoaded, ModulePage, StackName, decode
+from kleaktrace.edge.names import ModuleFreed, ModuleLoaded, ModulePage, ProgramName, StackName, decode
 
 U64 = st.integers(0, 2**64 - 1)
 STACK_DEPTH = 127
@@ -69,10 +69,15 @@ def test_a_page_of_a_module_is_empty_if_it_could_not_be_read() -> None:
     assert decode(struct.pack("<IiQQ", 5, -14, 5, DRIVER) + data) == ModulePage(5, DRIVER, b"")
 
 
-@pytest.mark.parametrize("record", [b"", struct.pack("<I", 0), struct.pack("<I", 7) + bytes(100)])
+@pytest.mark.parametrize("record", [b"", struct.pack("<I", 0), struct.pack("<I", 8) + bytes(100)])
 def test_a_record_of_an_unknown_type_is_refused(record: bytes) -> None:
     with pytest.raises(ValueError, match="unknown record type"):
         decode(record)
+
+
+def test_a_program_and_its_arguments() -> None:
+    record = struct.pack("<IIQI256sI", 7, 42, 99, 6, b"ip\0-a\0left over", 0)
+    assert decode(record) == ProgramName(42, 99, b"ip\0-a\0")
 
 
 def test_a_sample_is_a_stack_and_the_words_it_lies_in() -> None:

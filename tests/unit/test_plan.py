@@ -262,6 +262,15 @@ def test_per_cpu_memory_is_traced_both_ways_or_not_at_all(event: str) -> None:
     assert sources(plan(btf), "percpu") == []
 
 
+def test_arguments_of_programs_are_read_where_the_kernel_shows_all_that_it_takes() -> None:
+    btf = modern()
+    btf.offsets |= {("task_struct", "mm"): 8, ("mm_struct", "arg_start"): 16}
+    assert "TASK_MM" not in plan(btf).macros
+    btf.offsets["mm_struct", "arg_end"] = 24
+    macros = plan(btf).macros
+    assert (macros["TASK_MM"], macros["MM_ARG_START"], macros["MM_ARG_END"]) == (8, 16, 24)
+
+
 def test_whether_a_cache_is_reclaimable_is_read_where_the_kernel_shows_it() -> None:
     btf = modern()
     assert "CACHE_ALLOCFLAGS_OFFSET" not in plan(btf).macros
