@@ -186,6 +186,7 @@ def test_the_call_sites_that_took_small_objects_are_named() -> None:
     sites = {
         "mm/shmem.c:9 func:shmem_alloc_inode": SiteUse(8000 * 700, 8000),
         "mm/shmem.c:5 func:shmem_alloc_folio": SiteUse(20 * MIB, 5120),
+        "mm/slub.c:2478 func:alloc_slab_page": SiteUse(20 * MIB, 1777),  # of several sizes
         "drv.c:7 [drv] func:drv_fill": SiteUse(20 * MIB, 5120),
     }
     (found,) = unexplained(before, replace(before, slabs=SlabUse(92 * MIB, 90 * MIB), sites=sites), NOTHING)
