@@ -22,8 +22,11 @@ _TRACING = re.compile(
     r"|__kretprobe_trampoline|perf_trace_\w+|fprobe_\w+|optimized_callback|arch_ftrace_\w+)$"
 )
 
-# The machinery below vmalloc and the per-CPU allocator: what it takes from the slab is its own bookkeeping.
-_MACHINERY = re.compile(r"^_*(vmalloc_node|vmalloc_area|get_vm_area|alloc_vmap_area|vmap_|pcpu_)")
+# The machinery below the allocators: what it takes from the slab is its own bookkeeping. Of a slab, that is a word for
+# each object where allocations are profiled or accounted to cgroups (mm/slub.c; mm/memcontrol.c before v6.10).
+_MACHINERY = re.compile(
+    r"^_*(vmalloc_node|vmalloc_area|get_vm_area|alloc_vmap_area|vmap_|pcpu_|alloc_slab_obj_exts|memcg_alloc_slab_cgroups)"
+)
 # Through it once goes every vmalloc; twice, what it takes from itself: the array of very many pages.
 _VMALLOC = re.compile(r"^__vmalloc_node_range")
 
@@ -44,7 +47,7 @@ class Stack:
     frames: tuple[Frame, ...]
     context: Context
     below_machinery: bool = False
-    """Whether it goes through the inside of vmalloc or the per-CPU allocator."""
+    """Whether it goes through the inside of an allocator, which took this for itself."""
     within_vmalloc: bool = False
     """Whether vmalloc called itself."""
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from builders import DRIVER, inside, kernel_names, module_image
+from builders import DRIVER, KERNEL_TEXT, inside, kallsyms, kernel_names, module_image
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kleaktrace.core import stacks as module
 from kleaktrace.core.events import Context
+from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.stacks import NO_STACK, Stack, Stacks, asking_function, context_from, trim
-from kleaktrace.core.symbols import Frame
+from kleaktrace.core.symbols import Frame, parse_kallsyms
 
 
 def frames(text: str) -> tuple[Frame, ...]:
@@ -214,6 +215,14 @@ def test_what_vmalloc_takes_from_the_slab_is_marked(functions: tuple[str, ...], 
     stacks = Stacks(names.symbols)
     stacks.add(1, [inside(function) for function in functions])
     assert stacks.get(1).below_machinery is below
+
+
+def test_what_a_slab_takes_to_describe_its_objects_is_marked() -> None:
+    at = KERNEL_TEXT["_etext"]
+    functions = {**KERNEL_TEXT, "alloc_slab_obj_exts": at, "_etext": at + 0x1000}
+    stacks = Stacks(KernelNames(parse_kallsyms(kallsyms(functions))).symbols)
+    stacks.add(1, [inside("__kmalloc_noprof"), at + 0x63, inside("__kmalloc_noprof"), inside("core_alloc")])
+    assert stacks.get(1).below_machinery
 
 
 @pytest.mark.parametrize(
