@@ -54,7 +54,8 @@ class JudgedSuspect(NamedTuple):
     `size` is what kmemleak says (of an unload suspect, what the allocator gave), `bytes_req` what was asked for.
     `in_window` is False for what was allocated before tracing began. `counts_against_clean`: whether, if it is not
     dismissed, the run can't be called clean; `rule` names the rule that says why or why not. `rounds` is what the
-    rounds of a repeated command say of its call stack; None: nothing.
+    rounds of a repeated command say of its call stack; None: nothing. `arguments` are those of the program that
+    allocated it, its name first; none: not known.
     """
 
     source: str
@@ -76,6 +77,7 @@ class JudgedSuspect(NamedTuple):
     counts_against_clean: bool = True
     rule: str = ""
     rounds: Rounds | None = None
+    arguments: tuple[str, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
 
 

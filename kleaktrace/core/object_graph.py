@@ -67,16 +67,17 @@ def object_graph(rows: Rows, words: Sequence[U64], describing: npt.NDArray[np.bo
 
     rows: OUTSTANDING, no two of the same object. words: of each the words of its memory from its start on,
     complemented, as many as could be read. Leave out index nodes (of IDRs, XArrays, maple trees): they hold whatever is
-    in the index. describing: those that only describe another object, as a node of kernfs does a kobject: they point to
-    it, and are never its cause. The order of objects makes no difference. Needs memory as the square of their number:
-    16 MiB for 4,096.
+    in the index. describing: those that only describe another object, as a node of kernfs does a kobject: where each
+    points to the other, that one has them. The order of objects makes no difference. Needs memory as the square of
+    their number: 16 MiB for 4,096.
     """
     size = rows["bytes_alloc"].astype(np.int64)
     order = np.lexsort((~rows["object"], rows["time_ns"], -size))  # largest, oldest, lowest: the first decide
     ranked = rows[order]
     holders, targets = _pointers(ranked, [words[number] for number in order])
     if describing is not None:
-        backwards = describing[order][holders] & ~describing[order][targets]
+        mutual = np.isin(targets * rows.size + holders, holders * rows.size + targets)
+        backwards = mutual & describing[order][holders] & ~describing[order][targets]
         holders, targets = holders[~backwards], targets[~backwards]
     stacks = np.unique(ranked["stack"], return_inverse=True)[1]
     owners = _Holding.of(stacks, *_without_strays(stacks, holders, targets)).owners()

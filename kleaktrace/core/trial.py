@@ -41,6 +41,10 @@ class Trial:
         """Where an allocation came from."""
         return self.evidence.names.cache(row.kind, row.cache, row.bytes_alloc)
 
+    def arguments(self, row: Held) -> tuple[str, ...]:
+        """Of the program that allocated it; none: not known."""
+        return self.evidence.names.programs.arguments(row.tgid, row.time_ns)
+
     def tracked(self, row: Held) -> bool | None:
         """Whether kmemleak still has an object there; None: it can't be asked."""
         asked = self.evidence.tracked

@@ -56,6 +56,7 @@ def described(trial: Trial, row: Held, source: str, opinion: Opinion) -> JudgedS
         siblings=stack.siblings if row.stack else ALONE,
         counts_against_clean=opinion.counts_against_clean,
         rule=opinion.rule,
+        arguments=trial.arguments(row),
     )
 
 

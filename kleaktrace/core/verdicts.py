@@ -289,6 +289,7 @@ def _verdict(
         freed=freed,
         in_window=in_window,
         counts_against_clean=in_window,
+        arguments=() if row is None else trial.arguments(row),
     )
 
 

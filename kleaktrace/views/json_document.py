@@ -107,6 +107,7 @@ def _suspect(suspect: JudgedSuspect) -> dict[str, Any]:
         "age_s": round(suspect.age_s, 3),
         "comm": suspect.comm,
         "pid": suspect.pid,
+        "arguments": list(suspect.arguments),
         "context": suspect.context.name.lower(),
         "cache": suspect.cache,
         "stack": list(suspect.stack),

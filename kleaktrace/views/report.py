@@ -20,6 +20,7 @@ _STYLES = {Verdict.CONFIRMED: "bold red", Verdict.DISMISSED: "green", Verdict.UN
 _FRAMES = 12
 _MANY_GROUPS = 20
 _FEW = 4
+_COMMAND = 100
 
 
 def show(console: Console, report: Report) -> None:
@@ -213,7 +214,10 @@ def _what(group: Sequence[JudgedSuspect]) -> str:
 def _who(suspect: JudgedSuspect) -> str:
     context = suspect.context.name.lower()
     if context == "task":
-        return f"{suspect.comm} (pid {suspect.pid})"
+        command = " ".join(suspect.arguments)
+        if len(command) > _COMMAND:
+            command = f"{command[:_COMMAND]}…"
+        return f"{suspect.comm} (pid {suspect.pid}{f': {command}' if command else ''})"
     return f"{context}" if suspect.comm in ("hardirq", "softirq") else f"{context} on {suspect.comm} ({suspect.pid})"
 
 

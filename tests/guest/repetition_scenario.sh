@@ -16,9 +16,9 @@ step() {
 
 # Modules come and go: one leaks by core code on its behalf each time, the other does not.
 step loads -- sh -c "for i in 1 2 3 4 5 6 7; do
-	insmod $lab_ko; echo unload_kobject > $LAB/do; rmmod kleaktrace_lab; done"
-step innocent_loads --repeat 7 -- sh -c "insmod $lab_ko; echo freed_at_once > $LAB/do; rmmod kleaktrace_lab"
-step single_load -- sh -c "insmod $lab_ko; echo unload_workqueue > $LAB/do; rmmod kleaktrace_lab"
+	insmod $lab_ko init_leaks=0; echo unload_kobject > $LAB/do; rmmod kleaktrace_lab; done"
+step innocent_loads --repeat 7 -- sh -c "insmod $lab_ko init_leaks=0; echo freed_at_once > $LAB/do; rmmod kleaktrace_lab"
+step single_load -- sh -c "insmod $lab_ko init_leaks=0; echo unload_workqueue > $LAB/do; rmmod kleaktrace_lab"
 
 insmod "$lab_ko"
 # What is still referenced, and the module still loaded.

@@ -375,6 +375,10 @@ const struct lab_case lab_leaks[] = {
 	{}
 };
 
+static bool init_leaks = true;
+module_param(init_leaks, bool, 0444);
+MODULE_PARM_DESC(init_leaks, "whether loading leaks, as the case init_leak says");
+
 int __init lab_leaks_init(void)
 {
 	char name[32];
@@ -385,7 +389,7 @@ int __init lab_leaks_init(void)
 	item_cache = kmem_cache_create(name, ITEM_SIZE, 0, 0, item_constructor);
 	if (!item_cache)
 		return -ENOMEM;
-	for (i = 0; i < LEAKS; i++)
+	for (i = 0; init_leaks && i < LEAKS; i++)
 		lab_init_leak();
 	lab_scrub();
 	return 0;

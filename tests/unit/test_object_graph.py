@@ -43,12 +43,12 @@ def test_pointer_to_a_member_counts_and_one_past_the_end_is_the_neighbours():
 
 def test_what_only_describes_an_object_hangs_on_it_though_both_point_to_each_other():
     heap = Heap()
-    node, kobject, attribute = heap.add(DEVICE, 128), heap.add(QUEUE, 64), heap.add(NAME, 128)
+    node, kobject, name = heap.add(DEVICE, 128), heap.add(QUEUE, 64), heap.add(NAME, 16)
     heap.point(node, kobject)
     heap.point(kobject, node)
-    heap.point(node, attribute, at=16)
+    heap.point(node, name, at=16)
     assert heap.roots() == [node]
-    describing = np.array([True, False, True])
+    describing = np.array([True, False, False])
     assert object_graph(heap.rows, heap.words, describing).root_of.tolist() == [kobject] * 3
 
 
