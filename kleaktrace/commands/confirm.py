@@ -9,7 +9,9 @@ import click
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
 from kleaktrace.commands.scanning import scan_and_watch, tracked_by
 from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.core.report import Findings
 from kleaktrace.edge.kmemleak import KmemleakClient
+from kleaktrace.edge.machine_memory import machine_memory, missing_since
 from kleaktrace.edge.session import Session
 from kleaktrace.views import console
 
@@ -37,15 +39,18 @@ def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> No
     client.require_on()
     with EndingBetween() as ending, Session(exact_stacks=exact_stacks) as session:
         begun = time.monotonic()
+        explained, memory = session.explained(), machine_memory()
         readings, gaps = scan_and_watch(session, client, ending, _GAP_S)
         suspects = session.judge(readings, tracked_by(client), time.monotonic() - begun)
+        gone = missing_since(memory, explained, session.explained)
+        findings = Findings(missing=gone, anatomy=session.anatomy(suspects, ()))
         session.stop()
         undecided = sum(not s.in_window and s.verdict == "undecided" for s in suspects)
         if undecided:
             gaps.append(
                 f"{undecided} suspects were allocated before tracing began: reproduce the leak under `kleaktrace run`"
             )
-        report = session.report(suspects, gaps)
+        report = session.report(suspects, gaps, findings=findings)
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))

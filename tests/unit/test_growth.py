@@ -37,7 +37,7 @@ from allocation_processes import (
 from kleaktrace.core import ledger as module
 from kleaktrace.core.events import ALLOCATION, FREE, Batch, LossWindow
 from kleaktrace.core.growing_stacks import SameStacks, growth_evidence
-from kleaktrace.core.growth import Growing, growing
+from kleaktrace.core.growth import Growing, growing, growing_within
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.stacks import NO_STACK
 
@@ -267,3 +267,38 @@ def test_what_the_ledger_tells_of_stacks_is_what_it_tells_of_each(at_once: int, 
         of_stack = rows[rows["stack"] == stack]
         assert sorted(survivors.time_ns[mine].tolist()) == sorted(of_stack["time_ns"].tolist())
         assert survivors.bytes[mine].sum() == of_stack["bytes_alloc"].sum()
+
+
+# In the time of a command, and watched on for a while
+
+
+def found_in(make, windows: list[tuple[float, float]], watched_s: float, seed: int = 1) -> float:
+    """The share of replicas that are growing in one of these windows (seconds), as known so long after the last."""
+    end_s = max(end for _, end in windows) + watched_s
+    ledger = played(replicas(make, RUNS, seed), end_s)
+    same = SameStacks(lambda key: NO_STACK)
+    evidence = growth_evidence(ledger, same, START_NS, START_NS + round(end_s * SECOND))
+    bounds = [(START_NS + round(start * SECOND), START_NS + round(end * SECOND)) for start, end in windows]
+    return len(growing_within(evidence, bounds)) / RUNS
+
+
+def test_a_leak_is_growing_as_of_the_end_of_its_command_however_long_ago_that_is() -> None:
+    assert found_in(lambda r: clockwork_leak(r, 72, 60 / 72), [(0, 72)], watched_s=30) == 1
+    assert share_found(lambda r: clockwork_leak(r, 72, 60 / 72), 140) == 0  # by then it has stopped
+
+
+def test_a_burst_that_ends_with_its_command_is_growing() -> None:
+    assert found_in(lambda r: clockwork_leak(r, 3, 20), [(0, 3)], watched_s=25) == 1
+
+
+def test_a_leak_between_two_marks_is_growing() -> None:
+    assert found_in(lambda r: clockwork_leak(r, 10, 10), [(0, 60)], watched_s=10) == 0
+    assert found_in(lambda r: clockwork_leak(r, 10, 10), [(0, 60), (0, 10), (10, 60)], watched_s=10) == 1
+
+
+def test_what_warms_up_within_a_command_is_not_growing() -> None:
+    assert found_in(lambda r: warm_up(r, 30, 200, 5), [(0, 30)], watched_s=25) == 0
+
+
+def test_what_is_freed_soon_after_the_command_is_not_growing() -> None:
+    assert found_in(lambda r: fixed_lives(r, 30, 10, 8), [(0, 30)], watched_s=25) == 0
