@@ -172,6 +172,7 @@ class Session:
         while self.tracer.polled < end:
             with self.frozen():
                 self._drain_once()
+        self._check_loss()  # once more: what had no name may have one by now
 
     def stop(self) -> None:
         """Detach the probes, and enter what they had reported by then. May be called twice."""
