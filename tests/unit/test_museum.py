@@ -188,6 +188,12 @@ def test_pieces_that_load_each_other_s_edited_modules_are_watched_apart() -> Non
     assert grouped([lower, again], {}) == [[lower], [again]]
 
 
+def test_a_module_is_loaded_after_what_it_needs() -> None:
+    needs = {"top": ["left", "right"], "left": ["base"], "right": ["base"], "base": []}
+    assert groups.in_order("top", needs) == ["base", "left", "right", "top"]
+    assert groups.loads("load a-b x=1\n  load c || true\nunload d\nload a-b\n") == ["a-b", "c"]
+
+
 def test_groups_are_not_endless() -> None:
     many = [piece(f"p{number}", edits=f"m{number}") for number in range(2 * groups.SIZE + 1)]
     assert [len(group) for group in grouped(many, {})] == [groups.SIZE, groups.SIZE, 1]
