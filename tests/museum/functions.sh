@@ -1,33 +1,23 @@
 # What triggers are written with; a trigger is run by: bash -eu functions.sh FILE
 #
-# MODULES is a directory with the piece's own builds of modules.
+# MODULES is a directory that has for each module NAME that FILE loads a file NAME.load, which says what to insert, in order.
 
 # load MODULE [PARAMETER…]: that module, after those it depends on: the piece's own builds, where it has any.
 load() {
-    local file needed
-    is_loaded "$1" && return
-    file=$(file_of "$1")
-    for needed in $(modinfo -F depends "$file" | tr , ' '); do
-        load "$needed"
-    done
-    insmod "$file" "${@:2}"
-}
-
-file_of() {
-    local file
-    for file in "$MODULES"/*.ko; do
-        [[ $(basename "${file//-/_}") == "${1//-/_}.ko" ]] && echo "$file" && return
-    done
-    modinfo -n "$1"
+    local name file
+    while read -r name file; do
+        [[ -d /sys/module/$name/holders ]] && continue
+        if [[ $name == "${1//-/_}" ]]; then
+            insmod "$file" "${@:2}"
+        else
+            insmod "$file"
+        fi
+    done < "$MODULES/$1.load"
 }
 
 # unload MODULE…: in this order.
 unload() {
     rmmod "$@"
-}
-
-is_loaded() {
-    [[ -d /sys/module/${1//-/_}/holders ]]
 }
 
 # await COMMAND…: until it succeeds, ten seconds at most.

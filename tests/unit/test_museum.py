@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
-from museum_lib import groups, results, table
+from museum_lib import build, groups, results, table
 from museum_lib.edit import Edit, EditFailed, apply, apply_all
 from museum_lib.groups import grouped
 from museum_lib.piece import BadPiece, Piece, chosen, parse, read_all
@@ -174,6 +174,23 @@ def test_a_piece_fits_the_kernel_s_source(piece: Piece) -> None:
             assert apply_all(text, [each for each in piece.edits if each.file == file]) != text
 
 
+def test_a_copy_is_edited_and_the_tree_is_not(tmp_path: Path) -> None:
+    tree, copy = tmp_path / "tree", tmp_path / "copy"
+    files = {"a/b/x.c": SOURCE, "a/b/x.o": "built", "a/b/sub/y.c": "y", "a/z.h": "z", "a/other/w.c": "w", "top.h": "t"}
+    for name, text in files.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+    build.link_around(tree, copy, "a/b")
+    build.write_edited(tree, copy, "a/b/x.c", [Edit("a/b/x.c", "drop", "\tkfree(thing);\n", "")])
+    assert (copy / "a/b/x.c").read_text() == apply(SOURCE, edit("drop", "\tkfree(thing);\n"))
+    assert (copy / "a/b/../z.h").read_text() == "z"
+    assert not (copy / "a/b/sub").is_symlink(), "what is built there must not land in the tree"
+    assert not (copy / "a/b/x.o").exists()
+    assert {name: (tree / name).read_text() for name in files} == files
+    with pytest.raises(EditFailed, match=r"a/b/gone\.c:0"):
+        build.write_edited(tree, copy, "a/b/gone.c", [])
+
+
 def piece(name: str, *, edits: str, loads: str = "") -> Piece:
     text = PIECE.replace("net/thing", f"net/{edits}/{edits}").replace("load thing", f"load {loads or edits}")
     return parse(name, text)
@@ -186,6 +203,12 @@ def test_pieces_that_load_each_other_s_edited_modules_are_watched_apart() -> Non
     assert grouped([lower, upper, other], {}) == [[lower, upper, other]]
     again = piece("again", edits="lower")
     assert grouped([lower, again], {}) == [[lower], [again]]
+
+
+def test_a_module_is_loaded_after_what_it_needs() -> None:
+    needs = {"top": ["left", "right"], "left": ["base"], "right": ["base"], "base": []}
+    assert groups.in_order("top", needs) == ["base", "left", "right", "top"]
+    assert groups.loads("load a-b x=1\n  load c || true\nunload d\nload a-b\n") == ["a-b", "c"]
 
 
 def test_groups_are_not_endless() -> None:

@@ -74,9 +74,9 @@ def _key(wanted: Sequence[Module], edits: Sequence[Edit], symbols: Sequence[Path
 def _build(tree: Path, wanted: Sequence[Module], edits: Sequence[Edit], symbols: Sequence[Path], home: Path) -> None:
     directory = wanted[0].directory
     with _place(home / "build") as copy:
-        _link_around(tree, copy, directory)
+        link_around(tree, copy, directory)
         for file in dict.fromkeys(edit.file for edit in edits):
-            _write_edited(tree, copy, file, [edit for edit in edits if edit.file == file])
+            write_edited(tree, copy, file, [edit for edit in edits if edit.file == file])
         _make(tree, copy / directory, wanted, symbols)
         (copy / directory / "Module.symvers").rename(home / "Module.symvers")
         for module in wanted:
@@ -92,7 +92,7 @@ def _place(path: Path) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def _link_around(tree: Path, copy: Path, directory: str) -> None:
+def link_around(tree: Path, copy: Path, directory: str) -> None:
     """Copy a directory, as links to its files, and as links what lies beside it and above, where `../x.h` is."""
     parts = Path(directory).parts
     for depth in range(len(parts)):
@@ -116,12 +116,13 @@ def _is_source(name: str) -> bool:
     return not name.endswith(_BUILT)
 
 
-def _write_edited(tree: Path, copy: Path, file: str, edits: Sequence[Edit]) -> None:
+def write_edited(tree: Path, copy: Path, file: str, edits: Sequence[Edit]) -> None:
+    """Replace a file of the copy, which is a link so far, by an edited one; raises EditFailed."""
     source = tree / file
     if not source.exists():
         raise EditFailed(f"{file}:0: the kernel's tree has no such file")
     text = apply_all(source.read_text(), edits)
-    (copy / file).unlink()
+    (copy / file).unlink()  # a link into the tree
     (copy / file).write_text(text)
 
 

@@ -14,6 +14,19 @@ SIZE = 8
 _LOADS = re.compile(r"^\s*load ([\w-]+)", re.MULTILINE)
 
 
+def loads(trigger: str) -> list[str]:
+    """The names of the modules that a trigger asks for, as it writes them."""
+    return list(dict.fromkeys(_LOADS.findall(trigger)))
+
+
+def in_order(module: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """A module, after all those it needs, directly or not; `needs` has what each needs directly."""
+    found: dict[str, None] = {}
+    for needed in needs.get(module, ()):
+        found |= dict.fromkeys(in_order(needed, needs))
+    return [*found, module]
+
+
 @dataclass(frozen=True, slots=True)
 class _Use:
     """The modules that a piece loads in all, and those of them that are edited."""
@@ -46,16 +59,17 @@ def dependencies(lines: Sequence[str]) -> dict[str, frozenset[str]]:
     found = {}
     for line in lines:
         module, _, needed = line.partition(":")
-        found[_name(module)] = frozenset(_name(path) for path in needed.split())
+        found[kernel_name(module)] = frozenset(kernel_name(path) for path in needed.split())
     return found
 
 
 def _use(piece: Piece, dependencies: Mapping[str, frozenset[str]]) -> _Use:
     changed = {edit.file.rpartition("/")[0] for edit in piece.edits}
-    edited = {_name(module.path) for module in piece.modules if module.directory in changed}
-    asked = {_name(name) for name in _LOADS.findall(piece.trigger)} | edited
+    edited = {kernel_name(module.path) for module in piece.modules if module.directory in changed}
+    asked = {kernel_name(name) for name in loads(piece.trigger)} | edited
     return _Use(frozenset(asked.union(*(dependencies.get(name, frozenset()) for name in asked))), frozenset(edited))
 
 
-def _name(path: str) -> str:
+def kernel_name(path: str) -> str:
+    """The name that the kernel gives the module of a file."""
     return path.strip().rpartition("/")[2].removesuffix(".ko").replace("-", "_")

@@ -66,8 +66,11 @@ def run(
 
     `directory` must be empty, below the project, and is left full.
     """
+    in_tree = {
+        groups.kernel_name(line): tree / f"{line.removesuffix('.o')}.ko" for line in _lines(tree / "modules.order")
+    }
     for exhibit in exhibits:
-        _prepare(exhibit, directory / exhibit.name)
+        _prepare(exhibit, directory / exhibit.name, in_tree)
     pending = [
         {"names": [piece.name + suffix for piece in group], "tools": used}
         for suffix, repaired, used in (("", False, list(tools)), ("-repaired", True, ["kleaktrace"]))
@@ -89,14 +92,38 @@ def run(
 def _dependencies(tree: Path) -> dict[str, frozenset[str]]:
     """What the kernel's modules load with them; tools/guest has had them indexed."""
     lists = list(tree.glob(".virtme_mods/lib/modules/*/modules.dep"))
-    return groups.dependencies(lists[0].read_text().splitlines()) if lists else {}
+    return groups.dependencies(_lines(lists[0])) if lists else {}
 
 
-def _prepare(exhibit: Exhibit, directory: Path) -> None:
-    (directory / "modules").mkdir(parents=True)
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
+def _prepare(exhibit: Exhibit, directory: Path, in_tree: Mapping[str, Path]) -> None:
+    """Copy an exhibit's modules and its trigger, and write down what is inserted for each that the trigger loads."""
+    place = directory / "modules"
+    place.mkdir(parents=True)
+    files = dict(in_tree)
     for name, path in exhibit.modules.items():
-        shutil.copy(path, directory / "modules" / f"{name}.ko")
+        files[groups.kernel_name(name)] = Path(shutil.copy(path, place / f"{name}.ko"))
     (directory / "trigger.sh").write_text(exhibit.piece.trigger)
+    for asked in groups.loads(exhibit.piece.trigger):
+        needs: dict[str, list[str]] = {}
+        _add_needs(groups.kernel_name(asked), files, needs)
+        order = groups.in_order(groups.kernel_name(asked), needs)
+        (place / f"{asked}.load").write_text("".join(f"{name} {files[name]}\n" for name in order))
+
+
+def _add_needs(module: str, files: Mapping[str, Path], needs: dict[str, list[str]]) -> None:
+    if module in needs:
+        return
+    if module not in files:
+        raise GuestFailed(f"there is no module {module}: neither the kernel's tree nor the piece has it")
+    command = ["modinfo", "-F", "depends", str(files[module])]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    needs[module] = [groups.kernel_name(name) for name in said.strip().split(",") if name]
+    for needed in needs[module]:
+        _add_needs(needed, files, needs)
 
 
 def _boot(directory: Path, configs: Sequence[Path], pieces: int) -> int:

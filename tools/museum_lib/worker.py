@@ -140,8 +140,7 @@ def _kleaktrace(group: Sequence[Piece]) -> None:
     file, failed = first.directory / "kleaktrace.json", first.directory / _FAILED
     rounds = first.directory / "round.sh"
     rounds.write_text("".join(f"{shlex.join(piece.command)} || echo {piece.name} >> {failed}\n" for piece in group))
-    command = [sys.executable, "-m", "kleaktrace", "run", "--json", str(file), "--"]
-    command += ["bash", "-c", f'for i in {{1..{ROUNDS}}}; do "$@"; done', "loop"]
+    command = [sys.executable, "-m", "kleaktrace", "run", "--repeat", str(ROUNDS), "--json", str(file), "--"]
     with (first.directory / "kleaktrace.txt").open("w+") as log:
         done = subprocess.run(
             [*command, "bash", str(rounds)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
