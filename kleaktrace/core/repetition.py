@@ -28,8 +28,8 @@ _BOUNDED = 1 / 3
 GONE = 0.005
 """For what was asked for through a module that is gone when its round ends: with six rounds, all after the first."""
 
-ANY = 0.0001
-"""For what core code keeps, which has caches: with ten rounds, all after the first."""
+ANY = 0.0005
+"""For what core code keeps, which has caches: with eight rounds, all after the first."""
 
 _EXCEPTIONS = 10
 """One round in so many may leave nothing behind: a leak on a path that is mostly taken."""

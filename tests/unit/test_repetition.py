@@ -29,9 +29,9 @@ def test_six_loads_of_a_module_are_enough_and_five_are_not() -> None:
     assert judged(1, 1, 1, 1, 1).course is Course.UNCLEAR
 
 
-def test_what_core_code_keeps_needs_ten_rounds() -> None:
-    assert judged(*[1] * 9, needed=ANY).course is Course.UNCLEAR
-    assert judged(*[1] * 10, needed=ANY).course is Course.GROWS
+def test_what_core_code_keeps_needs_eight_rounds() -> None:
+    assert judged(*[1] * 7, needed=ANY).course is Course.UNCLEAR
+    assert judged(*[1] * 8, needed=ANY).course is Course.GROWS
 
 
 def test_the_first_round_may_leave_nothing_or_more() -> None:

@@ -23,7 +23,7 @@ from simulated_rounds import (
 from kleaktrace.core.repetition import ANY, GONE, Course, repetition
 
 TRIALS = 400
-ROUNDS = {6: GONE, 10: ANY, 20: ANY, 40: ANY}
+ROUNDS = {6: GONE, 8: ANY, 10: ANY, 20: ANY, 40: ANY}
 
 
 def convicted(keeper: Keeper, rounds: int) -> float:

@@ -1,0 +1,1 @@
+"""The crowd: what kleaktrace says of ordinary modules that come and go."""
