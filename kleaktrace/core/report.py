@@ -85,7 +85,7 @@ class Report:
     """One session. `outstanding` is largest first; `gaps` says, line by line, why the evidence is incomplete.
 
     `growing` is fastest first. It convicts nobody, as it may be a cache that nobody has bounded yet; but what nothing
-    explains is not clean.
+    explains is not clean. What is kept on purpose grows, too: `growing_kept`.
     """
 
     kernel: Kernel
@@ -100,6 +100,7 @@ class Report:
     context_source: str = ""
     command: CommandResult | None = None
     growing: Sequence[GrowingStack] = ()
+    growing_kept: Sequence[GrowingStack] = ()
     stack_check: StackCheck = field(default_factory=StackCheck)
     findings: Findings = field(default_factory=Findings)
     implied_from: Sequence[tuple[str, int]] = ()
@@ -115,7 +116,7 @@ def outcome(suspects: Sequence[JudgedSuspect], gaps: Sequence[str], growing: Seq
     """Leaks if one is confirmed; clean only if nothing is missing from the evidence, and nothing left unexplained."""
     if any(suspect.verdict is Verdict.CONFIRMED for suspect in suspects):
         return Outcome.LEAKS
-    if gaps or any(not stack.kept for stack in growing):
+    if gaps or growing:
         return Outcome.INCOMPLETE
     if any(suspect.verdict is Verdict.UNDECIDED and suspect.counts_against_clean for suspect in suspects):
         return Outcome.INCOMPLETE

@@ -299,7 +299,8 @@ class Session:
         """
         findings = findings or Findings()
         self.catch_up()
-        growing_stacks = self.growing(suspects, windows)
+        grown = self.growing(suspects, windows)
+        unexplained = [stack for stack in grown if not stack.kept]
         with self.frozen():
             if self._loss.events:
                 gaps = [*gaps, f"{self._loss.events} events were lost"]
@@ -314,13 +315,14 @@ class Session:
                 totals=self.ledger.totals(),
                 suspects=suspects,
                 outstanding=group_tally(self.ledger.tally(), self.tracer.names),
-                outcome=outcome(suspects, [*gaps, *map(str, findings.missing)], growing_stacks),
+                outcome=outcome(suspects, [*gaps, *map(str, findings.missing)], unexplained),
                 findings=findings,
                 implied_from=implied_from(self.ledger, self.tracer.names),
                 gaps=gaps,
                 context_source=self.tracer.plan.context_source,
                 command=command,
-                growing=growing_stacks,
+                growing=unexplained,
+                growing_kept=[stack for stack in grown if stack.kept],
                 stack_check=self.tracer.stack_check,
             )
 

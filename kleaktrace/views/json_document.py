@@ -46,6 +46,7 @@ def document(report: Report) -> dict[str, Any]:
         "implied_from": [{"cache": cache, "frees": count} for cache, count in report.implied_from],
         "suspects": [_suspect(suspect) for suspect in report.suspects],
         "growing": [_growing(one, end_ns) for one in report.growing],
+        "growing_kept": [_growing(one, end_ns) for one in report.growing_kept],
         "outstanding": outstanding(report.outstanding, end_ns),
         "gaps": list(report.gaps),
         "command": None if report.command is None else asdict(report.command),

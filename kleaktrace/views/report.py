@@ -35,6 +35,12 @@ def show(console: Console, report: Report) -> None:
     if report.growing:
         console.print()
         console.print(growing.lines(report.growing, report.now_ns, _FRAMES), soft_wrap=True)
+    if report.growing_kept:
+        stacks = units.count(len(report.growing_kept), "call stack")
+        size = units.size(sum(stack.growing.bytes for stack in report.growing_kept))
+        _line(
+            console, f"growing, but kept on purpose (inodes, dentries, what can be reclaimed): {stacks}, {size}", "dim"
+        )
     for missing in report.findings.missing:
         _line(console, f"memory is missing: {missing}", "yellow")
     for gap in report.gaps:
@@ -262,7 +268,7 @@ def _show_outcome(console: Console, report: Report) -> None:
 def _why_not_clean(report: Report) -> str:
     """What stands in the way."""
     left = sum(s.verdict is Verdict.UNDECIDED and s.counts_against_clean for s in report.suspects)
-    growing_stacks = sum(not stack.kept for stack in report.growing)
+    growing_stacks = len(report.growing)
     reasons = [
         f"{units.count(left, 'object')} of the window {'is' if left == 1 else 'are'} not explained" if left else "",
         f"{units.count(growing_stacks, 'call stack')} kept growing" if growing_stacks else "",

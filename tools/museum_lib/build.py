@@ -32,18 +32,23 @@ def modules(tree: Path, piece: Piece, *, edited: bool, say: Say) -> dict[str, Pa
 
     They are kept beside the kernel's tree, by content. Raises BuildFailed, and EditFailed where an edit doesn't fit.
     """
+    return built(tree, piece.modules, piece.edits if edited else (), say)
+
+
+def built(tree: Path, several: Sequence[Module], edits_of_all: Sequence[Edit], say: Say) -> dict[str, Path]:
+    """The same for modules that are no piece's."""
     found: dict[str, Path] = {}
     symbols: list[Path] = []
-    for directory in dict.fromkeys(module.directory for module in piece.modules):
-        wanted = [module for module in piece.modules if module.directory == directory]
-        edits = [edit for edit in piece.edits if edited and edit.file.rpartition("/")[0] == directory]
+    for directory in dict.fromkeys(module.directory for module in several):
+        wanted = [module for module in several if module.directory == directory]
+        edits = [edit for edit in edits_of_all if edit.file.rpartition("/")[0] == directory]
         in_tree = {module.name: tree / f"{module.path}.ko" for module in wanted}
         if not edits and all(path.exists() for path in in_tree.values()) and not any(map(_sets_values, wanted)):
             found |= in_tree
             continue
-        built = _built(tree, wanted, edits, symbols, say)
-        symbols.append(next(iter(built.values())).parent / "Module.symvers")
-        found |= built
+        of_directory = _built(tree, wanted, edits, symbols, say)
+        symbols.append(next(iter(of_directory.values())).parent / "Module.symvers")
+        found |= of_directory
     return found
 
 
@@ -59,11 +64,11 @@ def _built(
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        built = {module.name: home / f"{module.name}.ko" for module in wanted}
-        if not all(path.exists() for path in built.values()):
-            say(f"building {', '.join(built)}" + ("" if edits else ", unedited"))
+        files = {module.name: home / f"{module.name}.ko" for module in wanted}
+        if not all(path.exists() for path in files.values()):
+            say(f"building {', '.join(files)}" + ("" if edits else ", unedited"))
             _build(tree, wanted, edits, symbols, home)
-    return built
+    return files
 
 
 def _key(wanted: Sequence[Module], edits: Sequence[Edit], symbols: Sequence[Path]) -> str:
