@@ -41,7 +41,7 @@ enum state {
 	UNTOLD,
 	STATES
 };
-BPF_ARRAY(state, u64, STATES);
+BPF_F_TABLE("array", u32, u64, state, STATES, BPF_F_MMAPABLE);
 
 /* The same moment by both clocks, taken when our own process allocates: kmemleak dates its objects in jiffies. */
 struct moment {

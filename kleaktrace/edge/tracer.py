@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ class Tracer:
             self._events = EventRing(self._bpf.map_fd("events"), event_ring)
             self._names = NameRing(self._bpf.map_fd("names"), NAME_RING)
             self._rings = [self._events, self._names]
+            self._state = mmap.mmap(self._bpf.map_fd("state"), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
             self._rest = Rest(self._bpf.map_fd(name) for name in ("events", "names"))
             self._watch_module(base)
             self._bpf.load_ahead(_likely(self.plan.needs, without))
@@ -256,7 +258,8 @@ class Tracer:
 
     def _note_nameless(self, batch: Batch) -> None:
         """Look for keys without a name if some names could not be told lately; events may come somewhat later."""
-        (untold,) = self._bpf.words("state", _UNTOLD, 1)
+        # Mapped, for a system call has the kernel free something: each poll would bring another event.
+        untold = int.from_bytes(self._state[8 * _UNTOLD : 8 * _UNTOLD + 8], sys.byteorder)
         if untold != self._untold:
             self._untold, self._untold_until_ns = untold, time.monotonic_ns() + _LATE_NS
         if time.monotonic_ns() < self._untold_until_ns:
@@ -382,6 +385,7 @@ class Tracer:
     def close(self) -> None:
         """Detach everything. May be called twice."""
         self._reader.close()
+        self._state.close()
         self._bpf.close()
         while self._rings:
             self._rings.pop().close()
