@@ -8,11 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kleaktrace.core.kernel_names import KernelNames
+from kleaktrace.core.kernel_names import KernelNames, is_reclaimable
 from kleaktrace.core.stacks import Stack
-
-GFP_RECLAIMABLE = 0x10
-"""__GFP_RECLAIMABLE (include/linux/gfp_types.h): from kmalloc-rcl-…, as the long names of dentries are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +79,5 @@ def rule_for(cache: str, stack: Stack, reclaimable: bool) -> Rule | None:
 def rule_for_row(names: KernelNames, kind: int, cache: int, size: int, stack: int, gfp_flags: int) -> Rule | None:
     """The same for an allocation as the ledger has it: keys of cache and stack, size in bytes as given."""
     known = names.caches.get(cache)
-    reclaimable = (known is not None and known.reclaimable) or bool(gfp_flags & GFP_RECLAIMABLE)
+    reclaimable = (known is not None and known.reclaimable) or is_reclaimable(gfp_flags)
     return rule_for(names.cache(kind, cache, size), names.stacks.get(stack), reclaimable)

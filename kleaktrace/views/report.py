@@ -38,9 +38,7 @@ def show(console: Console, report: Report) -> None:
     if report.growing_kept:
         stacks = units.count(len(report.growing_kept), "call stack")
         size = units.size(sum(stack.growing.bytes for stack in report.growing_kept))
-        _line(
-            console, f"growing, but kept on purpose (inodes, dentries, what can be reclaimed): {stacks}, {size}", "dim"
-        )
+        _line(console, f"growing, but kept on purpose (inodes, what can be reclaimed): {stacks}, {size}", "dim")
     for missing in report.findings.missing:
         _line(console, f"memory is missing: {missing}", "yellow")
     for gap in report.gaps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kleaktrace.core.events import Context, Kind
-from kleaktrace.core.kept_on_purpose import GFP_RECLAIMABLE, RECLAIMABLE, RULES, rule_for, rule_for_row
+from kleaktrace.core.kept_on_purpose import RECLAIMABLE, RULES, rule_for, rule_for_row
 from kleaktrace.core.kernel_names import CacheName, KernelNames
 from kleaktrace.core.stacks import Stack
 from kleaktrace.core.symbols import Frame, parse_kallsyms
@@ -64,5 +64,5 @@ def test_what_the_kernel_can_take_back_is_known_by_its_cache_or_flags() -> None:
     names.caches[8] = CacheName(8, "others", 64, 64)
     assert rule_for_row(names, Kind.CACHE, 7, 64, 0, 0) is RECLAIMABLE
     assert rule_for_row(names, Kind.CACHE, 8, 64, 0, 0) is None
-    assert rule_for_row(names, Kind.KMALLOC, 0, 64, 0, GFP_RECLAIMABLE) is RECLAIMABLE
+    assert rule_for_row(names, Kind.KMALLOC, 0, 64, 0, 0xCC0 | 0x10) is RECLAIMABLE
     assert rule_for_row(names, Kind.KMALLOC, 0, 64, 0, 0xCC0) is None
