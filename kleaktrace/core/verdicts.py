@@ -27,6 +27,9 @@ from kleaktrace.core.unload_verdicts import described, judge_unloaded
 if TYPE_CHECKING:
     from kleaktrace.core.kmemleak_text import Suspect
 
+_LISTED, _OLDER = "listed by kmemleak", "allocated before the window"
+"""Why a suspect stands in the way of "clean", and why not."""
+
 _STABLE_READINGS = 2
 """So many last readings must agree: one alone may have caught a pointer on its way, or a stale one on a stack."""
 
@@ -289,6 +292,7 @@ def _verdict(
         freed=freed,
         in_window=in_window,
         counts_against_clean=in_window,
+        rule=_LISTED if in_window else _OLDER,
         arguments=() if row is None else trial.arguments(row),
     )
 
@@ -311,4 +315,5 @@ def _unmatched(
         freed=freed,
         in_window=in_window,
         counts_against_clean=in_window,
+        rule=_LISTED if in_window else _OLDER,
     )
