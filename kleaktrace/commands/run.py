@@ -85,16 +85,17 @@ def run(
         with _progress(repeat) as progress:
             ran = run_command(command, ending, repeat, timeout, progress)
         set_by_command = set_marks.read()
-        settled = _settle(session, ending)
+        settled = _settle(session, ending, scans_follow=client is not None)
+        alive = living()
         readings: list[list[Suspect]] = []
         if client is not None:
             readings, missing = scan_and_watch(session, client, ending)
             gaps += missing
         series = [ran.rounds, *marked(set_by_command, ran.ended_ns), *session.load_cycles(ran.ended_ns)]
         tracked = tracked_by(client) if client is not None else None
-        suspects = session.judge(readings, tracked, series=series, alive=living())
+        suspects = session.judge(readings, tracked, series=series, alive=alive)
         gone = missing_since(memory, explained, session.explained)
-        findings = Findings(settled, gone, session.anatomy(suspects, series))
+        findings = Findings(settled, gone, session.anatomy(suspects, series), alive)
         session.stop()
         windows = _windows(started_ns, set_by_command, ran.ended_ns)
         report = session.report(suspects, gaps, ran.result, windows, findings)
@@ -115,11 +116,18 @@ def _kmemleak() -> tuple[KmemleakClient | None, list[str]]:
     ]
 
 
-def _settle(session: Session, ending: EndingBetween) -> Settled | None:
-    """Wait for what unloaded modules have set going, RCU and work queues; None: there is no need, or no time."""
+def _settle(session: Session, ending: EndingBetween, scans_follow: bool) -> Settled | None:
+    """Wait for what unloaded modules have set going, RCU and work queues; None: there is no need, or no time.
+
+    Scans take their time, in which loaded ones may settle. Without, wait for those, too.
+    """
+
+    def left() -> int:
+        return session.left_behind(by_loaded_too=not scans_follow)
+
     with suppress(KeyboardInterrupt):
-        if session.left_behind():
-            return settle(session.left_behind, ending.sleep)
+        if left():
+            return settle(left, ending.sleep)
     return None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.events import LossWindow, Rows
+from kleaktrace.core.events import Context, LossWindow, Rows
 from kleaktrace.core.growth import MIN_SURVIVORS, Growing, GrowthEvidence
 from kleaktrace.core.kept_on_purpose import rule_for_row
 from kleaktrace.core.kernel_names import KernelNames
@@ -140,8 +140,12 @@ def described(
     outstanding: Rows,
     names: KernelNames,
     listed: Sequence[Sequence[str]] | None = None,
+    alive: frozenset[int] = frozenset(),
 ) -> list[GrowingStack]:
-    """Name growing stacks. `outstanding` are all OUTSTANDING rows, `listed` the call stacks of what kmemleak lists."""
+    """Name growing stacks. `outstanding` are all OUTSTANDING rows, `listed` the call stacks of what kmemleak lists.
+
+    alive: processes (tgid) of user space that may well hold what they allocated by core code alone.
+    """
     result = []
     for one in found:
         frames = names.stacks.get(one.stack).own_frames
@@ -155,7 +159,7 @@ def described(
                 context=whole.context if whole else "",
                 comm=whole.comm if whole and whole.context == "task" else "",
                 cache=whole.cache if whole else "",
-                kept=_kept(rows, names),
+                kept=_kept(rows, names) or _held(rows, names.stacks.get(one.stack), alive),
                 listed=None if listed is None else sum(list(stack[: len(lines)]) == lines for stack in listed),
             )
         )
@@ -167,3 +171,12 @@ def _kept(rows: Rows, names: KernelNames) -> str:
     kinds = np.unique(rows[["kind", "cache", "bytes_alloc", "stack", "gfp_flags"]]).tolist()
     rules = {rule_for_row(names, *kind) for kind in kinds}
     return "" if None in rules else "; ".join(sorted(rule.reason for rule in rules if rule))
+
+
+def _held(rows: Rows, stack: Stack, alive: frozenset[int]) -> str:
+    """Whether, but for a few, these were allocated by processes that live on, through no module; and so in words."""
+    if stack.modules or not alive:
+        return ""
+    in_task = (rows["context"] == Context.TASK) | (rows["context"] == Context.UNKNOWN)
+    by_others = ~(in_task & np.isin(rows["tgid"], np.array(sorted(alive), np.uint32)))
+    return "" if np.count_nonzero(by_others) >= MIN_SURVIVORS else "processes that live on may hold it"

@@ -72,12 +72,14 @@ class Findings:
     """What else was found out about a command.
 
     settled: how long was waited for frees that were on their way; None: nothing was waited for. missing: memory that is
-    gone and that no event explains. anatomy: what the leaked objects are.
+    gone and that no event explains. anatomy: what the leaked objects are. alive: processes (tgid) of user space that
+    live on.
     """
 
     settled: Settled | None = None
     missing: Sequence[Unexplained] = ()
     anatomy: Anatomy = field(default_factory=Anatomy)
+    alive: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

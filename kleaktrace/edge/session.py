@@ -219,17 +219,18 @@ class Session:
                 )
             )
 
-    def left_behind(self) -> int:
-        """How many allocations are outstanding, right now, that went through modules which are gone."""
+    def left_behind(self, by_loaded_too: bool = False) -> int:
+        """How many allocations are outstanding, right now, that went through modules which are gone, or through any."""
         self.catch_up()
         with self.frozen():
             names = self.tracer.names
             gone = names.symbols.unloaded
-            if not gone:
+            if not gone and not by_loaded_too:
                 return 0
             books = self.ledger.snapshot()
             some = books.outstanding > 0
-            through = [not gone.isdisjoint(names.stacks.get(key).modules) for key in books.stacks[some].tolist()]
+            modules = [names.stacks.get(key).modules for key in books.stacks[some].tolist()]
+            through = [bool(own if by_loaded_too else own & gone) for own in modules]
             return int(books.outstanding[some][np.array(through, np.bool_)].sum())
 
     def explained(self) -> Explained:
@@ -266,11 +267,15 @@ class Session:
             ]
 
     def growing(
-        self, suspects: Sequence[JudgedSuspect] = (), windows: Sequence[tuple[int, int]] = ()
+        self,
+        suspects: Sequence[JudgedSuspect] = (),
+        windows: Sequence[tuple[int, int]] = (),
+        alive: frozenset[int] = frozenset(),
     ) -> list[GrowingStack]:
         """The stacks that keep growing, fastest first. `suspects` are those judged, if kmemleak was asked.
 
-        windows: when to look for births, [from, to) in ns, CLOCK_MONOTONIC; none: from the start until now.
+        windows: when to look for births, [from, to) in ns, CLOCK_MONOTONIC; none: from the start until now. alive:
+        processes that may hold what they allocated.
         """
         with self.frozen():
             evidence = growth_evidence(self.ledger, self._same, self._start.time_ns, self.now_ns)
@@ -283,7 +288,7 @@ class Session:
             convicted = {s.stack for s in suspects if s.verdict is Verdict.CONFIRMED and s.rounds is not None}
             names = self.tracer.names.stacks
             found = [one for one in found if tuple(names.get(one.stack).lines()) not in convicted]
-            return described(found, self._same, self.ledger.outstanding(stacks), self.tracer.names, listed)
+            return described(found, self._same, self.ledger.outstanding(stacks), self.tracer.names, listed, alive)
 
     def report(
         self,
@@ -299,7 +304,7 @@ class Session:
         """
         findings = findings or Findings()
         self.catch_up()
-        grown = self.growing(suspects, windows)
+        grown = self.growing(suspects, windows, findings.alive)
         unexplained = [stack for stack in grown if not stack.kept]
         with self.frozen():
             if self._loss.events:

@@ -129,7 +129,7 @@ static int __init lab_init(void)
 {
 	int error;
 
-	lab_load_number = ktime_get_seconds();
+	lab_load_number = ktime_to_ms(ktime_get()); /* another one for each load */
 	lab_contexts_init();
 	lab_later_init();
 	lab_rates_init();
