@@ -11,8 +11,8 @@ from kleaktrace.core.kmemleak_text import Suspect
 from museum_lib.piece import Piece, Truth
 
 ROUNDS = 10
-"""How often a trigger is run under kleaktrace and memleak: what still is pointed to shows by repetition alone, and fewer
-rounds don't tell where no module goes away in between (kleaktrace/core/repetition.py)."""
+"""How often a trigger is run under kleaktrace and memleak: what still is pointed to shows by repetition alone, and
+fewer rounds don't tell where no module goes away in between (kleaktrace/core/repetition.py)."""
 
 _SUFFIXES = r"(?:\.(?:isra|constprop|part|cold)(?:\.\d+)?)*"
 
