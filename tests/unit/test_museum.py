@@ -265,7 +265,7 @@ def test_only_the_truth_is_right() -> None:
 
 
 def test_the_table_says_what_was_seen() -> None:
-    rows = [row(Kleaktrace("leaks", 17, 16, ("repetition",))), row(None, repaired=True, failure="it died")]
+    rows = [row(Kleaktrace("leaks", 30, 2 * ROUNDS, ("repetition",))), row(None, repaired=True, failure="it died")]
     screen = console(160)
     table.show(screen, rows)
     text = printed(screen)

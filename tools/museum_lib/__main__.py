@@ -82,4 +82,4 @@ def _rows(pieces: Sequence[Piece], repaired: bool) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="tools/museum")

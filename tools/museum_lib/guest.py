@@ -64,7 +64,7 @@ def run(
 ) -> list[Row]:
     """Boot the guest and have exhibits watched, repaired ones by kleaktrace alone; again for the rest if one kills it.
 
-    `directory` must be empty, below the project, and is left full.
+    `directory` must be empty, and is left full.
     """
     in_tree = {
         groups.kernel_name(line): tree / f"{line.removesuffix('.o')}.ko" for line in _lines(tree / "modules.order")

@@ -10,8 +10,9 @@ from typing import Any
 from kleaktrace.core.kmemleak_text import Suspect
 from museum_lib.piece import Piece, Truth
 
-ROUNDS = 8
-"""How often a trigger is run under kleaktrace and memleak: what still is pointed to shows by repetition alone."""
+ROUNDS = 10
+"""How often a trigger is run under kleaktrace and memleak: what still is pointed to shows by repetition alone, and
+fewer rounds don't tell where no module goes away in between (kleaktrace/core/repetition.py)."""
 
 _SUFFIXES = r"(?:\.(?:isra|constprop|part|cold)(?:\.\d+)?)*"
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench_lib import tracers
@@ -26,6 +27,10 @@ FUNCTIONS = Path(__file__).resolve().parents[2] / "tests" / "museum" / "function
 _TRIGGER_TIMEOUT_S = 240
 _AGE_S = 6
 """An object must be so old to be listed (five seconds in mm/kmemleak.c)."""
+
+_REPORT = "stacks with outstanding allocations:"
+"""How memleak begins a report."""
+_REPORT_TIMEOUT_S = 300
 
 _FAILED = "failed"
 """A file with the names of pieces whose triggers failed under kleaktrace."""
@@ -157,20 +162,26 @@ def _kleaktrace(group: Sequence[Piece]) -> None:
 
 
 def _memleak(pieces: Sequence[Piece], directory: Path, loaded: set[str]) -> None:
-    """One run of memleak for all: it takes long to start. It gives names when it prints, at its end."""
+    """One run of memleak for all, which takes long to start, and its first whole report after all rounds."""
     say(f"{len(pieces)} pieces, {ROUNDS} rounds under memleak")
     try:
         tracer = tracers.memleak()
         if tracer.missing:
             raise tracers.TracerFailed(tracer.missing)
-        with tracers.tracing(tracer, directory) as running:
+        # All stacks, not the ten largest, every twenty seconds; it says nothing at its end.
+        command = (tracer.command[0], "-T", "1000000", "-o", "1000", "20")
+        with tracers.tracing(replace(tracer, command=command), directory) as running:
             for piece in pieces:
                 _unload(loaded)
                 for _ in range(ROUNDS):
                     piece.run()
-            time.sleep(1)
+            reports, deadline_s = running.said().count(_REPORT), time.monotonic() + _REPORT_TIMEOUT_S
+            while running.said().count(_REPORT) < reports + 2:
+                if time.monotonic() > deadline_s:
+                    raise tracers.TracerFailed("it reports nothing")
+                time.sleep(1)
+            (directory / "memleak").write_text(running.said().split(_REPORT)[reports + 1])
             running.end()
-            (directory / "memleak").write_text(running.said())
     except (TriggerFailed, tracers.TracerFailed) as failure:
         say(f"memleak: {failure}")
 
