@@ -67,8 +67,8 @@ def object_graph(rows: Rows, words: Sequence[U64], describing: npt.NDArray[np.bo
 
     rows: OUTSTANDING, no two of the same object. words: of each the words of its memory from its start on,
     complemented, as many as could be read. Leave out index nodes (of IDRs, XArrays, maple trees): they hold whatever is
-    in the index. describing: those that only describe another object, as a node of kernfs does a kobject: where each
-    points to the other, that one has them. The order of objects makes no difference. Needs memory as the square of
+    in the index. describing: those that only describe another object, as a node of kernfs does a kobject: see
+    `_downwards`. The order of objects makes no difference. Needs memory as the square of
     their number: 16 MiB for 4,096.
     """
     size = rows["bytes_alloc"].astype(np.int64)
@@ -76,9 +76,7 @@ def object_graph(rows: Rows, words: Sequence[U64], describing: npt.NDArray[np.bo
     ranked = rows[order]
     holders, targets = _pointers(ranked, [words[number] for number in order])
     if describing is not None:
-        mutual = np.isin(targets * rows.size + holders, holders * rows.size + targets)
-        backwards = mutual & describing[order][holders] & ~describing[order][targets]
-        holders, targets = holders[~backwards], targets[~backwards]
+        holders, targets = _downwards(holders, targets, describing[order])
     stacks = np.unique(ranked["stack"], return_inverse=True)[1]
     owners = _Holding.of(stacks, *_without_strays(stacks, holders, targets)).owners()
     root_of = np.empty(rows.size, np.intp)
@@ -87,6 +85,20 @@ def object_graph(rows: Rows, words: Sequence[U64], describing: npt.NDArray[np.bo
     held = np.bincount(root_of[hanging], minlength=rows.size)
     held_bytes = np.bincount(root_of[hanging], size[hanging], rows.size).astype(np.intp)  # exact up to 2**53
     return ObjectGraph(root_of, held, held_bytes)
+
+
+def _downwards(holders: Index, targets: Index, describing: npt.NDArray[np.bool_]) -> tuple[Index, Index]:
+    """Turn round what points upwards: who describes an object points to it and is had by it, not the other way.
+
+    A node of kernfs (fs/kernfs/dir.c) points to its kobject, which has the node, and to its parent, which has it, too;
+    once it is removed, the parent no longer points to it.
+    """
+    size = describing.size
+    mutual = np.isin(targets * size + holders, holders * size + targets)
+    of_description = describing[holders]
+    upwards = of_description & describing[targets]
+    kept = ~(of_description & ~describing[targets] & mutual)
+    return np.where(upwards, targets, holders)[kept], np.where(upwards, holders, targets)[kept]
 
 
 def _pointers(rows: Rows, words: Sequence[U64]) -> tuple[Index, Index]:

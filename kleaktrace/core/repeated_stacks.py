@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,7 @@ class RepeatedStacks:
         for group, counted in found.items():
             of_group = keys[places == group]
             stack = names.stacks.get(int(of_group[0]))
-            best = min((self._judge(stack, series, left) for series, left in counted), key=_rank)
+            best = min((self._judge(stack, series, left) for series, left in counted), key=partial(_rank, stack=stack))
             if best.course is Course.GROWS and not stack.modules:
                 best = self._without_the_living(stack, of_group, best)
             self._found.update(dict.fromkeys(of_group.tolist(), best))
@@ -137,9 +137,10 @@ def _by_round(groups: Index, times: U64, series: RoundSeries) -> dict[int, Count
 _COURSES = (Course.GROWS, Course.LEVELS_OFF, Course.PENDING, Course.UNCLEAR)
 
 
-def _rank(rounds: StackRounds) -> tuple[int, float, int]:
-    """The series that says most of a stack comes first."""
-    return _COURSES.index(rounds.course), rounds.repetition.chance, -rounds.repetition.total
+def _rank(rounds: StackRounds, stack: Stack) -> tuple[int, bool, int, float]:
+    """The series that says most of a stack comes first: those of its own modules, and what covers most of it."""
+    foreign = rounds.series.source is Source.LOAD and rounds.series.name not in stack.modules
+    return _COURSES.index(rounds.course), foreign, -int(rounds.left.sum()), rounds.repetition.chance
 
 
 def rounds_in_words(rounds: StackRounds) -> str:

@@ -52,6 +52,16 @@ def test_what_only_describes_an_object_hangs_on_it_though_both_point_to_each_oth
     assert object_graph(heap.rows, heap.words, describing).root_of.tolist() == [kobject] * 3
 
 
+def test_a_removed_node_that_points_to_its_parent_hangs_on_it():
+    heap = Heap()
+    child, parent, kobject = heap.add(DEVICE, 128), heap.add(QUEUE, 128), heap.add(NAME, 512)
+    heap.point(child, parent)
+    heap.point(parent, kobject)
+    heap.point(kobject, parent)
+    assert child in heap.roots()
+    assert object_graph(heap.rows, heap.words, np.array([True, True, False])).root_of.tolist() == [kobject] * 3
+
+
 def test_what_the_allocator_added_neither_holds_nor_is_held():
     heap = Heap()
     device, queue = heap.add(DEVICE, size=100), heap.add(QUEUE, size=100)

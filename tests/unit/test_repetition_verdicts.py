@@ -64,6 +64,22 @@ def test_loads_and_unloads_are_rounds_by_themselves() -> None:
     assert judged[0].reason.startswith("1 object more with each load of drv, in 6 of 6")
 
 
+def test_of_several_modules_the_rounds_of_its_own_tell() -> None:
+    scene = leaking([1] * 8)
+    ends = [START_NS + round((1.6 + number) * SECOND) for number in range(8)]
+    for at_ns in ends[1:]:  # another one, that came with it from the second time on
+        scene.names.symbols.module_loaded(module_image("a_helper", 0xFFFFFFFFC0900000, loaded_ns=at_ns - SECOND // 2))
+        scene.names.symbols.module_freed("a_helper", MODULE_KEY, at_ns)
+    symbols = scene.names.symbols
+    series = [
+        load_cycles(name, symbols.loads(name), symbols.unloads(name), START_NS + 60 * SECOND)
+        for name in ("a_helper", "drv")
+    ]
+    judged = scene.judge(series=series)
+    assert len(confirmed(judged)) == 8
+    assert "with each load of drv" in judged[0].reason
+
+
 def test_without_rounds_it_stays_undecided() -> None:
     judged = leaking([2] * 10).judge()
     assert {one.verdict for one in judged} == {Verdict.UNDECIDED}

@@ -28,6 +28,9 @@ EXCLUDED: Mapping[str, str] = {
 }
 """By name, with the reason."""
 
+KEYMAPS = "rc-"
+"""Two hundred tables for remote controls, all alike."""
+
 GROUP = 20
 """So many modules share one trace: enough that it pays, few enough that its ring and the guest's memory have room."""
 
@@ -36,7 +39,8 @@ def modules_of(tree: Path) -> list[str]:
     """The names of all modules that a kernel tree has built, excluded ones left out."""
     (listed,) = tree.glob(".virtme_mods/lib/modules/*/modules.dep")
     names = {Path(line.partition(":")[0]).name.partition(".ko")[0] for line in listed.read_text().splitlines()}
-    return sorted(name for name in names if name not in EXCLUDED and name.replace("-", "_") not in EXCLUDED)
+    chosen = (name for name in names if not {name, name.replace("-", "_")} & EXCLUDED.keys())
+    return sorted(name for name in chosen if name == "rc-loopback" or not name.startswith(KEYMAPS))
 
 
 def grouped(names: Iterable[str], size: int = GROUP) -> list[Sequence[str]]:
