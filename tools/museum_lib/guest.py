@@ -66,9 +66,8 @@ def run(
 
     `directory` must be empty, and is left full.
     """
-    in_tree = {
-        groups.kernel_name(line): tree / f"{line.removesuffix('.o')}.ko" for line in _lines(tree / "modules.order")
-    }
+    paths = [line.removesuffix(".o") for line in _lines(tree / "modules.order")]
+    in_tree = {groups.kernel_name(path): tree / f"{path}.ko" for path in paths}
     for exhibit in exhibits:
         _prepare(exhibit, directory / exhibit.name, in_tree)
     pending = [
