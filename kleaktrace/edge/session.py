@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from kleaktrace.core.anatomy import Anatomy, anatomy, leaked_rows, overwritten_words
-from kleaktrace.core.coverage import Loss
+from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.drain_pace import rest_s
 from kleaktrace.core.events import Batch
 from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, described, growth_evidence
@@ -77,6 +77,7 @@ class Session:
         self._same = SameStacks(self.tracer.names.stacks.get)
         self._readings: Sequence[Sequence[Suspect]] = ()
         self._loss = Loss()
+        self._contents: tuple[Coverage, ...] = ()  # whether what objects hold can be seen, once somebody asked
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
@@ -248,6 +249,7 @@ class Session:
     def anatomy(self, suspects: Sequence[JudgedSuspect], series: Sequence[RoundSeries]) -> Anatomy:
         """What the confirmed suspects are: causes and what hangs on them, and what they hold now."""
         with self.frozen():
+            self._contents = (self.tracer.reads_objects,)
             names = self.tracer.names
             rows = leaked_rows(self.ledger, suspects, names)
             sizes = rows["bytes_req"].tolist()
@@ -315,7 +317,7 @@ class Session:
             return Report(
                 kernel=Kernel(uname.release, uname.machine),
                 window=Window(self._started, self._start.time_ns, self.seconds),
-                coverage=self.tracer.coverage,
+                coverage=(*self.tracer.coverage, *self._contents),
                 loss=self._loss,
                 totals=self.ledger.totals(),
                 suspects=suspects,
