@@ -79,7 +79,8 @@ class MachineMemory:
     zspages, iommu: pages that only /proc/vmstat counts. slabs, kmemleak_slabs: caches, without those of kmemleak's own
     records, and those; None where /proc/slabinfo can't be read. stacks_in_vmalloc: VmallocUsed has the kernel stacks
     too (CONFIG_VMAP_STACK). sites: by call site, where the kernel profiles allocations (CONFIG_MEM_ALLOC_PROFILING).
-    sites_at_unload: the same of modules that went, summed up over their unloads.
+    sites_at_unload: the same of modules that went, summed up over their unloads. bpf_rings: BPF ring buffers, which are
+    in no counter: another tracer that starts takes a hundred MiB.
     """
 
     meminfo: Mapping[str, int]
@@ -88,6 +89,7 @@ class MachineMemory:
     on_cpu_lists: int = 0
     zspages: int = 0
     iommu: int = 0
+    bpf_rings: int = 0
     slabs: SlabUse | None = None
     kmemleak_slabs: SlabUse | None = None
     stacks_in_vmalloc: bool = False
@@ -97,7 +99,8 @@ class MachineMemory:
     @property
     def unaccounted(self) -> int:
         """Pages that are in no counter: MemTotal without all that is free or has a known use."""
-        counted = self._sum(_COUNTED) + self.meminfo["MemFree"] + self.on_cpu_lists + self.iommu
+        counted = self._sum(_COUNTED) + self.meminfo["MemFree"] + self.on_cpu_lists
+        counted += self.iommu + self.bpf_rings
         # What is left of a split huge page is on the lists only, and a page on its way there is mapped only.
         counted += max(self._sum(_ON_LISTS), self._sum(_OF_USERS))
         counted += max(self.zspages, self.meminfo.get("Zswap", 0))

@@ -23,6 +23,7 @@ _READINGS = 5
 _APART_S = 0.02
 """While we read, others allocate. The middle one of five readings is taken."""
 
+_RING_BUFFER = b"27"  # include/uapi/linux/bpf.h, BPF_MAP_TYPE_RINGBUF
 _ON_CPU_LIST = re.compile(r"^ +count: +(\d+)$", re.MULTILINE)  # mm/vmstat.c, zoneinfo_show_print
 # lib/alloc_tag.c: alloc_tag_to_text and alloc_tag_module_unload. Files of modules built elsewhere have whole paths.
 _SITE = re.compile(r"^ *(\d+) +(\d+) (?:/\S*/)?(.+?) *$", re.MULTILINE)
@@ -36,7 +37,8 @@ def machine_memory(proc: Path = PROC) -> MachineMemory:
         time.sleep(_APART_S)
         readings.append(_counters(proc))
     middle = sorted(readings, key=lambda reading: reading.unaccounted)[_READINGS // 2]
-    return replace(middle, sites=_sites(proc), sites_at_unload=sites_at_unload(_kernel_log()))
+    at_unload = sites_at_unload(_kernel_log())
+    return replace(middle, bpf_rings=_bpf_rings(proc), sites=_sites(proc), sites_at_unload=at_unload)
 
 
 def _counters(proc: Path) -> MachineMemory:
@@ -58,6 +60,19 @@ def _counters(proc: Path) -> MachineMemory:
         kmemleak_slabs=of_kmemleak,
         stacks_in_vmalloc=_stacks_in_vmalloc(),
     )
+
+
+def _bpf_rings(proc: Path) -> int:
+    """Bytes of the BPF ring buffers that processes have open (kernel/bpf/syscall.c, bpf_map_show_fdinfo)."""
+    rings: dict[bytes, int] = {}
+    for link in proc.glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or not ours to see
+            if str(link.readlink()) == "anon_inode:bpf-map":
+                told = (link.parents[1] / "fdinfo" / link.name).read_bytes().splitlines()
+                fields = dict(line.split(b":\t", 1) for line in told if b":\t" in line)
+                if fields.get(b"map_type") == _RING_BUFFER:
+                    rings[fields[b"map_id"]] = int(fields[b"memlock"])
+    return sum(rings.values())
 
 
 def missing_since(

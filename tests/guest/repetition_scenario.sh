@@ -23,8 +23,8 @@ step single_load -- sh -c "insmod $lab_ko init_leaks=0; echo unload_workqueue > 
 insmod "$lab_ko"
 # What is still referenced, and the module still loaded; beside what is freed each time.
 step referenced --repeat 12 -- sh -c 'echo freed_at_once > $LAB/do; echo referenced > $LAB/do'
-step marks --timeout 120 -- sh -c 'for i in 1 2 3 4 5 6 7 8; do
-	.venv/bin/kleaktrace mark probe; echo referenced > $LAB/do; done; sleep 1000'
+step marks -- sh -c 'for i in 1 2 3 4 5 6 7 8; do
+	.venv/bin/kleaktrace mark probe; echo referenced > $LAB/do; done'
 # A driver's list of devices grows, slowly and at once; what warms up, and inodes of sysfs, stop by themselves.
 step growth -- sh -c '.venv/bin/kleaktrace mark slowly
 	for i in $(seq 60); do echo device_on_list > $LAB/do; sleep 0.1; done

@@ -88,11 +88,6 @@ def test_a_referenced_leak_is_confirmed_while_its_module_stays_loaded(seen: Seen
     assert leak["rounds"] == {"total": rounds - 1, "grew_in": rounds - 1, "per_round": 1}
 
 
-def test_the_command_ends_when_its_time_is_up_and_what_there_is_is_judged(seen: Seen) -> None:
-    assert seen.json("marks")["command"]["timed_out"] is True
-    assert "its time was up" in seen.text("marks")
-
-
 def test_lists_that_grew_are_growing_and_not_clean(seen: Seen) -> None:
     report = seen.json("growth")
     by_requester = {one["stack"][0].partition("+")[0]: one for one in report["growing"]}

@@ -44,6 +44,24 @@ def test_run_without_scans(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1].startswith("clean")
 
 
+def test_run_ends_the_command_when_its_time_is_up_and_reports(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    done = kleaktrace(
+        tmp_path, "run", "--no-kmemleak", "--timeout", "1", "--repeat", "3", "--json", file, "--", "sleep", "1000"
+    )
+    command = json.loads(file.read_text())["command"]
+    assert (command["timed_out"], command["runs"]) == (True, 1)
+    assert "its time was up" in done.stdout
+
+
+def test_marks_inside_the_command_are_rounds(tmp_path: Path) -> None:
+    mark = f"{sys.executable} -m kleaktrace mark probe"
+    done = kleaktrace(tmp_path, "run", "--no-kmemleak", "--", "sh", "-c", f"{mark} && {mark}")
+    assert done.status == 0, done.stderr
+    outside = kleaktrace(tmp_path, "mark", "probe")
+    assert (outside.status, "nothing to mark" in outside.stderr) == (2, True)
+
+
 def test_run_prints_json_only(tmp_path: Path) -> None:
     done = kleaktrace(tmp_path, "run", "--no-kmemleak", "--json", "-", "--", "true")
     assert done.status == 0

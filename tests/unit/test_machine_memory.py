@@ -90,6 +90,7 @@ def test_free_pages_on_the_lists_of_cpus_are_free() -> None:
     after = more(before, MemFree=-30)
     assert not unexplained(before, replace(after, on_cpu_lists=30 * MIB), NOTHING)
     assert not unexplained(before, replace(after, zspages=30 * MIB), NOTHING)
+    assert not unexplained(before, replace(after, bpf_rings=30 * MIB), NOTHING)
     assert not unexplained(before, replace(after, iommu=30 * MIB), NOTHING)
 
 
@@ -238,6 +239,13 @@ def proc(tmp_path: Path) -> Path:
     (tmp_path / "meminfo").write_text("MemTotal: 1000 kB\nMemFree: 500 kB\nSlab: 20 kB\n")
     (tmp_path / "zoneinfo").write_text(ZONEINFO)
     (tmp_path / "slabinfo").write_text(SLABINFO.replace("inode cache", "inode_cache"))
+    for process in ("7", "8"):  # that share a map
+        (tmp_path / process / "fd").mkdir(parents=True)
+        (tmp_path / process / "fdinfo").mkdir()
+        (tmp_path / process / "fd" / "3").symlink_to("anon_inode:bpf-map")
+        (tmp_path / process / "fdinfo" / "3").write_text("flags:\t02\nmap_type:\t27\nmemlock:\t4096\nmap_id:\t5\n")
+    (tmp_path / "7" / "fd" / "4").symlink_to("anon_inode:bpf-map")
+    (tmp_path / "7" / "fdinfo" / "4").write_text("map_type:\t1\nmemlock:\t8192\nmap_id:\t6\n")
     (tmp_path / "vmstat").write_text("nr_free_pages 5000\nnr_zspages 3\nnr_iommu_pages 2\n")
     (tmp_path / "allocinfo").write_text(ALLOCINFO)
     return tmp_path
@@ -246,6 +254,7 @@ def proc(tmp_path: Path) -> Path:
 def test_the_kernels_files_are_read(proc: Path) -> None:
     found = machine_memory(proc)
     assert found.meminfo["MemFree"] == 500 * 1024
+    assert found.bpf_rings == 4096
     assert (found.on_cpu_lists, found.zspages, found.iommu) == (64 * found.page, 3 * found.page, 2 * found.page)
     assert found.slabs == SlabUse(10 * 1000 + 100 * 64, 6 * found.page)
     assert found.kmemleak_slabs == SlabUse(7 * 320, found.page)
