@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROUNDS = 6
-ROUND = Path(__file__).with_name("round.sh")
+ROUND = Path(__file__).with_name("one_round.py")
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
         print(f"crowd: {', '.join(names)}", file=sys.stderr, flush=True)
         document.touch()
         command = [sys.executable, "-m", "kleaktrace", "run", "--repeat", str(ROUNDS), "--json", str(document), "--"]
-        command += ["bash", str(ROUND), str(directory / f"{number}.failed"), *names]
+        command += [sys.executable, "-IS", str(ROUND), str(directory / f"{number}.failed"), *names]
         with (directory / f"{number}.txt").open("w") as log:
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
 
