@@ -176,7 +176,9 @@ def growing(evidence: GrowthEvidence) -> list[Growing]:
         # Some of those of this age will still be freed: each counts by its chance to be there in the end.
         chance = np.minimum(flat.fraction[number] / curves.survival[number, bins[mine]], 1.0)
         leaked = _Leaked((births[mine] - np.uint64(evidence.origin_ns)) / 1e9, sizes[mine] * chance)
-        window = _best_window(leaked, (old_enough_ns - evidence.origin_ns) / 1e9, evidence.min_window_s)
+        # Where only the older ones are certain, births may well have stopped before the end.
+        least_s = evidence.min_window_s if old_enough_ns == evidence.last_birth_ns else MIN_WINDOW_S
+        window = _best_window(leaked, (old_enough_ns - evidence.origin_ns) / 1e9, least_s)
         if window is not None and window.survivors * window.certain_share > evidence.implied_frees[number]:
             found.append(_describe(evidence, flat, number, window))
     return sorted(found, key=lambda one: (-one.bytes_per_s, one.stack))

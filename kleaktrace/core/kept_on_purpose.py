@@ -20,6 +20,9 @@ class Rule:
     reason: str
     caches: re.Pattern[str] | None = None
     functions: re.Pattern[str] | None = None
+    until_needed: bool = False
+    """Whether it stays only while nobody needs the memory, as what is cached does. What a module itself had made, and
+    what is left of it every time the module has gone, is not cached: somebody has a reference."""
 
     def holds(self, cache: str, stack: Stack) -> bool:
         """Whether it is about this allocation."""
@@ -28,7 +31,9 @@ class Rule:
         return self.functions is not None and any(f.name and self.functions.fullmatch(f.name) for f in stack.frames)
 
 
-RECLAIMABLE = Rule("reclaimable", "a cache that the kernel shrinks when memory is short (SLAB_RECLAIM_ACCOUNT)")
+RECLAIMABLE = Rule(
+    "reclaimable", "a cache that the kernel shrinks when memory is short (SLAB_RECLAIM_ACCOUNT)", until_needed=True
+)
 
 RULES = (
     Rule(
@@ -44,6 +49,7 @@ RULES = (
         "belongs to an inode or dentry, which stay cached",  # fs/inode.c, fs/dcache.c
         caches=re.compile(r"dentry|\w*inode_cache|kernfs_iattrs_cache|lsm_inode_cache"),
         functions=re.compile(r"__d_alloc|alloc_inode|inode_init_always\w*|security_inode_alloc|__kernfs_iattrs"),
+        until_needed=True,
     ),
     Rule(
         "alias of a slab cache",
@@ -71,9 +77,8 @@ RULES = (
 
 def rule_for(cache: str, stack: Stack, reclaimable: bool) -> Rule | None:
     """The rule that says that this is kept on purpose; None if there is none. `cache` is the slab cache's name."""
-    if reclaimable:
-        return RECLAIMABLE
-    return next((rule for rule in RULES if rule.holds(cache, stack)), None)
+    found = next((rule for rule in RULES if rule.holds(cache, stack)), None)
+    return found or (RECLAIMABLE if reclaimable else None)
 
 
 def rule_for_row(names: KernelNames, kind: int, cache: int, size: int, stack: int, gfp_flags: int) -> Rule | None:

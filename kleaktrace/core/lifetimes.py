@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from kleaktrace.core.stack_statistics import StackStatistics, bin_range
 
 ENOUGH = 5
 """So many freed siblings say something about how long such objects normally live."""
+
+_OLDEST_NS = 1 << 62
 
 _CHANCE = 0.05
 """An allocation is older than its siblings became if one of them would be so old less often."""
@@ -67,3 +70,7 @@ class Lifetimes:
         if self.freed < ENOUGH:
             return self.older_than(age_ns) > 0
         return self.chance(age_ns) > _CHANCE
+
+    def old_enough_ns(self) -> int:
+        """The least age that `may_yet_end` is false for: the older, the less likely it is."""
+        return bisect_left(range(_OLDEST_NS), True, key=lambda age_ns: not self.may_yet_end(age_ns))

@@ -27,6 +27,8 @@ class StackRounds:
     left: Counts
     """Objects by round, the warm-up's too."""
     repetition: Repetition
+    module_gone: bool
+    """Whether a module that it passes through was gone at the end of each round."""
 
     @property
     def course(self) -> Course:
@@ -79,6 +81,11 @@ class RepeatedStacks:
         """By key, the stacks that leave more behind in each round."""
         return {key: found for key, found in self._found.items() if found.course is Course.GROWS}
 
+    @property
+    def levelled_off(self) -> frozenset[int]:
+        """The keys of the stacks that left no more behind in the later rounds."""
+        return frozenset(key for key, found in self._found.items() if found.course is Course.LEVELS_OFF)
+
     def _look(self) -> None:
         ledger, names = self._evidence.ledger, self._evidence.names
         snapshot = ledger.snapshot()
@@ -101,8 +108,8 @@ class RepeatedStacks:
 
     def _judge(self, stack: Stack, series: RoundSeries, left: Counts) -> StackRounds:
         lost = sum(w.events for w in self._evidence.loss.windows if series.edges and w.to_ns >= series.edges[0])
-        needed = GONE if self._gone(stack, series) else ANY
-        return StackRounds(series, left, repetition(left, lost, needed))
+        gone = self._gone(stack, series)
+        return StackRounds(series, left, repetition(left, lost, GONE if gone else ANY), gone)
 
     def _gone(self, stack: Stack, series: RoundSeries) -> bool:
         """Whether a module that it passes through was gone at the end of each round, or nearly each."""

@@ -47,6 +47,8 @@ class KnownStack:
     siblings: Siblings
     lifetimes: Lifetimes
     """Of the siblings that were seen to be freed."""
+    old_enough_ns: int
+    """From this age on an allocation is older than such siblings become (`Lifetimes.old_enough_ns`)."""
     likeness: str
     """What makes them siblings, in words: the same call stack, or only the same requester."""
 
@@ -118,7 +120,7 @@ class StackEvidence:
         if lifetimes.freed < ENOUGH and stack.asker is not None and stack.asker.name:
             lifetimes = Lifetimes.of(self._ledger.stack_statistics(self._same_requester(stack)))
             likeness = f"asked for by {stack.asker.name}, from whatever call stack"
-        return KnownStack(tuple(stack.lines()), stack.context, siblings, lifetimes, likeness)
+        return KnownStack(tuple(stack.lines()), stack.context, siblings, lifetimes, lifetimes.old_enough_ns(), likeness)
 
     def _same_requester(self, stack: Stack) -> list[int]:
         """The keys of all stacks that are the same from the innermost frame to the requester."""

@@ -220,9 +220,9 @@ def _loss_in_lifetime(trial: Trial, _: Case, row: Held) -> str:
 def _siblings_live_longer(trial: Trial, _: Case, row: Held) -> str:
     """A reason to wait: siblings are freed at an age that this one has not reached, as far as their number tells."""
     known, age_ns = trial.stacks.of(row.stack), trial.age_ns(row)
-    lifetimes = known.lifetimes
-    if not row.stack or not lifetimes.may_yet_end(age_ns):
+    if not row.stack or age_ns >= known.old_enough_ns:
         return ""
+    lifetimes = known.lifetimes
     return (
         f"too young: {lifetimes.freed} siblings {known.likeness} were freed, the last at an age of "
         f"{lifetimes.longest_ns / 1e9:.1f} s; this one is {age_ns / 1e9:.1f} s old, and {lifetimes.chance(age_ns):.0%} "

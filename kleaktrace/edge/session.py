@@ -27,6 +27,7 @@ from kleaktrace.core.kmemleak_text import Suspect
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.machine_memory import Explained, explained_by
 from kleaktrace.core.outstanding import group_tally
+from kleaktrace.core.repeated_stacks import RepeatedStacks
 from kleaktrace.core.report import CommandResult, Findings, Kernel, Report, Window, outcome
 from kleaktrace.core.rounds import RoundSeries, load_cycles
 from kleaktrace.core.verdicts import judge
@@ -77,6 +78,7 @@ class Session:
         self._same = SameStacks(self.tracer.names.stacks.get)
         self._readings: Sequence[Sequence[Suspect]] = ()
         self._loss = Loss()
+        self._levelled_off: frozenset[int] = frozenset()  # stacks of which the rounds say that they don't grow
         self._contents: tuple[Coverage, ...] = ()  # whether what objects hold can be seen, once somebody asked
         self._lock = threading.RLock()
         self._stopping = threading.Event()
@@ -205,20 +207,20 @@ class Session:
         self._readings = readings
         self.catch_up()
         with self.frozen():
-            return judge(
-                Evidence(
-                    ledger=self.ledger,
-                    names=self.tracer.names,
-                    clock=self.clock(),
-                    loss=self._loss,
-                    coverage=self.tracer.coverage,
-                    readings=readings,
-                    tracked=tracked,
-                    watched_s=watched_s,
-                    series=series,
-                    alive=alive,
-                )
+            evidence = Evidence(
+                ledger=self.ledger,
+                names=self.tracer.names,
+                clock=self.clock(),
+                loss=self._loss,
+                coverage=self.tracer.coverage,
+                readings=readings,
+                tracked=tracked,
+                watched_s=watched_s,
+                series=series,
+                alive=alive,
             )
+            self._levelled_off = RepeatedStacks(evidence).levelled_off
+            return judge(evidence)
 
     def left_behind(self, by_loaded_too: bool = False) -> int:
         """How many allocations are outstanding, right now, that went through modules which are gone, or through any."""
@@ -289,7 +291,8 @@ class Session:
             stacks = {key for one in found for key in self._same.like(one.stack).tolist()}
             convicted = {s.stack for s in suspects if s.verdict is Verdict.CONFIRMED and s.rounds is not None}
             names = self.tracer.names.stacks
-            found = [one for one in found if tuple(names.get(one.stack).lines()) not in convicted]
+            known = convicted | {tuple(names.get(key).lines()) for key in self._levelled_off}
+            found = [one for one in found if tuple(names.get(one.stack).lines()) not in known]
             return described(found, self._same, self.ledger.outstanding(stacks), self.tracer.names, listed, alive)
 
     def report(

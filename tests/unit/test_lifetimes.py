@@ -55,3 +55,11 @@ def test_of_a_few_siblings_only_an_older_one_says_something() -> None:
 def test_several_stacks_count_together() -> None:
     assert Lifetimes.of([]) == Lifetimes()
     assert lived(1.0, 2.0, 3.0).freed == 3
+
+
+@pytest.mark.parametrize("ages", [(45.0,) * 8, (15e-6,) * 36, (0.001,) * 90 + (300.0,) * 10, (50.0,), ()])
+def test_the_age_from_which_on_it_is_old_enough(ages: tuple[float, ...]) -> None:
+    known = lived(*ages)
+    enough = known.old_enough_ns()
+    assert not known.may_yet_end(enough)
+    assert not enough or known.may_yet_end(enough - 1)

@@ -121,10 +121,15 @@ def test_index_nodes_convict_nobody_and_are_not_in_the_way() -> None:
     }
 
 
-def test_reclaimable_memory_convicts_nobody() -> None:
-    scene = leaking([1] * 10, kind=Kind.CACHE, cache=77)
-    scene.names.caches[77] = CacheName(77, "drv_things", 64, 64, reclaimable=True)
-    assert {one.rule for one in scene.judge(series=[rounds(10)])} == {"reclaimable"}
+def test_reclaimable_memory_convicts_nobody_but_of_what_a_module_had_made_and_left_each_time() -> None:
+    def left(**fields: object) -> list[JudgedSuspect]:
+        scene = leaking([1] * 10, kind=Kind.CACHE, cache=77, **fields)
+        scene.names.caches[77] = CacheName(77, "dentry", 64, 64, reclaimable=True)
+        return scene.judge(series=[rounds(10)])
+
+    assert left(stack=BY_NO_MODULE) == []
+    assert left(unload=False, stack=1) == []
+    assert len(confirmed(left())) == 10  # it has gone, and the dentry should have
 
 
 def test_what_processes_hold_that_live_on_convicts_nobody() -> None:
