@@ -49,7 +49,16 @@ def document(report: Report) -> dict[str, Any]:
         "growing_kept": [_growing(one, end_ns) for one in report.growing_kept],
         "outstanding": outstanding(report.outstanding, end_ns),
         "gaps": list(report.gaps),
-        "command": None if report.command is None else asdict(report.command),
+        "command": None
+        if report.command is None
+        else {"arguments": list(report.command.arguments), "status": report.command.status},
+        "runs": None
+        if report.command is None
+        else {
+            "total": report.command.runs,
+            "failed": report.command.failed_runs,
+            "timed_out": report.command.timed_out,
+        },
         "leaks": [_leak(leak) for leak in leaks(report.suspects, report.findings.anatomy)],
         "settled": None if report.findings.settled is None else asdict(report.findings.settled),
         "missing": [

@@ -28,7 +28,7 @@ NULL_BLK = (
 )
 INNOCENT = (
     Module("drivers/net/dummy", ("CONFIG_DUMMY",)),
-    Module("drivers/net/ifb", ("CONFIG_IFB",)),
+    Module("drivers/net/macvlan", ("CONFIG_MACVLAN",)),
     Module("drivers/net/veth", ("CONFIG_VETH",)),
     Module("drivers/block/brd", ("CONFIG_BLK_DEV_RAM", "CONFIG_BLK_DEV_RAM_COUNT=2", "CONFIG_BLK_DEV_RAM_SIZE=1024")),
     Module("fs/minix/minix", ("CONFIG_MINIX_FS",)),
@@ -51,13 +51,15 @@ step no_poll_queues -- bash -c "for i in {1..8}; do insmod $null_blk poll_queues
 cat > /tmp/round <<'X'
 for module in "$@"; do insmod "$module"; done
 ip link set dummy0 up
-ip link set ifb0 up
+ip link add link dummy0 name kt2 type macvlan
+ip link set kt2 up
 ip link add name kt0 type veth peer name kt1
 ip link set kt0 up
 dd if=/dev/zero of=/dev/ram0 bs=4k count=16 2> /dev/null
 dd if=/dev/ram0 of=/dev/null bs=4k count=16 2> /dev/null
 mount -t minix /dev/ram0 /mnt 2> /dev/null
 ip link del kt0
+ip link del kt2
 for module in "$@"; do rmmod "$(basename "$module" .ko | tr - _)"; done
 X
 step innocent --repeat 8 -- bash /tmp/round "$@"

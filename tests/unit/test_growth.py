@@ -302,12 +302,3 @@ def test_what_warms_up_within_a_command_is_not_growing() -> None:
 
 def test_what_is_freed_soon_after_the_command_is_not_growing() -> None:
     assert found_in(lambda r: fixed_lives(r, 30, 10, 8), [(0, 30)], watched_s=25) == 0
-
-
-def test_what_only_its_oldest_siblings_tell_is_no_burst() -> None:
-    """Modules that are loaded at the start stay loaded; the nodes of others are freed when those go, much later."""
-
-    def nodes(random: np.random.Generator) -> Process:
-        return both(burst(random, 3, 36, 3.0), fixed_lives(random, 2, 10, 58))
-
-    assert found_in(nodes, [(0, 55)], watched_s=6) == 0
