@@ -88,17 +88,19 @@ def object_graph(rows: Rows, words: Sequence[U64], describing: npt.NDArray[np.bo
 
 
 def _downwards(holders: Index, targets: Index, describing: npt.NDArray[np.bool_]) -> tuple[Index, Index]:
-    """Turn round what points upwards: who describes an object points to it and is had by it, not the other way.
+    """Turn round what points to who has it: what describes an object is not its cause.
 
-    A node of kernfs (fs/kernfs/dir.c) points to its kobject, which has the node, and to its parent, which has it, too;
-    once it is removed, the parent no longer points to it.
+    A node of kernfs (fs/kernfs/dir.c) points to its kobject, which has the node, and to its parent. If the parent's
+    kobject leaked, too, that is why the node is there. If not, the parent is only there because the node is.
     """
     size = describing.size
     mutual = np.isin(targets * size + holders, holders * size + targets)
     of_description = describing[holders]
-    upwards = of_description & describing[targets]
-    kept = ~(of_description & ~describing[targets] & mutual)
-    return np.where(upwards, targets, holders)[kept], np.where(upwards, holders, targets)[kept]
+    to_owner = of_description & ~describing[targets] & mutual
+    owned = np.zeros(size, np.bool_)
+    owned[holders[to_owner]] = True
+    upwards = of_description & describing[targets] & owned[targets]
+    return np.where(upwards, targets, holders)[~to_owner], np.where(upwards, holders, targets)[~to_owner]
 
 
 def _pointers(rows: Rows, words: Sequence[U64]) -> tuple[Index, Index]:

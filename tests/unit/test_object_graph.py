@@ -62,6 +62,15 @@ def test_a_removed_node_that_points_to_its_parent_hangs_on_it():
     assert object_graph(heap.rows, heap.words, np.array([True, True, False])).root_of.tolist() == [kobject] * 3
 
 
+def test_a_node_whose_own_kobject_did_not_leak_hangs_on_what_lies_below_it():
+    heap = Heap()
+    directory, node, kobject = heap.add(DEVICE, 128), heap.add(QUEUE, 128), heap.add(NAME, 512)
+    heap.point(node, directory)
+    heap.point(node, kobject, at=16)
+    heap.point(kobject, node)
+    assert object_graph(heap.rows, heap.words, np.array([True, True, False])).root_of.tolist() == [kobject] * 3
+
+
 def test_what_the_allocator_added_neither_holds_nor_is_held():
     heap = Heap()
     device, queue = heap.add(DEVICE, size=100), heap.add(QUEUE, size=100)
