@@ -14,7 +14,7 @@ from kleaktrace.core.kept_on_purpose import rule_for_row
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.ledger import Ledger
 from kleaktrace.core.object_bytes import facts
-from kleaktrace.core.object_graph import object_graph
+from kleaktrace.core.object_graph import Descriptions, object_graph
 from kleaktrace.core.overwritten_pointers import overwritten_pointer
 from kleaktrace.core.root_groups import RootGroup, root_groups
 from kleaktrace.core.rounds import RoundSeries
@@ -26,9 +26,8 @@ MOST_OBJECTS = 4096
 _LOOKED_INTO = 8
 """Objects of one call stack whose contents are read for people."""
 
-_DESCRIBING = frozenset({"kernfs_node_cache"})
-"""Slab caches of what only describes another object: a node of kernfs (fs/kernfs/dir.c) points to its kobject, whose
-node it is."""
+_NODES, _MAKES_NODES = "kernfs_node_cache", "__kernfs_new_node"
+"""A node of kernfs only describes a kobject, and comes with its name (fs/kernfs/dir.c)."""
 
 Words = npt.NDArray[np.uint64]
 
@@ -108,14 +107,7 @@ def anatomy(
     function_at: the name of the function that begins at an address. overwritten: what tells that a pointer to the
     objects of a call stack was overwritten.
     """
-    describing = np.array(
-        [
-            names.cache(*row) in _DESCRIBING
-            for row in zip(*(rows[name].tolist() for name in ("kind", "cache", "bytes_alloc")), strict=True)
-        ],
-        np.bool_,
-    )
-    groups = root_groups(rows, object_graph(rows, words, describing))
+    groups = root_groups(rows, object_graph(rows, words, _descriptions(rows, names)))
     notes = []
     for key in np.unique(rows["stack"]).tolist():
         numbers = np.flatnonzero(rows["stack"] == key)
@@ -127,6 +119,14 @@ def anatomy(
         if any(said) and lines:
             notes.append((lines, tuple(filter(None, said))))
     return Anatomy(tuple(_cause(group, names) for group in groups), tuple(notes))
+
+
+def _descriptions(rows: Rows, names: KernelNames) -> Descriptions:
+    columns = (rows[name].tolist() for name in ("kind", "cache", "bytes_alloc"))
+    nodes = np.array([names.cache(*row) == _NODES for row in zip(*columns, strict=True)], np.bool_)
+    stacks = [names.stacks.get(key) for key in rows["stack"].tolist()]
+    made = np.array([any(frame.name == _MAKES_NODES for frame in stack.frames) for stack in stacks], np.bool_)
+    return Descriptions(nodes, made & ~nodes)
 
 
 def _common_facts(several: Sequence[Words], function_at: Callable[[int], str | None]) -> list[str]:

@@ -45,6 +45,17 @@ _FEW_WORDS = np.uint64(64)
 
 
 @dataclass(frozen=True, slots=True)
+class Descriptions:
+    """Which of the objects only describe another one that has them, as nodes of kernfs do; masks run parallel to them.
+
+    nodes: those; parts: what belongs to a node, as its name does.
+    """
+
+    nodes: npt.NDArray[np.bool_]
+    parts: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectGraph:
     """Who hangs on whom; arrays run parallel to the objects."""
 
@@ -62,21 +73,20 @@ class ObjectGraph:
         return roots
 
 
-def object_graph(rows: Rows, words: Sequence[U64], describing: npt.NDArray[np.bool_] | None = None) -> ObjectGraph:
+def object_graph(rows: Rows, words: Sequence[U64], descriptions: Descriptions | None = None) -> ObjectGraph:
     """Find the roots among objects.
 
     rows: OUTSTANDING, no two of the same object. words: of each the words of its memory from its start on,
     complemented, as many as could be read. Leave out index nodes (of IDRs, XArrays, maple trees): they hold whatever is
-    in the index. describing: those that only describe another object, as a node of kernfs does a kobject: see
-    `_downwards`. The order of objects makes no difference. Needs memory as the square of
+    in the index. descriptions: see there. The order of objects makes no difference. Needs memory as the square of
     their number: 16 MiB for 4,096.
     """
     size = rows["bytes_alloc"].astype(np.int64)
     order = np.lexsort((~rows["object"], rows["time_ns"], -size))  # largest, oldest, lowest: the first decide
     ranked = rows[order]
     holders, targets = _pointers(ranked, [words[number] for number in order])
-    if describing is not None:
-        holders, targets = _downwards(holders, targets, describing[order])
+    if descriptions is not None:
+        holders, targets = _downwards(holders, targets, descriptions.nodes[order], descriptions.parts[order])
     stacks = np.unique(ranked["stack"], return_inverse=True)[1]
     owners = _Holding.of(stacks, *_without_strays(stacks, holders, targets)).owners()
     root_of = np.empty(rows.size, np.intp)
@@ -87,20 +97,21 @@ def object_graph(rows: Rows, words: Sequence[U64], describing: npt.NDArray[np.bo
     return ObjectGraph(root_of, held, held_bytes)
 
 
-def _downwards(holders: Index, targets: Index, describing: npt.NDArray[np.bool_]) -> tuple[Index, Index]:
+def _downwards(
+    holders: Index, targets: Index, nodes: npt.NDArray[np.bool_], parts: npt.NDArray[np.bool_]
+) -> tuple[Index, Index]:
     """Turn round what points to who has it: what describes an object is not its cause.
 
-    A node of kernfs (fs/kernfs/dir.c) points to its kobject, which has the node, and to its parent. If the parent's
-    kobject leaked, too, that is why the node is there. If not, the parent is only there because the node is.
+    A node of kernfs (fs/kernfs/dir.c) points to its kobject, and that, until it is removed, to the node; and to its
+    parent. If the parent's kobject leaked, too, that is why the node is there. If not, the parent is only there because
+    the node is.
     """
-    size = describing.size
-    mutual = np.isin(targets * size + holders, holders * size + targets)
-    of_description = describing[holders]
-    to_owner = of_description & ~describing[targets] & mutual
-    owned = np.zeros(size, np.bool_)
+    of_node = nodes[holders]
+    to_owner = of_node & ~nodes[targets] & ~parts[targets]
+    owned = np.zeros(nodes.size, np.bool_)
     owned[holders[to_owner]] = True
-    upwards = of_description & describing[targets] & owned[targets]
-    return np.where(upwards, targets, holders)[~to_owner], np.where(upwards, holders, targets)[~to_owner]
+    upwards = to_owner | (of_node & nodes[targets] & owned[targets])
+    return np.where(upwards, targets, holders), np.where(upwards, holders, targets)
 
 
 def _pointers(rows: Rows, words: Sequence[U64]) -> tuple[Index, Index]:
