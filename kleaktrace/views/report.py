@@ -49,10 +49,13 @@ def show(console: Console, report: Report) -> None:
 def show_leaks(console: Console, found: Sequence[Leak]) -> None:
     """One line for each leak that is a cause of its own, and one for all that hang on those."""
     causes, hanging = [leak for leak in found if not leak.hangs_on], [leak for leak in found if leak.hangs_on]
-    for leak in causes[:_MANY_GROUPS]:
-        _line(console, f"LEAK {leak_words(leak)}", "bold red")
-    if len(causes) > _MANY_GROUPS:
-        _line(console, f"… and {len(causes) - _MANY_GROUPS} more leaks", "bold red")
+    by_function: dict[tuple[str, ...], list[Leak]] = {}
+    for leak in causes:
+        by_function.setdefault((leak.module, leak.requester, leak.function), []).append(leak)
+    for alike in list(by_function.values())[:_MANY_GROUPS]:
+        _line(console, f"LEAK {leak_words(alike)}", "bold red")
+    if len(by_function) > _MANY_GROUPS:
+        _line(console, f"… and {len(by_function) - _MANY_GROUPS} more leaks", "bold red")
     if hanging:
         objects = units.count(sum(leak.objects for leak in hanging), "object")
         _line(console, f"  ({objects} of {units.count(len(hanging), 'other call stack')} hang on these)", "red")
@@ -60,18 +63,26 @@ def show_leaks(console: Console, found: Sequence[Leak]) -> None:
         console.print()
 
 
-def leak_words(leak: Leak) -> str:
-    """Module, requester, function, objects, bytes, how much with each round, and what convicts it."""
-    where = leak.module or "kernel"
-    who = leak.requester or "an unnamed function"
-    if leak.function and leak.function != leak.requester:
-        who += f", for {leak.function}"
-    amount = f"{units.count(leak.objects, 'object')}, {units.size(leak.bytes)}"
-    if leak.rounds is not None:
-        amount += f", {leak.rounds.per_round:g} per round ({units.size(round(leak.bytes_per_round))})"
-    words = f"{where}: {who}: {amount}: confirmed by {' and '.join(leak.sources)}"
-    held = held_words(leak.cause.group, leak.cause.requester) if leak.cause else ""
-    return f"{words}; {held}" if held else words
+def leak_words(alike: Sequence[Leak]) -> str:
+    """Module, requester, function, objects, bytes, how much with each round, and what convicts them.
+
+    `alike` are leaks of one requester on behalf of one function, at as many places in them.
+    """
+    first = alike[0]
+    who = first.requester or "an unnamed function"
+    if first.function and first.function != first.requester:
+        who += f", for {first.function}"
+    objects, size = sum(leak.objects for leak in alike), sum(leak.bytes for leak in alike)
+    amount = f"{units.count(objects, 'object')}, {units.size(size)}"
+    if len(alike) > 1:
+        amount += f", at {len(alike)} places"
+    per_round = sum(leak.rounds.per_round for leak in alike if leak.rounds)
+    if per_round:
+        amount += f", {per_round:g} per round ({units.size(round(sum(leak.bytes_per_round for leak in alike)))})"
+    sources = sorted({source for leak in alike for source in leak.sources})
+    words = f"{first.module or 'kernel'}: {who}: {amount}: confirmed by {' and '.join(sources)}"
+    held = [held_words(leak.cause.group, leak.cause.requester) for leak in alike if leak.cause]
+    return "; ".join([words, *filter(None, held)])
 
 
 def _apart(

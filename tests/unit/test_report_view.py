@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reports import EVIL, console, judged, printed, report
+from reports import EVIL, STACK, console, growing_stack, judged, printed, report
 
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.events import Context
-from kleaktrace.core.judged import Freed, Verdict
+from kleaktrace.core.judged import Freed, Rounds, Verdict
 from kleaktrace.core.ledger import Totals
 from kleaktrace.core.report import CommandResult, Kernel, Outcome, Report
 from kleaktrace.core.stack_evidence import Siblings
@@ -207,3 +207,40 @@ def test_markup_in_a_name_is_only_text(comm: str) -> None:
     assert "by [bold]" in text
     assert "[/] :smile: (pid 42)" in text
     assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_the_report_begins_with_one_line_for_each_leak() -> None:
+    other_place = ("drv_probe+0x99/0x100 [drv]", *STACK.lines()[1:])
+    by_core = ("core_alloc+0x22/0x1000", *STACK.lines())
+    text = shown(
+        report(
+            suspects=[
+                judged(),
+                judged(stack=other_place, size=1024),
+                *[judged(stack=by_core, size=64, source="repetition", rounds=Rounds(9, 9, 2)) for _ in range(20)],
+                judged(verdict=Verdict.UNDECIDED, counts_against_clean=False, rule="index node"),
+            ],
+            outcome=Outcome.LEAKS,
+        )
+    )
+    assert text.splitlines()[:2] == [
+        "LEAK drv: core_alloc, for drv_probe: 20 objects, 1.2 KiB, 2 per round (128 B): confirmed by repetition",
+        "LEAK drv: drv_probe: 2 objects, 1.1 KiB, at 2 places: confirmed by kmemleak",
+    ]
+    assert "kept on purpose, says nothing: 1 object (1 index node)" in text
+
+
+def test_what_stands_in_the_way_of_clean_is_said_with_what_would_decide_it() -> None:
+    text = shown(
+        report(
+            suspects=[judged(verdict=Verdict.UNDECIDED, rule="unloaded module")],
+            growing=[growing_stack()],
+            outcome=Outcome.INCOMPLETE,
+            command=CommandResult(("x",), 0),
+        )
+    )
+    assert text.endswith(
+        "incomplete: 0 confirmed, 0 dismissed, 1 undecided; nothing is confirmed, but 1 object of the window is not "
+        "explained, 1 call stack kept growing\n"
+        "  to decide it: kleaktrace run --repeat 10 -- CMD (CMD must undo what it does)\n"
+    )
