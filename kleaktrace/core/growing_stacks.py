@@ -7,13 +7,13 @@ was interrupted. For growth they are one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.events import Context, LossWindow, Rows
-from kleaktrace.core.growth import MIN_SURVIVORS, Growing, GrowthEvidence
+from kleaktrace.core.growth import MIN_SURVIVORS, Growing, GrowthEvidence, growing
 from kleaktrace.core.kept_on_purpose import rule_for_row
 from kleaktrace.core.kernel_names import KernelNames
 from kleaktrace.core.ledger import Ledger, Survivors
@@ -24,6 +24,10 @@ from kleaktrace.core.symbols import Frame
 
 Index = npt.NDArray[np.intp]
 U64 = npt.NDArray[np.uint64]
+
+
+_SET_UP = frozenset({"do_one_initcall", "really_probe", "driver_probe_device"})
+"""Below these, modules and their drivers set up what they need once (init/main.c, drivers/base/dd.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,42 @@ def growth_evidence(
         survivors=Survivors(groups[survivors.place], survivors.time_ns, survivors.bytes),
         until_ns=until_ns,
     )
+
+
+def module_activity(ledger: Ledger, names: KernelNames) -> dict[str, tuple[int, int]]:
+    """From when to when (ns, CLOCK_MONOTONIC) each module allocated, as far as that is still known.
+
+    Known are the births of what is outstanding and of the samples of what was freed.
+    """
+    keys = ledger.snapshot().stacks
+    modules = [names.stacks.get(key).modules for key in keys.tolist()]
+    through = np.array([bool(own) for own in modules], np.bool_)
+    keys = keys[through]
+    survivors = ledger.survivors(keys)
+    freed = ledger.freed_samples(keys.tolist())
+    found: dict[str, tuple[int, int]] = {}
+    for number, own in enumerate(own for own in modules if own):
+        births = np.concatenate([survivors.time_ns[survivors.place == number], freed[number]["time_ns"]])
+        for module in own if births.size else ():
+            first, last = found.get(module, (int(births.min()), int(births.max())))
+            found[module] = min(first, int(births.min())), max(last, int(births.max()))
+    return found
+
+
+def bursts(evidence: GrowthEvidence, ledger: Ledger, names: KernelNames, until_ns: int) -> list[Growing]:
+    """What grew for as long as its module did anything, by `until_ns`, though time went on after that.
+
+    Nobody can say that it has levelled off: it was not asked for any more. What a module sets up when it is loaded or
+    finds its device is not meant.
+    """
+    found = []
+    for module, (first_ns, last_ns) in module_activity(ledger, names).items():
+        active = replace(evidence, origin_ns=max(evidence.origin_ns, first_ns), until_ns=min(last_ns, until_ns))
+        for one in growing(active):
+            stack = names.stacks.get(one.stack)
+            if module in stack.modules and not any(frame.name in _SET_UP for frame in stack.frames):
+                found.append(one)
+    return found
 
 
 def _origin(losses: Sequence[LossWindow], start_ns: int) -> tuple[int, int]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kleaktrace.edge.processes import ancestors, environment
+from kleaktrace.edge.processes import ancestors, environment, started_ns
 from kleaktrace.errors import UsageError
 
 VARIABLE = "KLEAKTRACE_MARKS"
@@ -52,8 +51,8 @@ def marks() -> Iterator[Marks]:
 
 
 def set_mark(name: str) -> None:
-    """Set a mark, now, in the session that we run in. Raises `UsageError` if we run in none."""
-    at = time.monotonic_ns()
+    """Set a mark in the session that we run in, as of when we were started. Raises `UsageError` if we run in none."""
+    at = started_ns()
     if not name or len(name) > _NAME_LENGTH or not name.isprintable():
         raise UsageError(f"{name!r} is no name for a mark", f"give 1 to {_NAME_LENGTH} printable characters")
     path = _session_file()

@@ -17,7 +17,7 @@ from kleaktrace.core.anatomy import Anatomy, anatomy, leaked_rows, overwritten_w
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.drain_pace import rest_s
 from kleaktrace.core.events import Batch
-from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, described, growth_evidence
+from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, bursts, described, growth_evidence
 from kleaktrace.core.growth import growing, growing_within
 from kleaktrace.core.growth_watch import GrowthWatch
 from kleaktrace.core.implied_frees import implied_from
@@ -284,6 +284,10 @@ class Session:
         with self.frozen():
             evidence = growth_evidence(self.ledger, self._same, self._start.time_ns, self.now_ns)
         found = growing_within(evidence, windows) if windows else growing(evidence)
+        if windows:
+            with self.frozen():
+                sudden = bursts(evidence, self.ledger, self.tracer.names, max(to_ns for _, to_ns in windows))
+            found += [one for one in sudden if one.stack not in {known.stack for known in found}]
         if not found:
             return []
         listed = [s.stack for s in suspects if s.source == "kmemleak"] if self._readings else None

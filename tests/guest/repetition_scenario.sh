@@ -35,3 +35,5 @@ step growth -- sh -c '.venv/bin/kleaktrace mark slowly
 	echo "warm_up 400" > $LAB/do; sleep 12; echo "warm_up 0" > $LAB/do
 	.venv/bin/kleaktrace mark sysfs
 	find /sys/devices /sys/module -type f -perm -400 | head -3000 | xargs cat > /dev/null 2>&1; true'
+# All at once, and then nothing more is done: nobody can say that it has levelled off.
+step burst -- sh -c 'for i in $(seq 40); do echo device_on_list > $LAB/do; done; sleep 8'

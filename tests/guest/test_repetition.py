@@ -96,6 +96,12 @@ def test_lists_that_grew_are_growing_and_not_clean(seen: Seen) -> None:
     assert (seen.status("growth"), report["verdict"]) == (4, "incomplete")
 
 
+def test_a_burst_after_which_time_goes_on_is_growing_and_not_clean(seen: Seen) -> None:
+    report = seen.json("burst")
+    assert "lab_device_on_list" in {one["stack"][0].partition("+")[0] for one in report["growing"]}
+    assert (seen.status("burst"), report["verdict"]) == (4, "incomplete")
+
+
 def test_what_warms_up_or_stays_cached_is_not_growing(seen: Seen) -> None:
     for one in seen.json("growth")["growing"]:
         assert passes_through(one, "lab_device_on_list") or passes_through(one, "lab_list_grows"), one

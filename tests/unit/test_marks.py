@@ -17,13 +17,22 @@ SET = "import sys; from kleaktrace.edge.marks import set_mark; set_mark(sys.argv
 
 
 def test_marks_of_children_and_their_children_arrive_in_time() -> None:
-    before = time.monotonic_ns()
+    before = time.monotonic_ns() - 20_000_000  # a start is known to a hundredth of a second
     with marks() as session:
         subprocess.run([sys.executable, "-c", SET, "first"], check=True)
         subprocess.run(["sh", "-c", f'{sys.executable} -c "$0" "second one"; true', SET], check=True)
         found = session.read()
     assert [name for _, name in found] == ["first", "second one"]
     assert before < found[0][0] < found[1][0] < time.monotonic_ns()
+
+
+def test_a_mark_is_set_as_of_when_its_program_was_started() -> None:
+    slow = "import time; time.sleep(1); " + SET
+    with marks() as session:
+        before = time.monotonic_ns()
+        subprocess.run([sys.executable, "-c", slow, "late"], check=True)
+        ((at_ns, _),) = session.read()
+    assert at_ns < before + 500_000_000
 
 
 def test_a_child_without_our_environment_finds_the_session_by_its_parents() -> None:
