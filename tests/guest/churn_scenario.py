@@ -104,7 +104,7 @@ def main() -> None:
         check = tracer.stack_check
         frames = [frame for stack in of_module for frame in stack.frames]
         result = {
-            "loads": sum(name == "kleaktrace_lab" for name, _ in tracer.names.symbols._unloads),
+            "loads": len(tracer.names.symbols.unloads("kleaktrace_lab")),
             "seconds_each": seconds / TIMES,
             "events": session.ledger.totals().allocations,
             "lost": [session.loss.events, session.loss.names],
