@@ -51,9 +51,12 @@ def environment(pid: int) -> dict[bytes, bytes]:
 
 
 def started_ns() -> int:
-    """When our process was started (ns, CLOCK_MONOTONIC), to a hundredth of a second: Python takes its time after."""
+    """When our process was started (ns, CLOCK_MONOTONIC): up to a hundredth of a second late, never too early.
+
+    Python takes its time after that; what happened before must not seem to come later.
+    """
     ticks = int((PROC / "self" / "stat").read_bytes().rpartition(b")")[2].split()[19])  # since boot, proc_pid_stat(5)
-    since_boot_ns = ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    since_boot_ns = (ticks + 1) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
     age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - since_boot_ns
     return time.monotonic_ns() - max(age_ns, 0)
 

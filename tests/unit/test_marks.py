@@ -17,7 +17,7 @@ SET = "import sys; from kleaktrace.edge.marks import set_mark; set_mark(sys.argv
 
 
 def test_marks_of_children_and_their_children_arrive_in_time() -> None:
-    before = time.monotonic_ns() - 20_000_000  # a start is known to a hundredth of a second
+    before = time.monotonic_ns()
     with marks() as session:
         subprocess.run([sys.executable, "-c", SET, "first"], check=True)
         subprocess.run(["sh", "-c", f'{sys.executable} -c "$0" "second one"; true', SET], check=True)
@@ -33,6 +33,14 @@ def test_a_mark_is_set_as_of_when_its_program_was_started() -> None:
         subprocess.run([sys.executable, "-c", slow, "late"], check=True)
         ((at_ns, _),) = session.read()
     assert at_ns < before + 500_000_000
+
+
+def test_what_was_done_before_a_mark_comes_before_it() -> None:
+    with marks() as session:
+        for _ in range(5):
+            done = time.monotonic_ns()
+            subprocess.run([sys.executable, "-c", SET, "next"], check=True)
+            assert session.read()[-1][0] > done
 
 
 def test_a_child_without_our_environment_finds_the_session_by_its_parents() -> None:
