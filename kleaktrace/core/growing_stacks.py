@@ -80,8 +80,9 @@ class SameStacks:
 
     def _number(self, key: int) -> int:
         # One of which no name is known is only the same as itself.
-        frames = tuple((f.name, f.offset, f.module) if f.name else f.address for f in self._stack(key).own_frames)
-        return self._numbers.setdefault(frames or (key,), len(self._numbers))
+        stack = self._stack(key)
+        frames = tuple((f.name, f.offset, f.module) if f.name else f.address for f in stack.own_frames)
+        return self._numbers.setdefault((*(frames or (key,)), stack.below_machinery), len(self._numbers))
 
 
 def growth_evidence(

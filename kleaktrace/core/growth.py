@@ -37,7 +37,7 @@ MIN_SURVIVORS = 8
 MIN_WINDOW_S = 25.0
 """Births must be spread over so long: what goes on for less is the start of something."""
 
-MIN_ENDED_S = 0.1
+MIN_ENDED_S = 0.001
 """That is enough of what ended a while ago, and was watched since: a command, or what lies between two of its marks."""
 
 _WATCHED_S = 5.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from kleaktrace.core.events import Kind
 from kleaktrace.core.kernel_names import KernelNames, is_reclaimable
 from kleaktrace.core.stacks import Stack
 
@@ -34,6 +35,8 @@ class Rule:
 RECLAIMABLE = Rule(
     "reclaimable", "a cache that the kernel shrinks when memory is short (SLAB_RECLAIM_ACCOUNT)", until_needed=True
 )
+
+BOOKKEEPING = Rule("bookkeeping", "describes what vmalloc or the per-CPU allocator gave out, and goes later than that")
 
 RULES = (
     Rule(
@@ -83,6 +86,8 @@ def rule_for(cache: str, stack: Stack, reclaimable: bool) -> Rule | None:
 
 def rule_for_row(names: KernelNames, kind: int, cache: int, size: int, stack: int, gfp_flags: int) -> Rule | None:
     """The same for an allocation as the ledger has it: keys of cache and stack, size in bytes as given."""
+    if kind in (Kind.KMALLOC, Kind.CACHE) and names.stacks.get(stack).below_machinery:
+        return BOOKKEEPING
     known = names.caches.get(cache)
     reclaimable = (known is not None and known.reclaimable) or is_reclaimable(gfp_flags)
     return rule_for(names.cache(kind, cache, size), names.stacks.get(stack), reclaimable)

@@ -32,7 +32,8 @@ step growth -- sh -c '.venv/bin/kleaktrace mark slowly
 	.venv/bin/kleaktrace mark at-once
 	for i in $(seq 40); do echo list_grows > $LAB/do; done
 	.venv/bin/kleaktrace mark warm-up
-	echo "warm_up 400" > $LAB/do; sleep 12; echo "warm_up 0" > $LAB/do
+	echo "churn 100" > $LAB/do; echo "warm_up 400" > $LAB/do; sleep 16
+	echo "warm_up 0" > $LAB/do; echo "churn 0" > $LAB/do
 	.venv/bin/kleaktrace mark sysfs
 	find /sys/devices /sys/module -type f -perm -400 | head -3000 | xargs cat > /dev/null 2>&1; true'
 # All at once, and then nothing more is done: nobody can say that it has levelled off.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from builders import Scene
 
 from kleaktrace.core.events import Context, Kind
-from kleaktrace.core.kept_on_purpose import RECLAIMABLE, RULES, rule_for, rule_for_row
+from kleaktrace.core.kept_on_purpose import BOOKKEEPING, RECLAIMABLE, RULES, rule_for, rule_for_row
 from kleaktrace.core.kernel_names import CacheName, KernelNames
 from kleaktrace.core.stacks import Stack
 from kleaktrace.core.symbols import Frame, parse_kallsyms
@@ -56,6 +57,12 @@ def test_every_rule_has_a_reason_and_something_to_go_by() -> None:
     for rule in RULES:
         assert rule.reason
         assert rule.caches is not None or rule.functions is not None
+
+
+def test_what_vmalloc_took_to_describe_an_area_goes_later_than_the_area() -> None:
+    names = Scene().names
+    assert rule_for_row(names, Kind.KMALLOC, 0, 96, 4, 0) is BOOKKEEPING
+    assert rule_for_row(names, Kind.VMALLOC, 0, 4096, 6, 0) is None
 
 
 def test_what_the_kernel_can_take_back_is_known_by_its_cache_or_flags() -> None:
