@@ -43,6 +43,9 @@ MIN_ENDED_S = 0.001
 _WATCHED_S = 5.0
 """So long."""
 
+_NONE_FREED = 0.9
+"""In so short a time so many must stay."""
+
 _PARTS = 12
 """Parts of a window, in which births are counted."""
 
@@ -176,8 +179,10 @@ def growing(evidence: GrowthEvidence) -> list[Growing]:
         # Some of those of this age will still be freed: each counts by its chance to be there in the end.
         chance = np.minimum(flat.fraction[number] / curves.survival[number, bins[mine]], 1.0)
         leaked = _Leaked((births[mine] - np.uint64(evidence.origin_ns)) / 1e9, sizes[mine] * chance)
-        # Where only the older ones are certain, births may well have stopped before the end.
-        least_s = evidence.min_window_s if old_enough_ns == evidence.last_birth_ns else MIN_WINDOW_S
+        # A short time tells nothing where only the older ones are certain, nor where most are freed: a pool that
+        # replaces its oldest is left with the youngest once nobody asks any more.
+        tells = old_enough_ns == evidence.last_birth_ns and flat.fraction[number] >= _NONE_FREED
+        least_s = evidence.min_window_s if tells else MIN_WINDOW_S
         window = _best_window(leaked, (old_enough_ns - evidence.origin_ns) / 1e9, least_s)
         if window is not None and window.survivors * window.certain_share > evidence.implied_frees[number]:
             found.append(_describe(evidence, flat, number, window))
