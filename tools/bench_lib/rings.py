@@ -193,9 +193,9 @@ def _ns_each(programs: _Programs, name: str, cpus: Sequence[int], seconds: float
 
     def run(cpu: int) -> None:
         os.sched_setaffinity(0, {cpu})
-        libbpf.run(programs.fds[name], 0)
+        libbpf.run(programs.fds[name], [0])
         while time.monotonic() < end:
-            libbpf.run(programs.fds[name], 0)
+            libbpf.run(programs.fds[name], [0])
 
     _all_at_once([lambda cpu=cpu: run(cpu) for cpu in cpus], programs.rings)  # type: ignore[misc]
     ns, records, refused = (b - a for a, b in zip(before, programs.total(), strict=True))
