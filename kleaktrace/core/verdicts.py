@@ -35,13 +35,13 @@ _STABLE_READINGS = 2
 
 
 @kept_uncollected()
-def judge(evidence: Evidence) -> list[JudgedSuspect]:
+def judge(evidence: Evidence, repeated: RepeatedStacks | None = None) -> list[JudgedSuspect]:
     """Judge every suspect of every reading, what unloaded modules left behind, and what every round did.
 
-    Confirmed ones come first.
+    Confirmed ones come first. repeated: of the same evidence, if somebody has counted the rounds already.
     """
     suspected = cases(evidence.ledger, evidence.readings, evidence.clock.hz)
-    trial = Trial(evidence, _stack_evidence(evidence, suspected), RepeatedStacks(evidence))
+    trial = Trial(evidence, _stack_evidence(evidence, suspected), repeated or RepeatedStacks(evidence))
     judged = {case.place: _judge_suspect(trial, case) for case in suspected}
     # What is listed is judged. What was listed only before may be left behind all the same.
     matched = {case.matched.place: case for case in suspected if case.matches_row}

@@ -219,8 +219,9 @@ class Session:
                 series=series,
                 alive=alive,
             )
-            self._levelled_off = RepeatedStacks(evidence).levelled_off
-            return judge(evidence)
+            repeated = RepeatedStacks(evidence)
+            self._levelled_off = repeated.levelled_off
+            return judge(evidence, repeated)
 
     def left_behind(self, by_loaded_too: bool = False) -> int:
         """How many allocations are outstanding, right now, that went through modules which are gone, or through any."""
