@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,10 @@ U64 = npt.NDArray[np.uint64]
 
 _SET_UP = frozenset({"do_one_initcall", "really_probe", "driver_probe_device"})
 """Below these, modules and their drivers set up what they need once (init/main.c, drivers/base/dd.c)."""
+
+
+_PAUSES = 6
+"""So many pauses a burst may have; a cache that fills up has ever longer ones, and many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,40 +134,91 @@ def growth_evidence(
     )
 
 
-def module_activity(ledger: Ledger, names: KernelNames) -> dict[str, tuple[int, int]]:
-    """From when to when (ns, CLOCK_MONOTONIC) each module allocated, as far as that is still known.
+@dataclass(frozen=True, slots=True)
+class ModuleBirths:
+    """When modules allocated (ns, CLOCK_MONOTONIC), as far as that is still known.
 
     Known are the births of what is outstanding and of the samples of what was freed.
     """
+
+    by_module: dict[str, U64]
+    """Ascending."""
+    last_of_stack: dict[int, int]
+
+    def within(self, module: str, from_ns: int, to_ns: int) -> U64:
+        """Those of a module in this time, both ends included."""
+        births = self.by_module[module]
+        first, last = np.searchsorted(births, np.array([from_ns, to_ns + 1], np.uint64))
+        return births[first:last]
+
+
+def module_births(ledger: Ledger, names: KernelNames) -> ModuleBirths:
+    """Copy them out of the ledger."""
     keys = ledger.snapshot().stacks
     modules = [names.stacks.get(key).modules for key in keys.tolist()]
     through = np.array([bool(own) for own in modules], np.bool_)
     keys = keys[through]
     survivors = ledger.survivors(keys)
     freed = ledger.freed_samples(keys.tolist())
-    found: dict[str, tuple[int, int]] = {}
-    for number, own in enumerate(own for own in modules if own):
+    of_module: dict[str, list[U64]] = {}
+    last_of_stack: dict[int, int] = {}
+    for number, (key, own) in enumerate(zip(keys.tolist(), (own for own in modules if own), strict=True)):
         births = np.concatenate([survivors.time_ns[survivors.place == number], freed[number]["time_ns"]])
-        for module in own if births.size else ():
-            first, last = found.get(module, (int(births.min()), int(births.max())))
-            found[module] = min(first, int(births.min())), max(last, int(births.max()))
-    return found
+        if births.size:
+            last_of_stack[key] = int(births.max())
+            for module in own:
+                of_module.setdefault(module, []).append(births)
+    return ModuleBirths({name: np.sort(np.concatenate(parts)) for name, parts in of_module.items()}, last_of_stack)
 
 
-def bursts(evidence: GrowthEvidence, ledger: Ledger, names: KernelNames, until_ns: int) -> list[Growing]:
-    """What grew for as long as its module did anything, by `until_ns`, though time went on after that.
+def bursts(
+    evidence: GrowthEvidence,
+    births: ModuleBirths,
+    names: KernelNames,
+    same: SameStacks,
+    windows: Sequence[tuple[int, int]],
+) -> list[Growing]:
+    """What grew for as long as its module did anything in one of the windows, though that went on after it.
 
-    Nobody can say that it has levelled off: it was not asked for any more. What a module sets up when it is loaded or
-    finds its device is not meant.
+    Nobody can say that it has levelled off: it was not asked for any more, not in a later window either. What a module
+    sets up when it is loaded or finds its device is not meant.
     """
-    found = []
-    for module, (first_ns, last_ns) in module_activity(ledger, names).items():
-        active = replace(evidence, origin_ns=max(evidence.origin_ns, first_ns), until_ns=min(last_ns, until_ns))
-        for one in growing(active):
-            stack = names.stacks.get(one.stack)
-            if module in stack.modules and not any(frame.name in _SET_UP for frame in stack.frames):
-                found.append(one)
-    return found
+    stacks = [names.stacks.get(key) for key in evidence.stacks.tolist()]
+    in_use = [bool(stack.modules) and not any(frame.name in _SET_UP for frame in stack.frames) for stack in stacks]
+    evidence = evidence.only(np.array(in_use, np.bool_))
+    found: dict[int, Growing] = {}
+    for number, key in enumerate(evidence.stacks.tolist()):
+        of_stack = evidence.only(np.arange(evidence.stacks.size) == number)
+        asked_ns = max(births.last_of_stack.get(alike, 0) for alike in same.like(key).tolist())
+        for module, (from_ns, to_ns) in product(names.stacks.get(key).modules, windows):
+            active = births.within(module, from_ns, to_ns)
+            if active.size >= MIN_SURVIVORS and asked_ns <= active[-1]:
+                for one in growing(_in_active_time(of_stack, active)):
+                    found.setdefault(key, one)
+    return list(found.values())
+
+
+def _in_active_time(evidence: GrowthEvidence, active: U64) -> GrowthEvidence:
+    """The same of one stack while its module was active, as if its own longest pauses had been no longer than others.
+
+    In a burst a pause is another task's turn. The early births move: so nothing looks older than it is.
+    """
+    origin, end = active[0], active[-1]
+    own = evidence.survivors
+    order = np.argsort(own.time_ns)
+    inside = order[(own.time_ns[order] >= origin) & (own.time_ns[order] <= end)]
+    own = Survivors(own.place[inside], own.time_ns[inside], own.bytes[inside])
+    gaps = np.diff(own.time_ns, prepend=origin)
+    longest = np.argsort(gaps)[-_PAUSES:]
+    cut = np.zeros_like(gaps)
+    cut[longest] = gaps[longest] - (gaps[longest[0]] if longest.size else 0)
+    moved = own.time_ns + cut[::-1].cumsum(dtype=np.uint64)[::-1] - cut
+    return replace(
+        evidence,
+        origin_ns=int(origin + cut.sum(dtype=np.uint64)),
+        until_ns=int(end),
+        survivors=Survivors(own.place, moved, own.bytes),
+    )
 
 
 def _origin(losses: Sequence[LossWindow], start_ns: int) -> tuple[int, int]:

@@ -111,6 +111,22 @@ class GrowthEvidence:
         """Births must be spread over so long."""
         return MIN_ENDED_S if self.now_ns - self.last_birth_ns >= _WATCHED_S * 1e9 else MIN_WINDOW_S
 
+    def only(self, chosen: npt.NDArray[np.bool_]) -> GrowthEvidence:
+        """That of some of the stacks."""
+        numbers = np.cumsum(chosen, dtype=np.int32) - 1
+        kept = chosen[self.survivors.place]
+        return replace(
+            self,
+            stacks=self.stacks[chosen],
+            outstanding=self.outstanding[chosen],
+            outstanding_bytes=self.outstanding_bytes[chosen],
+            implied_frees=self.implied_frees[chosen],
+            lifetime_counts=self.lifetime_counts[chosen],
+            survivors=Survivors(
+                numbers[self.survivors.place[kept]], self.survivors.time_ns[kept], self.survivors.bytes[kept]
+            ),
+        )
+
 
 class _Leaked:
     """Survivors of one stack that are on its plateau: their births, and the bytes that are expected to stay."""

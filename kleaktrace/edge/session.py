@@ -17,7 +17,7 @@ from kleaktrace.core.anatomy import Anatomy, anatomy, leaked_rows, overwritten_w
 from kleaktrace.core.coverage import Coverage, Loss
 from kleaktrace.core.drain_pace import rest_s
 from kleaktrace.core.events import Batch
-from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, bursts, described, growth_evidence
+from kleaktrace.core.growing_stacks import GrowingStack, SameStacks, bursts, described, growth_evidence, module_births
 from kleaktrace.core.growth import growing, growing_within
 from kleaktrace.core.growth_watch import GrowthWatch
 from kleaktrace.core.implied_frees import implied_from
@@ -287,7 +287,8 @@ class Session:
         found = growing_within(evidence, windows) if windows else growing(evidence)
         if windows:
             with self.frozen():
-                sudden = bursts(evidence, self.ledger, self.tracer.names, max(to_ns for _, to_ns in windows))
+                births = module_births(self.ledger, self.tracer.names)
+                sudden = bursts(evidence, births, self.tracer.names, self._same, windows)
             found += [one for one in sudden if one.stack not in {known.stack for known in found}]
         if not found:
             return []

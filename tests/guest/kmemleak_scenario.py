@@ -88,11 +88,17 @@ def commands(address: str) -> dict[str, Any]:
         "status", "scan", "show", "show --json", f"dump {address}", "dump 1000", "stack on", "scan off", "on",
         "clear", "show", "off", "off --yes", "status", "on",
     )  # fmt: skip
-    results = []
+    results, listed = [], []
     for line in lines:
+        listed.append(addresses_listed())
         done = CliRunner().invoke(kmemleak, line.split())
         results.append([line, done.exit_code, done.output or repr(done.exception)])
-    return {"results": results, "listed": len(KmemleakClient().read().objects)}
+    shown = lines.index("show --json")
+    return {"results": results, "before_show": listed[shown], "after_show": listed[shown + 1]}
+
+
+def addresses_listed() -> list[str]:
+    return [f"0x{one.address:08x}" for one in KmemleakClient().read().objects]
 
 
 def scenario(build_dir: Path) -> dict[str, Any]:
@@ -126,7 +132,7 @@ def scenario(build_dir: Path) -> dict[str, Any]:
         result["interrupted"] = True
 
     raw = client.read_text()
-    text = client.read()
+    text = parse(raw)  # and not read once more: the list may have changed
     ours = [s for s in text.objects if s.comm.startswith('a", pid')]
     result["headers"] = raw.count("unreferenced object ")
     result["problems"] = [list(p) for p in text.problems]

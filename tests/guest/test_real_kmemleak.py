@@ -79,7 +79,10 @@ def test_the_commands(seen: Any) -> None:
     assert "kmemleak is on" in told["status"]
     assert "suspects listed" in told["scan"]
     assert r'by "a", pid\n\x1b\xff"b" (pid ' in told["show"]
-    assert len(json.loads(told["show --json"])["objects"]) == seen["objects"]
+    # Nothing is added to the list without a scan, but what is on it may be freed meanwhile.
+    shown = {one["address"] for one in json.loads(told["show --json"])["objects"]}
+    assert set(seen["commands"]["after_show"]) <= shown <= set(seen["commands"]["before_show"])
+    assert len(shown) >= 10
     assert "unreferenced in the last scan" in told[results[4][0]]
     codes = [(line, code) for line, code, _ in results[5:]]
     assert codes == [
