@@ -1,6 +1,6 @@
 /*
- * What the kernel side hands to user space. The Python side of these layouts is kleaktrace/core/events.py
- * (allocations and frees) and kleaktrace/edge/names.py (stacks, caches, modules).
+ * What the kernel side hands to user space. The Python side of these layouts is kleaktrace/core/events/records.py
+ * (allocations and frees) and kleaktrace/edge/tracing/name_records.py (stacks, caches, modules).
  *
  * The event ring is read as an array of 64-byte units: a ring header of 8 bytes and 56 of payload. A free is one
  * unit, an allocation two. The second unit of an allocation starts with SECOND_UNIT, which no ring header can
@@ -16,7 +16,7 @@ enum kind { KMALLOC, CACHE, VMALLOC, PERCPU, KINDS };
 enum context { TASK, SOFTIRQ, HARDIRQ, NMI, UNKNOWN_CONTEXT = 255 };
 
 struct free_record {
-	u64 object; /* the complement of its address: see hide() in kleaktrace/core/events.py */
+	u64 object; /* the complement of its address: see hide() in kleaktrace/core/events/records.py */
 	u64 time_ns;
 	u64 call_site;
 	u64 stack;
@@ -62,7 +62,7 @@ struct stack_name {
 
 #define WINDOW_WORDS 512
 
-/* A stack with the memory it lies in, to learn from: see kleaktrace/core/stack_paths.py. */
+/* A stack with the memory it lies in, to learn from: see kleaktrace/core/unwind/stack_paths.py. */
 struct stack_sample {
 	struct stack_name name;
 	u64 root;

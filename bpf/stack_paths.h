@@ -1,5 +1,5 @@
 /*
- * Recognises call stacks by a few words that lie at known places: kleaktrace/core/stack_paths.py says why that is
+ * Recognises call stacks by a few words that lie at known places: kleaktrace/core/unwind/stack_paths.py says why that is
  * exact, finds the places, and writes the paths.
  */
 

@@ -10,10 +10,10 @@ from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_op
 from kleaktrace.commands.scanning import scan_and_watch, tracked_by
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.report import Findings
-from kleaktrace.edge.kmemleak import KmemleakClient
-from kleaktrace.edge.machine_memory import machine_memory, missing_since
-from kleaktrace.edge.session import Session
-from kleaktrace.views import console
+from kleaktrace.edge.kmemleak.client import KmemleakClient
+from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
+from kleaktrace.session.session import Session
+from kleaktrace.views.terminal import console
 
 _GAP_S = 12.0
 """Between scans: the longer the watch, the more frees are seen; two gaps are patience enough for a person waiting."""
@@ -30,8 +30,8 @@ def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> No
     is freed meanwhile is dismissed. The rest stays undecided. To have a leak confirmed, reproduce it under
     `kleaktrace run`.
     """
-    from kleaktrace.views import report as view
-    from kleaktrace.views.json_document import document, dumps
+    from kleaktrace.views.documents.json_document import document, dumps
+    from kleaktrace.views.terminal import report as view
 
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)

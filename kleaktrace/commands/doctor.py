@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kleaktrace.core.checks import Health
+from kleaktrace.core.doctor_checks import Health
 from kleaktrace.edge.doctor import examine
 from kleaktrace.errors import ExitCode
 
@@ -17,9 +17,9 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
     Exit code: 0 if tracing works here, 3 if not.
     """
-    from kleaktrace.views import console
-    from kleaktrace.views import doctor as view
-    from kleaktrace.views.json_document import dumps
+    from kleaktrace.views.documents.json_document import dumps
+    from kleaktrace.views.terminal import console
+    from kleaktrace.views.terminal import doctor as view
 
     checks = examine()
     if as_json:

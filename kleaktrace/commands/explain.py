@@ -7,7 +7,7 @@ from typing import IO
 
 import click
 
-from kleaktrace.core.kmemleak_text import KmemleakText, parse
+from kleaktrace.core.kmemleak.report_parser import KmemleakText, parse
 from kleaktrace.errors import ExitCode, UsageError
 
 MAX_BYTES = 1 << 29
@@ -23,7 +23,7 @@ def explain(ctx: click.Context, file: str, as_json: bool) -> None:
     # rich costs as much as the rest of the start, so it is imported where it prints.
     from rich.console import Console
 
-    from kleaktrace.views import kmemleak as view
+    from kleaktrace.views.terminal import kmemleak as view
 
     text = parse(_read(file))
     problems = view.explained_problems(text)

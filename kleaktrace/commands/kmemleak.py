@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kleaktrace.core.kmemleak_health import State
-from kleaktrace.edge.kmemleak import KmemleakClient
-from kleaktrace.edge.kmemleak_health import diagnose
+from kleaktrace.core.kmemleak.diagnosis import State
+from kleaktrace.edge.kmemleak.client import KmemleakClient
+from kleaktrace.edge.kmemleak.diagnosis import diagnose
 from kleaktrace.errors import EnvironmentRefusal, ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def kmemleak() -> None:
 @click.pass_context
 def status(ctx: click.Context) -> None:
     """Say whether kmemleak is on, and if not, why and what to do."""
-    from kleaktrace.views import kmemleak as view
+    from kleaktrace.views.terminal import kmemleak as view
 
     client = KmemleakClient()
     health = diagnose(client)
@@ -67,7 +67,7 @@ def scan(automatic: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document, as explain does.")
 def show(as_json: bool) -> None:
     """Show what is listed now, identical backtraces together. Does not scan."""
-    from kleaktrace.views import kmemleak as view
+    from kleaktrace.views.terminal import kmemleak as view
 
     client = KmemleakClient()
     client.require_on()
@@ -87,7 +87,7 @@ def dump(address: str) -> None:
 
     The kernel writes it to its log; per-CPU objects cannot be asked for.
     """
-    from kleaktrace.views import kmemleak as view
+    from kleaktrace.views.terminal import kmemleak as view
 
     where = _address(address)
     client = KmemleakClient()

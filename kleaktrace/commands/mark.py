@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kleaktrace.edge.marks import set_mark
+from kleaktrace.edge.machine.marks import set_mark
 
 
 @click.command()

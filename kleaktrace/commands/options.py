@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kleaktrace.edge.filters import Filters
+from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.errors import UsageError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -10,10 +10,10 @@ import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import EndingBetween
-from kleaktrace.core.rate_groups import RateBy
-from kleaktrace.edge.filters import Filters
-from kleaktrace.edge.rate_recorder import RateRecorder
-from kleaktrace.edge.session import Session
+from kleaktrace.core.grouping.group_labels import RateBy
+from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.session.rate_recorder import RateRecorder
+from kleaktrace.session.session import Session
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,9 +45,9 @@ def rates(
     Rates are per second since tracing began. The interval holds the lasting growth of what is outstanding, above what
     merely comes and goes, with 95 % confidence. Below the table is what the machine itself says about the same time.
     """
-    from kleaktrace.views import console
-    from kleaktrace.views.json_document import dumps
-    from kleaktrace.views.rates import document, lines
+    from kleaktrace.views.documents.json_document import dumps
+    from kleaktrace.views.terminal import console
+    from kleaktrace.views.terminal.rates import document, lines
 
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
@@ -64,7 +64,7 @@ def rates(
 def _watch(
     console: Console, session: Session, recorder: RateRecorder, top: int, duration: float | None, ending: EndingBetween
 ) -> None:
-    from kleaktrace.views.rates import lines
+    from kleaktrace.views.terminal.rates import lines
 
     end = None if duration is None else time.monotonic() + duration
     if not console.is_terminal:

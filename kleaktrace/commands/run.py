@@ -15,21 +15,21 @@ from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_op
 from kleaktrace.commands.running import run_command
 from kleaktrace.commands.scanning import scan_and_watch, tracked_by
 from kleaktrace.commands.signals import EndingBetween
-from kleaktrace.core.kmemleak_health import State
-from kleaktrace.core.kmemleak_text import Suspect
+from kleaktrace.core.evidence.rounds import marked
+from kleaktrace.core.kmemleak.diagnosis import State
+from kleaktrace.core.kmemleak.report_parser import Suspect
+from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.report import Findings
-from kleaktrace.core.rounds import marked
-from kleaktrace.core.settling import Settled
-from kleaktrace.edge.kmemleak import KmemleakClient
-from kleaktrace.edge.kmemleak_health import diagnose
-from kleaktrace.edge.machine_memory import machine_memory, missing_since
-from kleaktrace.edge.marks import marks
-from kleaktrace.edge.processes import living
-from kleaktrace.edge.session import Session
-from kleaktrace.edge.settle import settle
-from kleaktrace.edge.stale_freelists import overwrite_stale_freelists
+from kleaktrace.edge.kmemleak.client import KmemleakClient
+from kleaktrace.edge.kmemleak.diagnosis import diagnose
+from kleaktrace.edge.kmemleak.freelist_scrub import overwrite_stale_freelists
+from kleaktrace.edge.machine.marks import marks
+from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
+from kleaktrace.edge.machine.processes import living
+from kleaktrace.edge.machine.settle import settle
 from kleaktrace.errors import UsageError
-from kleaktrace.views import console
+from kleaktrace.session.session import Session
+from kleaktrace.views.terminal import console
 
 _MOST_WINDOWS = 64
 
@@ -67,8 +67,8 @@ def run(
     Exit code: 0 clean, 1 confirmed leaks, 4 evidence incomplete, or something left that nothing explains. CMD's own
     status is reported, not returned.
     """
-    from kleaktrace.views import report as view
-    from kleaktrace.views.json_document import document, dumps
+    from kleaktrace.views.documents.json_document import document, dumps
+    from kleaktrace.views.terminal import report as view
 
     if shutil.which(command[0]) is None:
         raise UsageError(f"there is no command {command[0]!r}", "kleaktrace run -- CMD ARG…")

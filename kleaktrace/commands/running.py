@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.core.evidence.rounds import RoundSeries, repeated
 from kleaktrace.core.report import CommandResult
-from kleaktrace.core.rounds import RoundSeries, repeated
-from kleaktrace.edge.processes import signal_all
+from kleaktrace.edge.machine.processes import signal_all
 from kleaktrace.errors import UsageError
 
 _POLL_S = 0.02

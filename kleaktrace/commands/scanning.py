@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from kleaktrace.commands.signals import EndingBetween
-from kleaktrace.core.events import Kind, hide
-from kleaktrace.core.kmemleak_text import Suspect
-from kleaktrace.edge.kmemleak import GAP_S, KmemleakClient, ScanReading, scan_protocol
-from kleaktrace.edge.session import Session
-from kleaktrace.edge.vmalloc_holes import filled_holes
+from kleaktrace.core.events.records import Kind, hide
+from kleaktrace.core.kmemleak.report_parser import Suspect
+from kleaktrace.edge.kmemleak.client import GAP_S, KmemleakClient, ScanReading, scan_protocol
+from kleaktrace.edge.kmemleak.vmap_area_fill import filled_holes
 from kleaktrace.errors import EnvironmentRefusal, EvidenceLost
-from kleaktrace.views import console
+from kleaktrace.session.session import Session
+from kleaktrace.views.terminal import console
 
 _QUIESCE_S = 1.0
 """For what was set going before: RCU callbacks, delayed work, dying tasks."""

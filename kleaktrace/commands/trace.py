@@ -12,11 +12,11 @@ import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import EndingBetween
-from kleaktrace.core.growing_stacks import GrowingStack
-from kleaktrace.core.outstanding import By, group_tally
-from kleaktrace.core.rates import Look, rates
-from kleaktrace.edge.filters import Filters
-from kleaktrace.edge.session import Session
+from kleaktrace.core.grouping.outstanding_groups import By, group_tally
+from kleaktrace.core.growth.growing_stacks import GrowingStack
+from kleaktrace.core.rates.interval_rates import Look, rates
+from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.session.session import Session
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,9 +62,9 @@ def trace(
     shown = _Shown(By(by), top, older)
     with EndingBetween() as ending, Session(filters, exact_stacks=exact_stacks) as session:
         # Now, and not before: what happens meanwhile is traced already.
-        from kleaktrace.views import console, growing
-        from kleaktrace.views import report as view
-        from kleaktrace.views.json_document import document, dumps
+        from kleaktrace.views.documents.json_document import document, dumps
+        from kleaktrace.views.terminal import console, growing
+        from kleaktrace.views.terminal import report as view
 
         screen = console.make(stderr=output.is_stdout)
         with contextlib.suppress(KeyboardInterrupt):
@@ -96,7 +96,7 @@ class _Shown:
         """The table as of now, and in a few lines below it what is growing."""
         from rich.console import Group as Renderables
 
-        from kleaktrace.views import growing
+        from kleaktrace.views.terminal import growing
 
         table = self.render(session, frames)
         if session.now_ns >= self.growing_ns + _GROWING_S * 1e9:
@@ -110,8 +110,8 @@ class _Shown:
         from rich.console import Group as Renderables
         from rich.text import Text
 
-        from kleaktrace.views import units
-        from kleaktrace.views.outstanding import lines
+        from kleaktrace.views.terminal import units
+        from kleaktrace.views.terminal.outstanding import lines
 
         session.catch_up()
         start = Look.empty(session.clock().start.time_ns)

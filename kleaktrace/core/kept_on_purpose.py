@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kleaktrace.core.events import Kind
-from kleaktrace.core.kernel_names import KernelNames, is_reclaimable
-from kleaktrace.core.stacks import Stack
+from kleaktrace.core.events.records import Kind
+from kleaktrace.core.symbols.call_stacks import Stack
+from kleaktrace.core.symbols.kernel_names import KernelNames, is_reclaimable
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from kleaktrace.core.anatomy import Anatomy
-from kleaktrace.core.coverage import Coverage, Loss, StackCheck
-from kleaktrace.core.growing_stacks import GrowingStack
-from kleaktrace.core.judged import JudgedSuspect, Verdict
-from kleaktrace.core.ledger import Totals
-from kleaktrace.core.machine_memory import Unexplained
-from kleaktrace.core.outstanding import Group
-from kleaktrace.core.settling import Settled
+from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
+from kleaktrace.core.evidence.judged import JudgedSuspect, Verdict
+from kleaktrace.core.grouping.outstanding_groups import Group
+from kleaktrace.core.growth.growing_stacks import GrowingStack
+from kleaktrace.core.leaked_objects.anatomy import Anatomy
+from kleaktrace.core.ledger.ledger import Totals
+from kleaktrace.core.machine.settling import Settled
+from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.errors import ExitCode
 
 

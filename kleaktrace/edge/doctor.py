@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from kleaktrace.core.checks import Check, Health
-from kleaktrace.core.coverage import Coverage
-from kleaktrace.core.kmemleak_health import State, clears_new_memory
-from kleaktrace.edge.kmemleak_health import diagnose
-from kleaktrace.edge.surroundings import surroundings
+from kleaktrace.core.doctor_checks import Check, Health
+from kleaktrace.core.events.coverage import Coverage
+from kleaktrace.core.kmemleak.diagnosis import State, clears_new_memory
+from kleaktrace.edge.kmemleak.diagnosis import diagnose
+from kleaktrace.edge.kmemleak.kernel_environment import surroundings
 from kleaktrace.errors import KleaktraceError
 
 
@@ -57,7 +57,7 @@ def _tried(name: str, attempt: Callable[[], str]) -> Check:
 
 def _btf() -> Check:
     def load() -> str:
-        from kleaktrace.edge.btf import VMLINUX, kernel_btf
+        from kleaktrace.edge.bpf.btf import VMLINUX, kernel_btf
 
         kernel_btf()
         return str(VMLINUX)
@@ -81,7 +81,7 @@ def _tracefs() -> Check:
 
 def _bcc() -> Check:
     def load() -> str:
-        from kleaktrace.edge.bcc_library import version
+        from kleaktrace.edge.bpf.bcc_library import version
 
         return f"version {version()}"
 
@@ -89,7 +89,7 @@ def _bcc() -> Check:
 
 
 def _programs() -> Check:
-    from kleaktrace.edge.program_cache import cache_directory, trouble
+    from kleaktrace.edge.bpf.program_cache import cache_directory, trouble
 
     why_not = trouble()
     if not why_not:
@@ -100,7 +100,7 @@ def _programs() -> Check:
 
 def _symbols() -> Check:
     def read() -> str:
-        from kleaktrace.edge.tracer import read_kallsyms
+        from kleaktrace.edge.tracing.tracer import read_kallsyms
 
         return f"{read_kallsyms().starts.size:,} functions in /proc/kallsyms"
 
@@ -109,7 +109,7 @@ def _symbols() -> Check:
 
 def _probes() -> list[Check]:
     """Start a tracer, and say what it attached."""
-    from kleaktrace.edge.tracer import Tracer
+    from kleaktrace.edge.tracing.tracer import Tracer
 
     try:
         with Tracer() as tracer:

@@ -11,12 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from kleaktrace.core.events import Batch
-from kleaktrace.core.ledger import Ledger
-from kleaktrace.core.stacks import Stack
-from kleaktrace.edge.module_symbols import ModuleSymbols
-from kleaktrace.edge.names import ModuleLoaded, ModulePage
-from kleaktrace.edge.session import Session
+from kleaktrace.core.events.records import Batch
+from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.symbols.call_stacks import Stack
+from kleaktrace.edge.tracing.module_symbols import ModuleSymbols
+from kleaktrace.edge.tracing.name_records import ModuleLoaded, ModulePage
+from kleaktrace.session.session import Session
 
 RESULT, MODULE, TIMES = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 FIRST = 2

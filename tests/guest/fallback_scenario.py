@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kleaktrace.core.events import hide
-from kleaktrace.core.ledger import Ledger
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.core.events.records import hide
+from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.edge.tracing.tracer import Tracer
 
 LAB = Path("/sys/kernel/debug/kleaktrace_lab")
 MEANS = {

@@ -21,9 +21,9 @@ from typing import Any
 from click.testing import CliRunner
 
 from kleaktrace.commands.kmemleak import kmemleak
-from kleaktrace.core.kmemleak_text import parse
-from kleaktrace.edge.kmemleak import KMEMLEAK, KmemleakClient, scan_protocol
-from kleaktrace.edge.kmemleak_health import diagnose
+from kleaktrace.core.kmemleak.report_parser import parse
+from kleaktrace.edge.kmemleak.client import KMEMLEAK, KmemleakClient, scan_protocol
+from kleaktrace.edge.kmemleak.diagnosis import diagnose
 from kleaktrace.errors import KleaktraceError
 
 HOSTILE = b'a", pid\n\x1b\xff"b'

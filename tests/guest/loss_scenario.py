@@ -21,8 +21,8 @@ from pathlib import Path
 import bcc  # type: ignore[import-untyped]  # noqa: F401 - so that every step finds it loaded: that takes seconds here
 
 from kleaktrace import cli
-from kleaktrace.edge import filters, tracer
-from kleaktrace.edge import session as session_module
+from kleaktrace.edge.tracing import filters, tracer
+from kleaktrace.session import session as session_module
 
 OUT, MODULE = Path(sys.argv[1]), sys.argv[2]
 TINY_RING, SMALL_RING = 1 << 14, 1 << 20

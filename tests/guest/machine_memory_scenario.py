@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from kleaktrace.core.machine_memory import Explained, explained_by
-from kleaktrace.edge.machine_memory import machine_memory, missing_since
-from kleaktrace.edge.session import Session
+from kleaktrace.core.machine.unexplained_memory import Explained, explained_by
+from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
+from kleaktrace.session.session import Session
 
 _, RESULT, PAGES, LAB = sys.argv
 SETTLE_S = 1.5

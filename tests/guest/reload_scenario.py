@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kleaktrace.core.events import Batch
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.core.events.records import Batch
+from kleaktrace.edge.tracing.tracer import Tracer
 
 TIMES = 6
 LAB = Path("/sys/kernel/debug/kleaktrace_lab")

@@ -110,7 +110,7 @@ def test_off(seen: Any) -> None:
 
 def test_switched_off_at_boot(tmp_path: Path) -> None:
     code = (
-        "from kleaktrace.edge.kmemleak_health import diagnose; import sys, pathlib; h = diagnose();"
+        "from kleaktrace.edge.kmemleak.diagnosis import diagnose; import sys, pathlib; h = diagnose();"
         "pathlib.Path(sys.argv[1]).write_text(f'{h.state.value} {h.reason.value} {h.evidence}')"
     )
     python = str(ROOT / ".venv" / "bin" / "python")

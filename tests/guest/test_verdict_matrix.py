@@ -28,8 +28,8 @@ def test_no_verdict_is_wrong(phases: dict[str, Phase], name: str) -> None:
 
 
 # While the module is loaded, kmemleak does not list one on pages that were a slab's a moment ago: what the slab left in
-# their description points to it (kleaktrace/edge/stale_freelists.py clears that away before, not meanwhile). That may
-# be so for all four of a kind, and seldom is.
+# their description points to it (kleaktrace/edge/kmemleak/freelist_scrub.py clears that away before, not meanwhile).
+# That may be so for all four of a kind, and seldom is.
 ON_PAGES = {"leak_large_kmalloc", "leak_large_kmalloc_twice"}
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import pytest
 
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.edge.tracing.tracer import Tracer
 
 pytestmark = pytest.mark.host
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kleaktrace.core.stacks import Stack
-from kleaktrace.edge.filters import Filters
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.core.symbols.call_stacks import Stack
+from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.edge.tracing.tracer import Tracer
 
 pytestmark = pytest.mark.host
 

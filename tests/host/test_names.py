@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from host_tools import TIMEOUT_S, Holder
 
-from kleaktrace.edge import tracer as module
-from kleaktrace.edge.filters import Filters
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.edge.tracing import tracer as module
+from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.edge.tracing.tracer import Tracer
 
 pytestmark = pytest.mark.host
 

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from kleaktrace.core.events import hide
-from kleaktrace.edge.filters import Filters
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.core.events.records import hide
+from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.edge.tracing.tracer import Tracer
 
 pytestmark = pytest.mark.host
 

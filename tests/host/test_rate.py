@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from host_tools import Holder, check_books, kleaktrace, load_on_all_cores, read_json
 
-from kleaktrace.core.events import Kind
-from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.events.records import Kind
+from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.report import Outcome
-from kleaktrace.edge import session as session_module
-from kleaktrace.edge.bpf import BpfObject
-from kleaktrace.edge.filters import Filters
-from kleaktrace.edge.session import Session
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.edge.bpf.bpf_object import BpfObject
+from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.edge.tracing.tracer import Tracer
+from kleaktrace.session import session as session_module
+from kleaktrace.session.session import Session
 
 pytestmark = pytest.mark.host
 

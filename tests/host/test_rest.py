@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from host_tools import Holder, load_on_all_cores
 
-from kleaktrace.edge import session as session_module
-from kleaktrace.edge.filters import Filters
-from kleaktrace.edge.session import Session
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.edge.tracing.tracer import Tracer
+from kleaktrace.session import session as session_module
+from kleaktrace.session.session import Session
 
 pytestmark = pytest.mark.host
 

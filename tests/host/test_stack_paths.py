@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from host_tools import load_on_all_cores
 
-from kleaktrace.core.events import Kind
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.core.events.records import Kind
+from kleaktrace.edge.tracing.tracer import Tracer
 
 pytestmark = pytest.mark.host
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kleaktrace.edge.machine import memory_in_use
-from kleaktrace.edge.stale_freelists import PAGETYPEINFO, overwrite_stale_freelists
+from kleaktrace.edge.kmemleak.freelist_scrub import PAGETYPEINFO, overwrite_stale_freelists
+from kleaktrace.edge.machine.meminfo import memory_in_use
 
 pytestmark = pytest.mark.host
 

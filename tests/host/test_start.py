@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from host_tools import load_on_all_cores, running
 
-from kleaktrace.core.bpf_programs import MapSpec, Programs
-from kleaktrace.edge import bcc_library, program_cache
-from kleaktrace.edge.bpf import AttachRefused, BpfObject
-from kleaktrace.edge.filters import Filters
-from kleaktrace.edge.program_cache import cache_directory
-from kleaktrace.edge.session import Session
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.edge.bpf import bcc_library, program_cache
+from kleaktrace.edge.bpf.bpf_object import AttachRefused, BpfObject
+from kleaktrace.edge.bpf.compiled_programs import MapSpec, Programs
+from kleaktrace.edge.bpf.program_cache import cache_directory
+from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.edge.tracing.tracer import Tracer
+from kleaktrace.session.session import Session
 
 COMPILER = re.compile(r"/lib(bcc|clang|LLVM)")
 ENOUGH = 1000
@@ -65,7 +65,9 @@ def test_the_second_start_compiles_nothing_and_traces_the_same(load: Path, compi
 def test_what_is_kept_is_what_clang_makes(compiled: list[Programs], monkeypatch: pytest.MonkeyPatch) -> None:
     """To the byte: of every function, and of every map."""
     taken: list[Programs] = []
-    monkeypatch.setattr("kleaktrace.edge.tracer.BpfObject", lambda programs, *_: taken.append(programs) or _stop())
+    monkeypatch.setattr(
+        "kleaktrace.edge.tracing.tracer.BpfObject", lambda programs, *_: taken.append(programs) or _stop()
+    )
     for _ in range(2):
         with pytest.raises(_Stop):
             Tracer()

@@ -14,9 +14,9 @@ import pytest
 from host_tools import KLEAKTRACE, Holder, check_books, kleaktrace, load_on_all_cores, read_json, running, trace
 
 from kleaktrace.core.report import Report
-from kleaktrace.edge.filters import Filters
-from kleaktrace.edge.session import Session
-from kleaktrace.edge.tracer import Tracer
+from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.edge.tracing.tracer import Tracer
+from kleaktrace.session.session import Session
 
 pytestmark = pytest.mark.host
 

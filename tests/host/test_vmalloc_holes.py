@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kleaktrace.edge import vmalloc_holes
-from kleaktrace.edge.vmalloc_holes import VMALLOCINFO, _array, filled_holes
+from kleaktrace.edge.kmemleak import vmap_area_fill
+from kleaktrace.edge.kmemleak.vmap_area_fill import VMALLOCINFO, _array, filled_holes
 
 pytestmark = pytest.mark.host
 
@@ -51,7 +51,7 @@ def test_a_kernel_that_does_not_tell_its_holes_is_left_alone() -> None:
 
 
 def test_holes_are_filled_though_the_kernel_does_not_tell_what_it_gave_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vmalloc_holes, "VMALLOCINFO", Path("/proc/no-vmallocinfo"))
+    monkeypatch.setattr(vmap_area_fill, "VMALLOCINFO", Path("/proc/no-vmallocinfo"))
     with filled_holes([1], lambda _: 0 if arrays() else 9 * PAGE):
         assert arrays() == [7 * PAGE]
     assert arrays() == []

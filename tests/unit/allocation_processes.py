@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kleaktrace.core.events import ALLOCATION, FREE, Batch
-from kleaktrace.core.ledger import Ledger
+from kleaktrace.core.events.records import ALLOCATION, FREE, Batch
+from kleaktrace.core.ledger.ledger import Ledger
 
 SECOND = 1_000_000_000
 START_NS = 5_000 * SECOND

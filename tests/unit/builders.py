@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from kleaktrace.core.coverage import Coverage, Loss
-from kleaktrace.core.events import ALLOCATION, FREE, Batch, Context, Kind, LossWindow, hide
-from kleaktrace.core.jiffies import JiffiesClock, Moment
-from kleaktrace.core.judged import Evidence, JudgedSuspect
-from kleaktrace.core.kernel_names import KernelNames
-from kleaktrace.core.kmemleak_frames import Frame as KmemleakFrame
-from kleaktrace.core.kmemleak_text import Suspect
-from kleaktrace.core.ledger import Ledger
-from kleaktrace.core.rounds import RoundSeries
-from kleaktrace.core.symbols import ELF_SYMBOL, ModuleImage, TextRange, parse_kallsyms
-from kleaktrace.core.verdicts import judge
+from kleaktrace.core.events.clock import JiffiesClock, Moment
+from kleaktrace.core.events.coverage import Coverage, Loss
+from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind, LossWindow, hide
+from kleaktrace.core.evidence.judged import Evidence, JudgedSuspect
+from kleaktrace.core.evidence.rounds import RoundSeries
+from kleaktrace.core.kmemleak.frames import Frame as KmemleakFrame
+from kleaktrace.core.kmemleak.report_parser import Suspect
+from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.symbols.kernel_names import KernelNames
+from kleaktrace.core.symbols.symbol_table import ELF_SYMBOL, ModuleImage, TextRange, parse_kallsyms
+from kleaktrace.core.verdicts.rules import judge
 
 SECOND = 1_000_000_000
 HZ = 250

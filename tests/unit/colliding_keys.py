@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kleaktrace.core import address_index
+from kleaktrace.core.arrays import hash_index
 
 
 def unspread(hashes: np.ndarray) -> np.ndarray:
     """Keys with the given hashes: the inverse of `spread`."""
-    mixed = hashes * np.uint64(pow(int(address_index._GOLDEN), -1, 2**64))
+    mixed = hashes * np.uint64(pow(int(hash_index._GOLDEN), -1, 2**64))
     return mixed ^ (mixed >> np.uint64(29)) ^ (mixed >> np.uint64(58))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kleaktrace.core.events import ALLOCATION, FREE, Batch, Context, Kind
+from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind
 
 FIRST_NS = 1_000_000_000_000
 TICK_NS = 500

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from kleaktrace.core.closed_history import Ending
-from kleaktrace.core.events import Kind
+from kleaktrace.core.events.records import Kind
+from kleaktrace.core.ledger.free_history import Ending
 
 Event = dict  # the fields of an ALLOCATION or FREE, and "free": bool
 

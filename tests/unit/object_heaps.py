@@ -9,9 +9,9 @@ from itertools import groupby
 import numpy as np
 from builders import rows
 
-from kleaktrace.core.events import Kind, hide
-from kleaktrace.core.object_graph import ObjectGraph, object_graph
-from kleaktrace.core.outstanding_rows import OUTSTANDING
+from kleaktrace.core.events.records import Kind, hide
+from kleaktrace.core.leaked_objects.pointer_graph import ObjectGraph, object_graph
+from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
 
 HEAP = 0xFF11000100000000
 SLOT = 4096

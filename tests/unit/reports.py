@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from kleaktrace.core.coverage import Coverage, Loss
-from kleaktrace.core.events import Context
-from kleaktrace.core.growing_stacks import GrowingStack
-from kleaktrace.core.growth import Growing
-from kleaktrace.core.judged import JudgedSuspect, Verdict
-from kleaktrace.core.ledger import Totals
-from kleaktrace.core.outstanding import Group
+from kleaktrace.core.events.coverage import Coverage, Loss
+from kleaktrace.core.events.records import Context
+from kleaktrace.core.evidence.judged import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.stack_evidence import Siblings
+from kleaktrace.core.grouping.outstanding_groups import Group
+from kleaktrace.core.growth.detection import Growing
+from kleaktrace.core.growth.growing_stacks import GrowingStack
+from kleaktrace.core.ledger.ledger import Totals
 from kleaktrace.core.report import Kernel, Outcome, Report, Window
-from kleaktrace.core.stack_evidence import Siblings
-from kleaktrace.core.stacks import Stack
-from kleaktrace.core.symbols import Frame
+from kleaktrace.core.symbols.call_stacks import Stack
+from kleaktrace.core.symbols.symbol_table import Frame
 
 SECOND = 1_000_000_000
 START_NS = 500 * SECOND

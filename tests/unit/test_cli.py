@@ -144,7 +144,7 @@ def test_a_command_s_exit_code_is_ours(monkeypatch: pytest.MonkeyPatch, main) ->
 def test_a_reader_that_has_seen_enough_gets_no_complaint_and_is_not_told_of_leaks(how: str) -> None:
     """Exit code 1 means confirmed leaks; both click and rich would end with it."""
     code = (
-        "import os, sys, click\nfrom kleaktrace import cli\nfrom kleaktrace.views import console\n"
+        "import os, sys, click\nfrom kleaktrace import cli\nfrom kleaktrace.views.terminal import console\n"
         "reading, writing = os.pipe()\nos.dup2(writing, 1)\nos.close(reading)\n"
         f"command = click.Command('c', callback=lambda: {how})\n"
         "cli._Commands.get_command = lambda *_: command\nsys.argv = ['kleaktrace', 'c']\ncli.main()\n"

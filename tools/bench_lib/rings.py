@@ -16,10 +16,10 @@ import numpy as np
 from bench_lib.bench import Bench
 from bench_lib.figures import Figure, Part, differences
 from bench_lib.tracers import SHIM
-from kleaktrace.core.bpf_programs import MapSpec
-from kleaktrace.core.events import FREE, UNIT
-from kleaktrace.edge import libbpf
-from kleaktrace.edge.ring import EventRing
+from kleaktrace.core.events.records import FREE, UNIT
+from kleaktrace.edge.bpf import libbpf
+from kleaktrace.edge.bpf.compiled_programs import MapSpec
+from kleaktrace.edge.tracing.ring import EventRing
 
 _RING = 32 << 20
 _RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF (include/uapi/linux/bpf.h)

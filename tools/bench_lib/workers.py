@@ -22,16 +22,16 @@ import numpy as np
 
 from bench_lib import processes
 from bench_lib.tracers import PROJECT
-from kleaktrace.core.coverage import Coverage, Loss
-from kleaktrace.core.events import hide
-from kleaktrace.core.jiffies import JiffiesClock, Moment
-from kleaktrace.core.judged import Evidence
-from kleaktrace.core.kernel_names import KernelNames
-from kleaktrace.core.kmemleak_frames import Frame
-from kleaktrace.core.kmemleak_text import Suspect, parse
-from kleaktrace.core.ledger import Ledger
-from kleaktrace.core.symbols import parse_kallsyms
-from kleaktrace.core.verdicts import judge
+from kleaktrace.core.events.clock import JiffiesClock, Moment
+from kleaktrace.core.events.coverage import Coverage, Loss
+from kleaktrace.core.events.records import hide
+from kleaktrace.core.evidence.judged import Evidence
+from kleaktrace.core.kmemleak.frames import Frame
+from kleaktrace.core.kmemleak.report_parser import Suspect, parse
+from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.symbols.kernel_names import KernelNames
+from kleaktrace.core.symbols.symbol_table import parse_kallsyms
+from kleaktrace.core.verdicts.rules import judge
 
 BATCH_EVENTS = 1 << 16
 _HZ, _TICK_NS = 250, 4_000_000

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kleaktrace.core.kmemleak_text import parse
+from kleaktrace.core.kmemleak.report_parser import parse
 from museum_lib import groups, results
 from museum_lib.piece import Piece
 from museum_lib.results import Row

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kleaktrace.core.kmemleak_text import Suspect
+from kleaktrace.core.kmemleak.report_parser import Suspect
 from museum_lib.piece import Piece, Truth
 
 ROUNDS = 10
 """How often a trigger is run under kleaktrace and memleak: what still is pointed to shows by repetition alone, and
-fewer rounds don't tell where no module goes away in between (kleaktrace/core/repetition.py)."""
+fewer rounds don't tell where no module goes away in between (kleaktrace/core/repetition/sign_test.py)."""
 
 _SUFFIXES = r"(?:\.(?:isra|constprop|part|cold)(?:\.\d+)?)*"
 
@@ -76,7 +76,7 @@ def of_kmemleak(suspects: Iterable[Suspect], truth: Truth) -> Kmemleak:
 
 
 def of_kleaktrace(document: dict[str, Any], truth: Truth) -> Kleaktrace:
-    """Count what kleaktrace confirmed (docs of the JSON document: kleaktrace/views/json_document.py)."""
+    """Count what kleaktrace confirmed (docs of the JSON document: kleaktrace/views/documents/json_document.py)."""
     confirmed = [each for each in document["suspects"] if each["verdict"] == "confirmed"]
     named = [each for each in confirmed if any(is_of(truth.function, frame) for frame in each["stack"])]
     sources = sorted({each.get("source", "kmemleak") for each in named})

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from bench_lib import tracers
 
-from kleaktrace.core.kmemleak_text import Suspect, parse
-from kleaktrace.edge.kmemleak import KmemleakClient
+from kleaktrace.core.kmemleak.report_parser import Suspect, parse
+from kleaktrace.edge.kmemleak.client import KmemleakClient
 from museum_lib.results import ROUNDS
 
 FUNCTIONS = Path(__file__).resolve().parents[2] / "tests" / "museum" / "functions.sh"

@@ -1,0 +1,1 @@
+"""What the probes report: records, their clock, and what could not be seen."""

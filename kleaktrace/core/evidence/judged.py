@@ -1,0 +1,106 @@
+"""What is judged, by what evidence, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from kleaktrace.core.events.clock import JiffiesClock
+from kleaktrace.core.events.coverage import Coverage, Loss
+from kleaktrace.core.events.records import Context
+from kleaktrace.core.evidence.contrasts import Contrast
+from kleaktrace.core.evidence.rounds import RoundSeries
+from kleaktrace.core.evidence.stack_evidence import Siblings
+from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.symbols.kernel_names import KernelNames
+
+if TYPE_CHECKING:
+    from kleaktrace.core.kmemleak.report_parser import Suspect
+
+ALONE = Siblings(0, 0, 0)
+"""Of what has no call stack."""
+
+
+class Verdict(StrEnum):
+    """What a suspect turned out to be."""
+
+    CONFIRMED = "confirmed"
+    DISMISSED = "dismissed"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """When (seconds after its allocation; None: the allocation was not seen) and where a suspect was freed."""
+
+    after_s: float | None
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """A call stack, round by round: `grew_in` of `total` rounds after a warm-up left `per_round` objects behind."""
+
+    total: int
+    grew_in: int
+    per_round: float
+
+
+class JudgedSuspect(NamedTuple):
+    """A suspect with its verdict and the evidence.
+
+    `size` is what kmemleak says (of an unload suspect, what the allocator gave), `bytes_req` what was asked for.
+    `in_window` is False for what was allocated before tracing began. `counts_against_clean`: whether, if it is not
+    dismissed, the run can't be called clean; `rule` names the rule that says why or why not. `rounds` is what the
+    rounds of a repeated command say of its call stack; None: nothing. `arguments` are those of the program that
+    allocated it, its name first; none: not known.
+    """
+
+    source: str
+    address: int
+    size: int
+    verdict: Verdict
+    reason: str
+    age_s: float
+    comm: str
+    pid: int
+    context: Context
+    cache: str
+    stack: tuple[str, ...]
+    bytes_req: int | None = None
+    bytes_alloc: int | None = None
+    siblings: Siblings = ALONE
+    freed: Freed | None = None
+    in_window: bool = True
+    counts_against_clean: bool = True
+    rule: str = ""
+    rounds: Rounds | None = None
+    arguments: tuple[str, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a verdict may use.
+
+    readings: what kmemleak listed after each scan, oldest first. tracked: whether kmemleak still has an object at an
+    address, of a `Kind`; None, or a None from it, where kmemleak cannot be asked. watched_s: for how long frees were
+    watched after the first reading. series: the rounds there were. alive: processes (tgid) of user space that live on.
+    """
+
+    ledger: Ledger
+    names: KernelNames
+    clock: JiffiesClock
+    loss: Loss
+    coverage: Sequence[Coverage]
+    readings: Sequence[Sequence[Suspect]] = ()
+    tracked: Callable[[int, int], bool | None] | None = None
+    watched_s: float = 0.0
+    series: Sequence[RoundSeries] = ()
+    alive: frozenset[int] = frozenset()
+
+    def covers(self, kind: str) -> bool:
+        """Whether events of this kind were seen."""
+        return any(c.kind == kind and c.source is not None for c in self.coverage)

@@ -1,0 +1,166 @@
+"""What is known of the call stacks that suspects come from, worked out once for all suspects of a stack."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.arrays.types import I64, Index
+from kleaktrace.core.events.coverage import Loss
+from kleaktrace.core.events.records import Context, Kind, hide
+from kleaktrace.core.evidence.lifetimes import ENOUGH, Lifetimes
+from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.ledger.stack_counters import StackStatistics
+from kleaktrace.core.symbols.call_stacks import Stack
+from kleaktrace.core.symbols.kernel_names import KernelNames
+
+if TYPE_CHECKING:
+    from kleaktrace.core.kmemleak.report_parser import Suspect
+
+
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """The allocations from the same call stack, the suspect among them."""
+
+    allocated: int
+    freed: int
+    outstanding: int
+    outstanding_bytes: int = 0
+    median_lifetime_s: float | None = None
+    free_sites: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownStack:
+    """A call stack, in words, and the books on it."""
+
+    lines: tuple[str, ...]
+    context: Context
+    siblings: Siblings
+    lifetimes: Lifetimes
+    """Of the siblings that were seen to be freed."""
+    old_enough_ns: int
+    """From this age on an allocation is older than such siblings become (`Lifetimes.old_enough_ns`)."""
+    likeness: str
+    """What makes them siblings, in words: the same call stack, or only the same requester."""
+
+
+class StackEvidence:
+    """Call stacks by key. `stacks` are those that will be asked for, looked up at once; others cost a look-up each."""
+
+    def __init__(
+        self, ledger: Ledger, names: KernelNames, loss: Loss, listed: Sequence[Suspect], stacks: Iterable[int]
+    ) -> None:
+        self._ledger = ledger
+        self._names = names
+        self._loss = loss
+        self._listed = listed
+        self._sites: dict[int, str] = {}
+        self._printed: dict[int, tuple[str, ...]] = {}
+        self._ages_at_loss: dict[int, I64] | None = None
+        self._by_requester: dict[tuple[object, ...], list[int]] | None = None
+        keys = sorted(set(stacks))
+        self._known = dict(zip(keys, map(self._describe, ledger.stack_statistics(keys)), strict=True))
+        self._loss_ends, self._lost_from = _lost_from(loss)
+
+    def of(self, stack: int) -> KnownStack:
+        """A stack by its key; key 0 stands for all of which no stack could be taken."""
+        if stack not in self._known:
+            self._known[stack] = self._describe(*self._ledger.stack_statistics([stack]))
+        return self._known[stack]
+
+    def site(self, call_site: int) -> str:
+        """A call site in words."""
+        if call_site not in self._sites:
+            frame = self._names.symbols.frame(call_site)
+            self._sites[call_site] = str(frame) if call_site else "an unknown caller"
+        return self._sites[call_site]
+
+    def printed(self, suspect: Suspect) -> tuple[str, ...]:
+        """The call stack as kmemleak prints it. Objects from one place share their frames, see `kmemleak_text`."""
+        key = id(suspect.frames)  # they live as long as the readings; hashing them would cost more than the words
+        if key not in self._printed:
+            self._printed[key] = tuple(frame.text for frame in suspect.frames)
+        return self._printed[key]
+
+    def lost_since(self, time_ns: int) -> int:
+        """Events lost in windows that ended at this time or later."""
+        return self._lost_from[bisect_left(self._loss_ends, time_ns)]
+
+    def unlisted_ages_at_loss_ns(self, stack: int) -> I64:
+        """How old those were, when events were last lost, that may have been freed unseen then: ascending.
+
+        They are outstanding by our books, they were there then, and the last reading does not list them. There must
+        have been loss.
+        """
+        if self._ages_at_loss is None:
+            self._ages_at_loss = self._unlisted_ages(max(window.to_ns for window in self._loss.windows))
+        return self._ages_at_loss.get(stack, np.zeros(0, np.int64))
+
+    def _describe(self, statistics: StackStatistics) -> KnownStack:
+        stack = self._names.stacks.get(statistics.stack)
+        median = statistics.lifetime_quantile(0.5)
+        siblings = Siblings(
+            statistics.allocations,
+            statistics.frees + statistics.implied_frees,
+            statistics.outstanding,
+            statistics.outstanding_bytes,
+            None if median is None else median / 1e9,
+            tuple((self.site(site), count) for site, count in statistics.free_sites),
+        )
+        lifetimes, likeness = Lifetimes.of([statistics]), "from the same call stack"
+        if lifetimes.freed < ENOUGH and stack.asker is not None and stack.asker.name:
+            lifetimes = Lifetimes.of(self._ledger.stack_statistics(self._same_requester(stack)))
+            likeness = f"asked for by {stack.asker.name}, from whatever call stack"
+        return KnownStack(tuple(stack.lines()), stack.context, siblings, lifetimes, lifetimes.old_enough_ns(), likeness)
+
+    def _same_requester(self, stack: Stack) -> list[int]:
+        """The keys of all stacks that are the same from the innermost frame to the requester."""
+        if self._by_requester is None:
+            self._by_requester = {}
+            for key in self._ledger.snapshot().stacks.tolist():
+                frames = _to_requester(self._names.stacks.get(key))
+                if frames:
+                    self._by_requester.setdefault(frames, []).append(key)
+        return self._by_requester.get(_to_requester(stack), [])
+
+    def _unlisted_ages(self, loss_ns: int) -> dict[int, I64]:
+        rows = self._ledger.outstanding(self._known)
+        rows = rows[rows["time_ns"] <= np.uint64(loss_ns)]
+        of_percpu, listed = rows["kind"] == Kind.PERCPU, np.zeros(rows.size, np.bool_)
+        for percpu, of_kind in ((True, of_percpu), (False, ~of_percpu)):
+            names = [hide(suspect.untagged) for suspect in self._listed if (suspect.kind == "percpu") is percpu]
+            listed |= of_kind & np.isin(rows["object"], np.array(names, np.uint64))
+        rows = rows[~listed]
+        ages = loss_ns - rows["time_ns"].astype(np.int64)
+        return {stack: np.sort(ages[places]) for stack, places in places_by_stack(rows)}
+
+
+def _to_requester(stack: Stack) -> tuple[object, ...]:
+    """The frames up to the one that wanted the memory, by name; nothing if it has no name."""
+    asker = stack.asker
+    if asker is None or not asker.name:
+        return ()
+    frames = stack.frames[: stack.frames.index(asker) + 1]
+    return tuple((frame.name, frame.offset, frame.module) for frame in frames)
+
+
+def places_by_stack(rows: npt.NDArray[Any]) -> Iterator[tuple[int, Index]]:
+    """Each stack key that occurs in the rows, and where."""
+    order = np.argsort(rows["stack"], kind="stable")
+    stacks, starts = np.unique(rows["stack"][order], return_index=True)
+    for stack, start, end in zip(stacks.tolist(), starts.tolist(), [*starts[1:].tolist(), rows.size], strict=False):
+        yield stack, order[start:end]
+
+
+def _lost_from(loss: Loss) -> tuple[list[int], list[int]]:
+    """When loss windows ended, ascending; and from each on, how many events were lost in all, at last 0."""
+    windows = sorted(loss.windows, key=lambda window: window.to_ns)
+    later = list(accumulate((window.events for window in reversed(windows)), initial=0))
+    return [window.to_ns for window in windows], later[::-1]

@@ -1,0 +1,1 @@
+"""Allocations grouped by what a reader asks for."""

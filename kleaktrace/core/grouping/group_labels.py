@@ -1,0 +1,117 @@
+"""Whom allocations are counted for: the names that `rates` groups by."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.events.records import Context
+from kleaktrace.core.symbols.call_stacks import Stack
+from kleaktrace.core.symbols.symbol_table import Frame
+
+
+class RateBy(StrEnum):
+    """What to group by. Told from the call stack, or (the last four) from the event itself."""
+
+    STACK = "stack"
+    CONTEXT = "context"
+    KWORKER = "kworker"
+    MODULE = "module"
+    COMM = "comm"
+    PID = "pid"
+    CGROUP = "cgroup"
+    CACHE = "cache"
+
+    @property
+    def by_stack(self) -> bool:
+        """Whether the call stack tells the group."""
+        return self in _LABELS
+
+
+NO_STACK_LABEL = "(no stack could be taken)"
+
+# kernel/workqueue.c calls the work function, kernel/softirq.c the softirq's action (handle_softirqs since v6.10),
+# kernel/irq/{handle,chip}.c the handler. Many actions and handlers only call what was registered with them:
+# kernel/time/{timer,hrtimer}.c, kernel/softirq.c, kernel/rcu/tree.c, net/core/dev.c.
+_CALLBACKS = re.compile(r"^(call_timer_fn|__hrtimer_run_queues|tasklet_action_common|rcu_do_batch|__napi_poll)(\..*)?$")
+_WORK = re.compile(r"^process_one_work(\..*)?$")
+_SOFTIRQ = re.compile(r"^(handle_softirqs|__do_softirq)(\..*)?$")
+_HANDLERS = re.compile(r"^(__handle_irq_event_percpu|handle_percpu_devid_irq)(\..*)?$")
+
+
+def label(stack: Stack, by: RateBy) -> str:
+    """The name of the group that this stack belongs to."""
+    return _LABELS[by](stack) if stack.frames else NO_STACK_LABEL
+
+
+def _stack(stack: Stack) -> str:
+    return "\n".join(str(frame) for frame in stack.own_frames)
+
+
+def _context(stack: Stack) -> str:
+    """What ran: a task, a work function, or what the softirq or interrupt was for, as far as the stack tells."""
+    frames = stack.own_frames
+    callback = _called_by(_CALLBACKS, frames, "")
+    match stack.context:
+        case Context.SOFTIRQ:
+            return f"softirq: {callback or _called_by(_SOFTIRQ, frames)}"
+        case Context.HARDIRQ:
+            return f"hardirq: {callback or _called_by(_HANDLERS, frames)}"
+        case Context.NMI:
+            return "nmi"
+        case _:
+            work = _called_by(_WORK, frames, "")
+            return f"kworker: {work}" if work else "task"
+
+
+def _kworker(stack: Stack) -> str:
+    work = _called_by(_WORK, stack.own_frames, "") if stack.context is Context.TASK else ""
+    return work or "(no kworker)"
+
+
+def _module(stack: Stack) -> str:
+    """The module nearest to the allocation, or the kernel itself."""
+    return next((f.module for f in stack.own_frames if f.module and f.module != "bpf"), "(kernel)")
+
+
+def _called_by(caller: re.Pattern[str], frames: Sequence[Frame], otherwise: str | None = None) -> str:
+    """The function that the caller has called; if it is not there, where the interrupt came in."""
+    for inner, outer in itertools.pairwise(frames):
+        if outer.name and caller.match(outer.name):
+            return _function(inner)
+    return _function(frames[-1]) if otherwise is None else otherwise
+
+
+def _function(frame: Frame) -> str:
+    name = (frame.name or f"{frame.address:#x}").removeprefix("__")
+    return f"{name} [{frame.module}]" if frame.module else name
+
+
+_LABELS: dict[RateBy, Callable[[Stack], str]] = {
+    RateBy.STACK: _stack,
+    RateBy.CONTEXT: _context,
+    RateBy.KWORKER: _kworker,
+    RateBy.MODULE: _module,
+}
+
+
+class StackLabels:
+    """The groups of all stacks of a ledger, which keeps them in place. Memory: 8 bytes a stack, and the names."""
+
+    def __init__(self, by: RateBy, stack: Callable[[int], Stack]) -> None:
+        self._by = by
+        self._stack = stack
+        self._labels: list[str] = []
+        self._names: dict[str, str] = {}
+
+    def of(self, keys: npt.NDArray[np.uint64]) -> Sequence[str]:
+        """The group of each stack. Later keys only follow earlier ones."""
+        for key in keys[len(self._labels) :].tolist():
+            name = label(self._stack(key), self._by)
+            self._labels.append(self._names.setdefault(name, name))
+        return self._labels[: keys.size]

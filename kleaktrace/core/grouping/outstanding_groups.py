@@ -1,0 +1,163 @@
+"""The table of outstanding allocations, grouped by what the reader asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.arrays.hash_index import Interner, one_of_each
+from kleaktrace.core.arrays.types import F64, U64, Index
+from kleaktrace.core.events.records import Context, Rows
+from kleaktrace.core.ledger.tally import Tally, alike, comm_words, tally
+from kleaktrace.core.symbols.call_stacks import Stack
+from kleaktrace.core.symbols.kernel_names import KernelNames
+
+
+class By(StrEnum):
+    """What to group by."""
+
+    STACK = "stack"
+    CACHE = "cache"
+    COMM = "comm"
+    CONTEXT = "context"
+    MODULE = "module"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Outstanding allocations that have the grouping in common.
+
+    `label` names the group; `stack`, `cache`, `context` and `comm` are those of its allocations, several names joined
+    by ", ". `oldest_ns` is when the oldest was allocated. `stack_keys` are the call stacks in it.
+    """
+
+    label: str
+    stack: Stack
+    cache: str
+    context: str
+    comm: str
+    count: int
+    bytes: int
+    oldest_ns: int
+    stack_keys: tuple[int, ...]
+
+
+_MANY = 3
+_CONTEXT_NAMES = {int(context): context.name.lower() for context in Context}
+
+
+def _join(names: set[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:_MANY]) + (f", … ({len(listed)})" if len(listed) > _MANY else "")
+
+
+def _comm(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
+
+
+def group(rows: Rows, names: KernelNames, by: By = By.STACK) -> list[Group]:
+    """Group OUTSTANDING rows; the most bytes first."""
+    return group_tally(tally(rows), names, by)
+
+
+def group_tally(counted: Tally, names: KernelNames, by: By = By.STACK) -> list[Group]:
+    """Group what was counted; the most bytes first."""
+    # Who allocated seldom matters to a label, and there are many of them: they are put in words once a group.
+    kinds = alike(counted.rows, *(comm_words(counted.rows) if by is By.COMM else ()))
+    parts = _described(counted.rows[one_of_each(kinds)], names, with_text=by is By.STACK)
+    groups: dict[tuple[object, ...], list[_Part]] = {}
+    number_of: dict[tuple[object, ...], int] = {}
+    group_of_part = []
+    for part in parts:
+        label = _LABELS[by](part)
+        group_of_part.append(number_of.setdefault(label, len(number_of)))
+        groups.setdefault(label, []).append(part)
+    group_of = np.array(group_of_part, np.intp).take(kinds)
+    columns = zip(
+        groups.items(),
+        _sums(group_of, counted.counts).tolist(),
+        _sums(group_of, counted.bytes).tolist(),
+        _least(group_of, counted.oldest_ns).tolist(),
+        _comms(group_of, counted.rows),
+        strict=True,
+    )
+    found = [
+        Group(
+            label=str(label[0]),
+            stack=members[0].stack,
+            cache=_join({part.cache for part in members}),
+            context=_join({part.context for part in members}),
+            comm=_join(comms),
+            count=int(count),
+            bytes=int(size),
+            oldest_ns=oldest_ns,
+            stack_keys=tuple(sorted({part.key for part in members})),
+        )
+        for (label, members), count, size, oldest_ns, comms in columns
+    ]
+    return sorted(found, key=lambda g: (-g.bytes, -g.count, g.label))
+
+
+def _sums(numbers: Index, values: npt.NDArray[Any]) -> F64:
+    """Sums of the values of each number; exact up to 2**53."""
+    return np.bincount(numbers, values.astype(np.float64)).astype(np.float64)
+
+
+def _least(numbers: Index, values: U64) -> U64:
+    """The least value of each number."""
+    least = np.full(int(numbers.max(initial=-1)) + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(least, numbers, values)
+    return least
+
+
+def _comms(group_of: Index, rows: Rows) -> list[set[str]]:
+    """The comms in each group."""
+    pairs = Interner(words=3).intern(group_of.view(np.uint64), *comm_words(rows))
+    one_of = one_of_each(pairs)
+    found: list[set[str]] = [set() for _ in range(int(group_of.max(initial=-1)) + 1)]
+    for number, comm in zip(group_of[one_of].tolist(), rows["comm"][one_of].tolist(), strict=True):
+        found[number].add(_comm(comm))
+    return found
+
+
+class _Part(NamedTuple):
+    """What of a row is shown, in words."""
+
+    key: int
+    stack: Stack
+    text: str
+    cache: str
+    context: str
+    comm: str
+
+
+def _described(rows: Rows, names: KernelNames, with_text: bool) -> list[_Part]:
+    """The rows in words; without `text` if it is not asked for."""
+
+    fields = ("stack", "kind", "cache", "bytes_alloc", "context", "comm")
+    parts = []
+    for key, kind, slab_cache, size, context, comm in zip(*(rows[name].tolist() for name in fields), strict=True):
+        stack = names.stacks.get(key)
+        text = names.stacks.text(key) if with_text else ""
+        known = _CONTEXT_NAMES[context] if context != Context.UNKNOWN else stack.context.name.lower()
+        parts.append(_Part(key, stack, text, names.cache(kind, slab_cache, size), known, _comm(comm)))
+    return parts
+
+
+def _module(part: _Part) -> str:
+    """The module nearest to the allocation, or the kernel itself."""
+    return next((f.module for f in part.stack.frames if f.module and f.module != "bpf"), "(kernel)")
+
+
+_LABELS: dict[By, Callable[[_Part], tuple[object, ...]]] = {
+    By.STACK: lambda part: (part.text, part.cache, part.context),
+    By.CACHE: lambda part: (part.cache,),
+    By.COMM: lambda part: (part.comm,),
+    By.CONTEXT: lambda part: (part.context,),
+    By.MODULE: lambda part: (_module(part),),
+}

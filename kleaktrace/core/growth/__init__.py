@@ -1,0 +1,1 @@
+"""Call stacks that keep growing, with rates and intervals."""

@@ -1,0 +1,83 @@
+"""How much was outstanding when: a bounded history of every stack, for growth rates with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from kleaktrace.core.arrays.types import F64, U64
+from kleaktrace.core.growth.intervals import Interval, slope_interval
+from kleaktrace.core.ledger.stack_counters import StackSnapshot
+
+SAMPLE_NS = 1_000_000_000
+"""How far samples are apart at first."""
+
+_MOST_SAMPLES = 128
+_FEWEST_SAMPLES = 16
+_BUDGET_BYTES = 32 << 20
+
+
+class GrowthWatch:
+    """Outstanding bytes of every stack at up to 128 moments since the first sample.
+
+    When there are too many samples every second one is forgotten, and from then on they are taken half as often: the
+    history always covers everything, evenly. Memory: 8 bytes for a stack and sample, at most 32 MiB; from
+    32,768 stacks on that means fewer samples, down to 16 (128 bytes a stack) from 262,144 stacks on.
+    """
+
+    def __init__(self, every_ns: int = SAMPLE_NS) -> None:
+        self._every_ns = every_ns
+        self._times: list[int] = []
+        self._levels: list[U64] = []  # a stack that came later has no place in an earlier sample, and had nothing
+        self._stacks: U64 = np.zeros(0, np.uint64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._stacks.nbytes + sum(level.nbytes for level in self._levels)
+
+    @property
+    def times_ns(self) -> tuple[int, ...]:
+        """When the samples that are kept were taken."""
+        return tuple(self._times)
+
+    def due(self, time_ns: int) -> bool:
+        """Whether `sample` would keep a sample of this time; if not, there is no need for a snapshot."""
+        return not self._times or time_ns >= self._times[-1] + self._every_ns
+
+    def sample(self, time_ns: int, snapshot: StackSnapshot) -> None:
+        """Remember what is outstanding. Snapshots are of one ledger, times (CLOCK_MONOTONIC) ascend."""
+        if not self.due(time_ns):
+            return
+        self._times.append(time_ns)
+        self._levels.append(snapshot.outstanding_bytes)
+        self._stacks = snapshot.stacks
+        while len(self._times) > self._room():
+            # The number is odd then, or becomes so: the oldest and the newest stay.
+            self._times, self._levels = self._times[::2], self._levels[::2]
+            self._every_ns *= 2
+
+    def _room(self) -> int:
+        fitting = _BUDGET_BYTES // (8 * max(self._stacks.size, 1))
+        return min(max(fitting, _FEWEST_SAMPLES), _MOST_SAMPLES)
+
+    def interval(self, stacks: Iterable[int], since_ns: int = 0) -> Interval:
+        """Return by how many bytes a second the outstanding set of these stacks together grows, with 95 % confidence.
+
+        Only samples from `since_ns` on count; fewer than nine are infinitely uncertain. What was outstanding before
+        tracing began is not in the ledger, and its frees are not either: objects that live longer than about a sixth
+        of the time looked at make growth of what is only being replaced.
+        """
+        start = int(np.searchsorted(np.array(self._times, np.int64), since_ns))
+        if len(self._times) - start < 2:
+            return Interval(0.0, -np.inf, np.inf)
+        times = np.array(self._times[start:], np.int64)
+        seconds: F64 = (times - times[0]) / 1e9
+        even = np.linspace(0.0, seconds[-1], seconds.size)
+        growth = slope_interval(np.interp(even, seconds, self._sums(stacks, start)))
+        return Interval(growth.estimate / even[1], growth.low / even[1], growth.high / even[1])
+
+    def _sums(self, stacks: Iterable[int], start: int) -> F64:
+        at = np.flatnonzero(np.isin(self._stacks, np.array(list(stacks), np.uint64)))
+        return np.array([float(level[at[: np.searchsorted(at, level.size)]].sum()) for level in self._levels[start:]])

@@ -1,0 +1,1 @@
+"""kmemleak's reports, and why it is on or off."""

@@ -1,0 +1,1 @@
+"""What the confirmed leaks are: causes, what hangs on them, and what they hold."""

@@ -1,0 +1,1 @@
+"""What is outstanding, what was freed, and counters for each call stack."""

@@ -1,0 +1,431 @@
+"""Which allocations are outstanding, what became of the others, and how far that can be trusted.
+
+A batch is worked off as a whole. Its events are grouped by address; within a group the state before an event
+follows from the event before it, and only before the first event of a group the table is asked. So what lives
+and dies inside one batch costs a look-up and its statistics, and never enters the table. However a stream is
+cut into batches, the outcome is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.arrays.hash_index import AddressIndex, parts
+from kleaktrace.core.arrays.types import U64, Index, Mask
+from kleaktrace.core.events.records import Batch, Kind, LossWindow, Rows
+from kleaktrace.core.ledger.event_matching import (
+    Matches,
+    Reallocations,
+    is_double_event,
+    match_events,
+    second_of_two,
+)
+from kleaktrace.core.ledger.free_history import CLOSED, Closed, ClosedHistory, Ending
+from kleaktrace.core.ledger.free_samples import SiblingSamples, Traits
+from kleaktrace.core.ledger.outstanding_table import OUTSTANDING, Likeness, OutstandingRows, keys_of, object_keys, pick
+from kleaktrace.core.ledger.stack_counters import StackSnapshot, StackStatistics, StackTable
+from kleaktrace.core.ledger.tally import Tally, TallyCounts
+
+HISTORY_CAPACITY = 1 << 18
+HISTORY_MIN_LIFETIME_NS = 1_000_000_000
+"""Endings of what lived shorter are not kept one by one: kmemleak only lists objects that are older than 5 s
+when a scan starts (MSECS_MIN_AGE, mm/kmemleak.c), and there are a thousand times as many."""
+
+_MAX_LOSS_WINDOWS = 4096
+
+_AT_ONCE = 1 << 16
+"""Looking at what is outstanding takes a hundred bytes for each of so many; for all it would be more than they have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts since the ledger began. Always allocations == frees + implied_frees + outstanding."""
+
+    allocations: int
+    frees: int
+    """Frees that were seen, of allocations that were seen."""
+    outstanding: int
+    outstanding_bytes: int
+    """As allocated (`bytes_alloc`)."""
+    implied_frees: int
+    """Allocations at addresses that were still outstanding: their frees were missed."""
+    unknown_frees: int
+    """Frees of what was not outstanding: allocated before tracing, or untraced, or lost."""
+    double_events: int
+    """Second events of one allocation, see `is_double_event`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survivors:
+    """Outstanding allocations of some stacks, in parallel arrays."""
+
+    place: npt.NDArray[np.int32]
+    """Which of the stacks asked for."""
+    time_ns: U64
+    """When allocated."""
+    bytes: U64
+    """As allocated (`bytes_alloc`)."""
+
+    @classmethod
+    def none(cls) -> Survivors:
+        """No survivors."""
+        return cls(np.zeros(0, np.int32), np.zeros(0, np.uint64), np.zeros(0, np.uint64))
+
+    @classmethod
+    def joined(cls, several: Sequence[Survivors]) -> Survivors:
+        """All of several."""
+        return cls(
+            np.concatenate([each.place for each in several]),
+            np.concatenate([each.time_ns for each in several]),
+            np.concatenate([each.bytes for each in several]),
+        )
+
+
+class Ledger:
+    """Matches frees with allocations by address, and keeps the books per call stack.
+
+    Memory: 43 to 52 bytes per outstanding allocation (see `OutstandingRows`), a few hundred to a thousand per
+    distinct stack (see `stack_statistics`) and 1.3 KiB more for its `SiblingSamples`, and 66 bytes for each of the last
+    `history_capacity` endings.
+
+    Objects are named by their hidden addresses (`events.hide`), in events as in questions.
+    Single-threaded; the caller owns the batches, nothing of them is kept.
+    """
+
+    def __init__(
+        self,
+        history_capacity: int = HISTORY_CAPACITY,
+        history_min_lifetime_ns: int = HISTORY_MIN_LIFETIME_NS,
+    ) -> None:
+        self._rows = OutstandingRows()
+        self._stacks = StackTable()
+        self._samples = SiblingSamples()
+        self._history = ClosedHistory(history_capacity)
+        self._history_min_lifetime = np.uint64(history_min_lifetime_ns)
+        self._watched = AddressIndex()
+        self._watched_endings: list[Closed] = []
+        self._implied: dict[tuple[int, int, int], int] = {}  # by kind, cache, and of kmallocs bytes
+        self._unknown_frees = 0
+        self._double_events = 0
+        self._losses: list[LossWindow] = []
+
+    # Events in
+
+    def apply(self, batch: Batch) -> None:
+        """Enter a batch. Batches come in stream order; within one, `sequence` decides."""
+        if batch.size:
+            self._apply(np.ascontiguousarray(batch.allocations), np.ascontiguousarray(batch.frees))
+
+    def note_loss(self, window: LossWindow) -> None:
+        """Remember that events were lost. Of very many windows, the oldest are merged."""
+        self._losses.append(window)
+        if len(self._losses) > _MAX_LOSS_WINDOWS:
+            first, second, *rest = self._losses
+            merged = LossWindow(
+                min(first.from_ns, second.from_ns),
+                max(first.to_ns, second.to_ns),
+                first.events + second.events,
+            )
+            self._losses = [merged, *rest]
+
+    # What is outstanding
+
+    def totals(self) -> Totals:
+        """Return the counts so far."""
+        counters = self._stacks.snapshot()
+        return Totals(
+            allocations=int(counters.allocations.sum()),
+            frees=int(counters.frees.sum()),
+            outstanding=len(self._rows),
+            outstanding_bytes=int(counters.outstanding_bytes.sum()),
+            implied_frees=int(counters.implied_frees.sum()),
+            unknown_frees=self._unknown_frees,
+            double_events=self._double_events,
+        )
+
+    def outstanding(self, stacks: Iterable[int] | None = None) -> npt.NDArray[Any]:
+        """Return a copy of all outstanding allocations, OUTSTANDING rows in no particular order.
+
+        With `stacks`, a set of keys, only those of these stacks.
+        """
+        rows = self._rows.index.rows
+        if stacks is not None:
+            places = self._stacks.places(np.array(list(stacks), np.uint64))
+            rows = rows[places.take(self._rows.stacks(rows)) >= 0]
+        return self._rows.decode(rows, self._stacks.keys)
+
+    def tally(self, born_by_ns: int | None = None) -> Tally:
+        """Count the outstanding allocations, those made up to `born_by_ns` if given, by what they look like."""
+        likeness, counts = Likeness(self._rows), TallyCounts()
+        for some in parts(self._rows.index.rows, _AT_ONCE):
+            times, sizes = self._rows.births(some)
+            early = slice(None) if born_by_ns is None else times <= np.uint64(max(born_by_ns, 0))
+            rows = some[early]
+            counts.add(likeness.numbers(rows), rows, sizes[early], times[early])
+        return counts.tally(lambda rows: self._rows.decode(rows, self._stacks.keys))
+
+    def lookup(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> tuple[Mask, npt.NDArray[Any]]:
+        """Return (found, allocations): what is outstanding at the addresses, OUTSTANDING rows, zero if nothing.
+
+        `percpu` says which addresses are per-CPU offsets (one bool, or one per address).
+        """
+        rows = self._rows.index.lookup(object_keys(*_asked(addresses, percpu)))
+        found = rows >= 0
+        allocations = np.zeros(rows.size, OUTSTANDING)
+        allocations[found] = self._rows.decode(rows[found], self._stacks.keys)
+        return found, allocations
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in tables."""
+        return (
+            self._rows.nbytes
+            + self._stacks.nbytes
+            + self._samples.nbytes
+            + self._history.nbytes
+            + self._watched.nbytes
+            + sum(ending.nbytes for ending in self._watched_endings)
+        )
+
+    # What ended
+
+    def history(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> Closed:
+        """Return the remembered endings at the addresses, CLOSED rows, oldest first.
+
+        Remembered are the last endings of allocations that lived `history_min_lifetime_ns` or longer. That
+        there is none proves "not freed" only for what would have ended after `history_complete_since_ns`.
+        """
+        asked, of_percpu = _asked(addresses, percpu)
+        return self._history.of(asked, of_percpu, Kind.PERCPU)
+
+    @property
+    def history_complete_since_ns(self) -> int:
+        """Every ending after this time is in the history (of those long-lived enough); 0: none was forgotten."""
+        return self._history.complete_since_ns
+
+    def watch(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> None:
+        """From now on, remember the first ending or unmatched free at each of the addresses.
+
+        An address is watched once per call; one that has had its ending is watched again.
+        """
+        keys = np.unique(object_keys(*_asked(addresses, percpu)))
+        self._watched.insert(keys[self._watched.lookup(keys) < 0])
+
+    def unwatch(self) -> None:
+        """Stop watching, and forget what was seen."""
+        self._watched = AddressIndex()
+        self._watched_endings = []
+
+    def watched_frees(self) -> Closed:
+        """Return what was seen at watched addresses since they were watched, CLOSED rows, oldest first."""
+        return np.concatenate([np.zeros(0, CLOSED), *self._watched_endings])
+
+    # The books
+
+    def stack_statistics(self, stacks: Iterable[int]) -> list[StackStatistics]:
+        """Return the statistics of stacks by key, in the order asked; all zero for one never seen."""
+        return self._stacks.statistics(stacks)
+
+    def freed_samples(self, stacks: Iterable[int]) -> list[Traits]:
+        """Return up to 32 of the freed allocations of each stack (by key), TRAITS rows in no particular order."""
+        return [self._samples.of(number) for number in self._stacks.numbers(stacks).tolist()]
+
+    def lifetime_counts(self, stacks: npt.ArrayLike) -> U64:
+        """Return how many of each stack's allocations (rows, as asked) were freed at which age.
+
+        Columns are the bins of `stack_statistics.bin_range`. Stacks are asked for once each.
+        """
+        return self._stacks.lifetime_counts(np.asarray(stacks, np.uint64))
+
+    def survivors(self, stacks: npt.ArrayLike) -> Survivors:
+        """Return what is outstanding of these stacks, in no particular order. Stacks are asked for once each.
+
+        Reads 4 bytes of every outstanding allocation, and the others' records not at all.
+        """
+        places = self._stacks.places(np.asarray(stacks, np.uint64)).astype(np.int32)
+        found = [Survivors.none()]
+        for rows in parts(self._rows.index.rows, _AT_ONCE):
+            place = places.take(self._rows.stacks(rows))
+            wanted = place >= 0
+            found.append(Survivors(place[wanted], *self._rows.births(rows[wanted])))
+        return Survivors.joined(found)
+
+    def snapshot(self) -> StackSnapshot:
+        """Copy the counters of all stacks; the difference of two is what happened between them."""
+        return self._stacks.snapshot()
+
+    @property
+    def implied_frees_by_cache(self) -> dict[int, int]:
+        """Implied frees by cache key; 0: not from a named cache."""
+        found: dict[int, int] = {}
+        for (_, cache, _), count in self._implied.items():
+            found[cache] = found.get(cache, 0) + count
+        return found
+
+    @property
+    def implied_frees_by_origin(self) -> dict[tuple[int, int, int], int]:
+        """Implied frees by kind, cache key, and bytes of a kmalloc (else 0): what `KernelNames.cache` takes."""
+        return dict(self._implied)
+
+    @property
+    def losses(self) -> tuple[LossWindow, ...]:
+        """The loss windows noted."""
+        return tuple(self._losses)
+
+    # One batch
+
+    def _apply(self, allocations: Rows, frees: Rows) -> None:
+        sequence = np.concatenate([allocations["sequence"], frees["sequence"]])
+        matches = match_events(keys_of(allocations), keys_of(frees), sequence, self._rows.index)
+        stacks = self._stacks.index(np.ascontiguousarray(allocations["stack"]))
+        sizes = np.ascontiguousarray(allocations["bytes_alloc"])
+        self._stacks.allocated(stacks, sizes, allocations["context"])
+
+        endings = self._end_freed(allocations, frees, stacks, sizes, matches)
+        doubled = np.zeros(allocations.size, np.bool_)
+        if matches.reallocations.newer.size:
+            endings.append(self._end_reallocated(allocations, matches.reallocations, doubled))
+        if len(self._watched):
+            endings.append(_unmatched(pick(frees, matches.unknown_frees)))
+        self._unknown_frees += matches.unknown_frees.size
+        self._remember(endings)
+
+        self._rows.index.remove(matches.removed_rows, matches.removed_slots)
+        new_rows = self._rows.insert(matches.new_keys)
+        rows = np.concatenate([matches.kept_rows, new_rows])
+        which = np.concatenate([matches.kept_allocations, matches.new_allocations])
+        self._rows.write(rows, pick(allocations, which), stacks[which], doubled[which])
+        self._rows.compact()
+
+    def _end_freed(self, allocations: Rows, frees: Rows, stacks: Index, sizes: U64, matches: Matches) -> list[_Endings]:
+        """Book what was freed: first what lived and died within the batch, then what was in the table."""
+        paired, rows = matches.paired_allocations, matches.freed_rows
+        died = np.concatenate([matches.paired_frees, matches.row_frees])
+        row_births, row_sizes = self._rows.births(rows)
+        births = np.concatenate([np.ascontiguousarray(allocations["time_ns"]).take(paired), row_births])
+        stacks = np.concatenate([stacks.take(paired), self._rows.stacks(rows)])
+        sizes = np.concatenate([sizes.take(paired), row_sizes])
+        lifetimes = _lifetimes(births, np.ascontiguousarray(frees["time_ns"]).take(died))
+        self._stacks.freed(stacks, sizes, lifetimes, np.ascontiguousarray(frees["call_site"]).take(died))
+        self._sample(stacks, allocations, matches)
+
+        kept = self._worth_keeping(lifetimes, lambda: keys_of(pick(frees, died)))
+        of_batch = int(np.searchsorted(kept, paired.size))
+        closed = np.zeros(kept.size, CLOSED)
+        _describe(pick(allocations, paired[kept[:of_batch]]), closed[:of_batch])
+        self._rows.describe(rows[kept[of_batch:] - paired.size], self._stacks.keys, closed[of_batch:])
+        return [_endings(closed, pick(frees, died[kept]), lifetimes[kept], Ending.FREE)]
+
+    def _sample(self, stacks: Index, allocations: Rows, matches: Matches) -> None:
+        """Keep samples of what was freed; `stacks` of what is paired, then of the table's rows."""
+        paired, rows = matches.paired_allocations, matches.freed_rows
+        chosen = self._samples.choose(stacks)
+        of_batch, of_table = np.split(chosen, [np.searchsorted(chosen, paired.size)])
+        self._samples.add(stacks[of_batch], of_batch, pick(allocations, paired[of_batch]))
+        if of_table.size:
+            decoded = self._rows.decode(rows[of_table - paired.size], self._stacks.keys)
+            self._samples.add(stacks[of_table], of_table, decoded)
+        self._samples.next_batch()
+
+    def _end_reallocated(self, allocations: Rows, met: Reallocations, doubled: Mask) -> _Endings:
+        """Book allocations at outstanding addresses: second events, marked in `doubled`, or missed frees."""
+        in_table = met.rows >= 0
+        older = np.zeros(met.newer.size, OUTSTANDING)
+        older[in_table] = self._rows.decode(met.rows[in_table], self._stacks.keys)
+        before = pick(allocations, met.older[~in_table])
+        for name in OUTSTANDING.names or ():
+            older[name][~in_table] = before[name]
+        newer = pick(allocations, met.newer)
+        was_second = np.zeros(met.newer.size, np.bool_)
+        was_second[in_table] = self._rows.doubled(met.rows[in_table])
+
+        second = second_of_two(is_double_event(older, newer), met.follows, was_second)
+        doubled[met.newer[second]] = True
+        self._double_events += int(np.count_nonzero(second))
+        stacks = self._stacks.index(np.ascontiguousarray(older["stack"]))
+        self._stacks.retract(stacks[second], older["bytes_alloc"][second], older["context"][second])
+
+        missed = ~second
+        older, newer = older[missed], newer[missed]
+        self._stacks.implied_freed(stacks[missed], older["bytes_alloc"])
+        origins, counts = np.unique(older[["kind", "cache", "bytes_alloc"]], return_counts=True)
+        for (kind, cache, size), count in zip(origins.tolist(), counts.tolist(), strict=True):
+            origin = (kind, cache, size if kind == Kind.KMALLOC else 0)
+            self._implied[origin] = self._implied.get(origin, 0) + count
+        lifetimes = _lifetimes(older["time_ns"], newer["time_ns"])
+        closed = np.zeros(older.size, CLOSED)
+        _describe(older, closed)
+        return _endings(closed, newer, lifetimes, Ending.IMPLIED)
+
+    def _worth_keeping(self, lifetimes: U64, keys: Callable[[], U64]) -> Index:
+        """Return which endings the history or a watch may want."""
+        worth = lifetimes >= self._history_min_lifetime
+        if len(self._watched):
+            worth |= self._watched.lookup(keys()) >= 0
+        return np.flatnonzero(worth)
+
+    def _remember(self, endings: list[_Endings]) -> None:
+        """Put endings into the history, and into the list of watched ones."""
+        sequence = np.concatenate([ending.sequence for ending in endings])
+        if not sequence.size:
+            return
+        order = np.argsort(sequence)
+        closed = pick(np.concatenate([ending.closed for ending in endings]), order)
+        lived = np.concatenate([ending.lifetimes for ending in endings])[order]
+        matched = closed["ending"] != Ending.UNMATCHED
+        lasting = np.flatnonzero(matched & (lived >= self._history_min_lifetime))
+        self._history.add(pick(closed, lasting))
+        if len(self._watched):
+            keys, first = np.unique(keys_of(closed), return_index=True)
+            rows, slots = self._watched.find(keys)
+            seen = rows >= 0
+            self._watched_endings.append(closed[np.sort(first[seen])])
+            self._watched.remove(rows[seen], slots[seen])
+
+
+@dataclass(frozen=True, slots=True)
+class _Endings:
+    """Endings of allocations, in parallel arrays."""
+
+    closed: Closed
+    sequence: U64
+    """Place in the stream of the event that ended each."""
+    lifetimes: U64
+
+
+def _describe(allocations: Rows, closed: Closed) -> None:
+    """Fill in which allocations they were that ended."""
+    for name in ("object", "time_ns", "stack", "bytes_req", "bytes_alloc", "jiffies", "kind"):
+        closed[name] = allocations[name]
+
+
+def _endings(closed: Closed, closers: Rows, lifetimes: U64, ending: Ending) -> _Endings:
+    """Add to `closed` how the allocations ended: by the frees or allocations `closers`."""
+    closed["closed_ns"] = closers["time_ns"]
+    closed["closed_tid"] = closers["tid"]
+    if ending is not Ending.IMPLIED:
+        closed["free_site"] = closers["call_site"]
+    closed["ending"] = ending
+    return _Endings(closed, np.ascontiguousarray(closers["sequence"]), lifetimes)
+
+
+def _unmatched(frees: Rows) -> _Endings:
+    closed = np.zeros(frees.size, CLOSED)
+    closed["object"], closed["kind"] = frees["object"], frees["kind"]
+    return _endings(closed, frees, np.zeros(frees.size, np.uint64), Ending.UNMATCHED)
+
+
+def _lifetimes(born_ns: U64, died_ns: U64) -> U64:
+    """Return ages at death; 0 where two CPUs' clocks put the death first."""
+    lifetimes: U64 = np.maximum(died_ns, born_ns) - born_ns
+    return lifetimes
+
+
+def _asked(addresses: npt.ArrayLike, percpu: npt.ArrayLike) -> tuple[U64, Mask]:
+    asked = np.atleast_1d(np.asarray(addresses, np.uint64))
+    return asked, np.broadcast_to(np.asarray(percpu, np.bool_), asked.shape)

@@ -1,0 +1,1 @@
+"""Who allocates, frees and grows how fast."""

@@ -1,0 +1,128 @@
+"""Counts allocations by what the event itself tells of whom they are for: comm, process, cgroup or cache."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from kleaktrace.core.arrays.hash_index import Interner
+from kleaktrace.core.arrays.types import U64, Index
+from kleaktrace.core.events.records import Batch, Context, Kind, Rows
+from kleaktrace.core.grouping.group_labels import RateBy
+from kleaktrace.core.ledger.stack_counters import StackSnapshot
+from kleaktrace.core.symbols.kernel_names import KernelNames
+
+MOST_GROUPS = 1 << 16
+"""Groups told apart; what comes later is counted together."""
+
+OTHERS = "(others, which came later)"
+
+_INTERRUPT = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+"""Second word of what an interrupt allocated; a comm ends in NUL, the other groups have 0."""
+
+_LARGE = 8193
+"""Any size of a kmalloc that goes by the cache: mm/slub.c hands it to the page allocator."""
+
+
+class GroupCounter:
+    """Allocations of each group so far, and, from what is outstanding, its frees.
+
+    What an interrupt allocates is not counted for the task that it came upon, but by its context. Of a large kmalloc
+    that fires two events (`event_matching.is_double_event`) both are counted, as if the first had been freed.
+    Memory: some 80 bytes a group, `MOST_GROUPS` groups.
+    """
+
+    def __init__(self, by: RateBy) -> None:
+        self.by = by
+        self._groups = Interner(words=2)
+        self._allocations = np.zeros(MOST_GROUPS + 1, np.uint64)
+        self._bytes = np.zeros(MOST_GROUPS + 1, np.uint64)
+        self._comms = np.zeros(MOST_GROUPS + 1, "S16")
+
+    def __len__(self) -> int:
+        return min(len(self._groups), MOST_GROUPS) + 1
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch's allocations."""
+        rows = batch.allocations
+        if not rows.size:
+            return
+        numbers = self._number(rows)
+        count = len(self)
+        self._allocations[:count] += np.bincount(numbers, minlength=count).astype(np.uint64)
+        self._bytes[:count] += np.bincount(numbers, rows["bytes_alloc"], count).astype(np.uint64)
+        if self.by is RateBy.PID:
+            self._comms[numbers] = rows["comm"]
+
+    def snapshot(self, outstanding: Rows) -> StackSnapshot:
+        """The counters, by group number + 1 in place of stacks. `outstanding`: all OUTSTANDING rows of the ledger."""
+        numbers, count = self._number(outstanding), len(self)
+        alive = np.bincount(numbers, minlength=count).astype(np.uint64)
+        alive_bytes = np.bincount(numbers, outstanding["bytes_alloc"], count).astype(np.uint64)
+        allocations, size = self._allocations[:count], self._bytes[:count]
+        return StackSnapshot(
+            stacks=np.arange(1, count + 1, dtype=np.uint64),
+            allocations=allocations.copy(),
+            frees=allocations - np.minimum(alive, allocations),
+            implied_frees=np.zeros(count, np.uint64),
+            bytes_allocated=np.maximum(size, alive_bytes),
+            bytes_closed=np.maximum(size, alive_bytes) - alive_bytes,
+        )
+
+    def labels(self, names: KernelNames, cgroup_path: Callable[[int], str]) -> list[str]:
+        """Names of the groups, by number. Two groups may have one name: caches come and go."""
+        first, second = (self._groups.word(word)[: len(self) - 1] for word in range(2))
+        return [OTHERS] + [
+            f"({Context(a).name.lower()})" if b == int(_INTERRUPT) else self._label(number, a, b, names, cgroup_path)
+            for number, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True), start=1)
+        ]
+
+    def _label(
+        self, number: int, first: int, second: int, names: KernelNames, cgroup_path: Callable[[int], str]
+    ) -> str:
+        match self.by:
+            case RateBy.COMM:
+                return _text(first.to_bytes(8, sys.byteorder) + second.to_bytes(8, sys.byteorder))
+            case RateBy.PID:
+                return f"{first} ({_text(bytes(self._comms[number]))})"
+            case RateBy.CGROUP:
+                return cgroup_path(first)
+            case _:
+                kind, size = divmod(second, 1 << 32)
+                return names.cache(kind, first, size) or "(a cache without a name)"
+
+    def _number(self, rows: Rows) -> Index:
+        """The group of each row; 0 for those that are one too many."""
+        full = len(self._groups) >= MOST_GROUPS
+        words = self._words(rows)
+        numbers = (self._groups.lookup(*words) if full else self._groups.intern(*words)) + 1
+        numbers[numbers > MOST_GROUPS] = 0
+        return numbers
+
+    def _words(self, rows: Rows) -> tuple[U64, U64]:
+        nothing = np.zeros(rows.size, np.uint64)
+        if self.by is RateBy.CACHE:
+            return _cache_words(rows)
+        if self.by is RateBy.COMM:
+            comm = np.ascontiguousarray(rows["comm"]).view(np.uint64).reshape(-1, 2)
+            first, second = comm[:, 0].copy(), comm[:, 1].copy()
+        elif self.by is RateBy.PID:
+            first, second = rows["tgid"].astype(np.uint64), nothing
+        else:
+            first, second = rows["cgroup"].astype(np.uint64), nothing
+        interrupt = np.isin(rows["context"], (Context.SOFTIRQ, Context.HARDIRQ, Context.NMI))
+        first[interrupt], second[interrupt] = rows["context"][interrupt], _INTERRUPT
+        return first, second
+
+
+def _cache_words(rows: Rows) -> tuple[U64, U64]:
+    kinds = rows["kind"].astype(np.uint64)
+    of_cache, by_size = kinds == Kind.CACHE, kinds == Kind.KMALLOC
+    sizes = np.where(by_size, np.minimum(rows["bytes_alloc"], np.uint64(_LARGE)), np.uint64(0))
+    return np.where(of_cache, rows["cache"], np.uint64(0)), kinds << np.uint64(32) | sizes
+
+
+def _text(raw: bytes) -> str:
+    return raw.partition(b"\0")[0].decode(errors="backslashreplace")

@@ -1,0 +1,146 @@
+"""Who allocates and frees how fast, and how fast what they hold grows, with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.arrays.types import U64
+from kleaktrace.core.grouping.group_labels import RateBy
+from kleaktrace.core.growth.intervals import Interval
+from kleaktrace.core.growth.level_history import GrowthWatch
+from kleaktrace.core.ledger.stack_counters import StackSnapshot
+
+_CANDIDATES = 10
+"""For each row asked for, so many groups have their interval taken: those that hold the most."""
+
+_FEWEST_CANDIDATES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRate:
+    """One group. Rates are per second since tracing began; `net_bytes` is the lasting growth of what is outstanding."""
+
+    label: str
+    allocations: float
+    frees: float
+    """Implied ones included."""
+    net_bytes: Interval
+    outstanding: int
+    outstanding_bytes: int
+
+
+def group_rates(
+    labels: Sequence[str], snapshot: StackSnapshot, seconds: float, history: GrowthWatch, top: int
+) -> list[GroupRate]:
+    """Return the `top` groups that grow fastest. `labels` say for each place of the snapshot to which group it belongs.
+
+    Tracing began so many seconds ago, with nothing in the books. Of a great many groups, those that hold little are
+    left out before anything is estimated.
+    """
+    places: dict[str, list[int]] = {}
+    for place in np.flatnonzero(snapshot.allocations).tolist():
+        places.setdefault(labels[place], []).append(place)
+    held = {label: int(snapshot.outstanding_bytes[own].sum()) for label, own in places.items()}
+    largest = sorted(places, key=lambda label: (-held[label], label))[: max(_CANDIDATES * top, _FEWEST_CANDIDATES)]
+    found = [_rate(label, np.array(places[label]), snapshot, seconds, history) for label in largest]
+    return sorted(found, key=lambda rate: (-rate.net_bytes.estimate, rate.label))[:top]
+
+
+def _rate(
+    label: str, own: npt.NDArray[np.intp], snapshot: StackSnapshot, seconds: float, history: GrowthWatch
+) -> GroupRate:
+    def sum_of(column: U64) -> int:
+        return int(column[own].sum())
+
+    return GroupRate(
+        label=label,
+        allocations=sum_of(snapshot.allocations) / seconds,
+        frees=(sum_of(snapshot.frees) + sum_of(snapshot.implied_frees)) / seconds,
+        net_bytes=history.interval(snapshot.stacks[own].tolist()),
+        outstanding=sum_of(snapshot.outstanding),
+        outstanding_bytes=sum_of(snapshot.outstanding_bytes),
+    )
+
+
+MACHINE_COUNTERS = ("Slab", "SUnreclaim", "VmallocUsed", "Percpu")
+"""Lines of /proc/meminfo: all slab pages and large kmallocs, those that no shrinker gives back, vmalloc, per-CPU."""
+
+_TRACED_BY_MACHINE = ("Slab", "VmallocUsed", "Percpu")
+
+
+class MachineHistory:
+    """What the machine itself says it uses (bytes), sampled as the ledger is."""
+
+    def __init__(self) -> None:
+        self._history = GrowthWatch()
+
+    def due(self, time_ns: int) -> bool:
+        """Whether a sample of this time would be kept."""
+        return self._history.due(time_ns)
+
+    def sample(self, time_ns: int, used: Mapping[str, int]) -> None:
+        """Remember `MACHINE_COUNTERS` at this time; one that this kernel does not have counts as nothing."""
+        levels = [used.get(name, 0) for name in MACHINE_COUNTERS]
+        self._history.sample(time_ns, _levels([*levels, sum(used.get(name, 0) for name in _TRACED_BY_MACHINE)]))
+
+    def growth(self) -> dict[str, Interval]:
+        """Bytes a second by counter."""
+        return {name: self._history.interval([number]) for number, name in enumerate(MACHINE_COUNTERS, start=1)}
+
+    def whole_growth(self) -> Interval:
+        """Bytes a second of all that an allocator we trace has taken."""
+        return self._history.interval([len(MACHINE_COUNTERS) + 1])
+
+
+def _levels(levels: Sequence[int]) -> StackSnapshot:
+    nothing = np.zeros(len(levels), np.uint64)
+    return StackSnapshot(
+        stacks=np.arange(1, len(levels) + 1, dtype=np.uint64),
+        allocations=nothing,
+        frees=nothing,
+        implied_frees=nothing,
+        bytes_allocated=np.array(levels, np.uint64),
+        bytes_closed=nothing,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RateTable:
+    """Rates since tracing began, and what the machine says about the same time. All growth is in bytes a second."""
+
+    by: RateBy
+    seconds: float
+    groups: Sequence[GroupRate]
+    traced: Interval
+    """Of all that was traced."""
+    machine: Mapping[str, Interval]
+    machine_whole: Interval
+    """Of slab, vmalloc and per-CPU memory together."""
+    unknown_frees: float
+    """Frees a second of what was allocated before tracing: they shrink the machine, but nothing that was traced."""
+    lost: int
+    """Events."""
+
+    def first(self, top: int) -> RateTable:
+        """The same with fewer groups."""
+        return replace(self, groups=self.groups[:top])
+
+    @property
+    def explained(self) -> Interval | None:
+        """The share of the machine's growth that was traced; None if the machine does not clearly grow."""
+        return explained(self.traced, self.machine_whole)
+
+
+def explained(traced: Interval, machine: Interval) -> Interval | None:
+    """What share of the machine's growth that of what was traced is; None if the machine does not clearly grow.
+
+    The ends hold where both of the others do, so that they are further apart than need be.
+    """
+    if not machine.low > 0:
+        return None
+    shares = [end / other for end in (traced.low, traced.high) for other in (machine.low, machine.high)]
+    return Interval(traced.estimate / machine.estimate, min(shares), max(shares))

@@ -1,0 +1,69 @@
+"""Everything that turns keys and addresses of events into words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kleaktrace.core.events.records import Kind
+from kleaktrace.core.symbols.call_stacks import Stacks
+from kleaktrace.core.symbols.executed_programs import ExecutedPrograms
+from kleaktrace.core.symbols.symbol_table import Symbols, SymbolTable
+
+
+@dataclass(frozen=True, slots=True)
+class CacheName:
+    """A slab cache. Sizes in bytes, as `struct kmem_cache` has them.
+
+    reclaimable: SLAB_RECLAIM_ACCOUNT, what the kernel gives back by itself when memory is short.
+    """
+
+    key: int
+    name: str
+    object_size: int
+    size: int
+    reclaimable: bool = False
+
+
+class KernelNames:
+    """Symbols, stacks, caches and programs known so far."""
+
+    def __init__(self, base: SymbolTable) -> None:
+        self.symbols = Symbols(base)
+        self.stacks = Stacks(self.symbols)
+        self.caches: dict[int, CacheName] = {}
+        self.programs = ExecutedPrograms()
+
+    def cache(self, kind: int, key: int, bytes_alloc: int) -> str:
+        """What an allocation came out of: a slab cache's name, or the allocator's.
+
+        The kmalloc event names no cache; its size tells (mm/slab_common.c, kmalloc_info).
+        """
+        if kind == Kind.VMALLOC:
+            return "vmalloc"
+        if kind == Kind.PERCPU:
+            return "percpu"
+        if kind == Kind.CACHE:
+            known = self.caches.get(key)
+            return known.name if known else ""
+        return kmalloc_cache(bytes_alloc)
+
+
+_RECLAIMABLE = 0x10
+"""___GFP_RECLAIMABLE since v4.4 (include/linux/gfp_types.h)."""
+
+
+def is_reclaimable(gfp_flags: int) -> bool:
+    """Whether an allocation, or a slab cache by its `allocflags`, is one of those that the kernel can take back.
+
+    For kmalloc that means a kmalloc-rcl cache (include/linux/slab.h, kmalloc_type).
+    """
+    return bool(gfp_flags & _RECLAIMABLE)
+
+
+def kmalloc_cache(bytes_alloc: int) -> str:
+    """Name of the kmalloc cache with objects of this size: kmalloc-192, kmalloc-1k, kmalloc-large."""
+    if bytes_alloc > 8192:
+        return "kmalloc-large"
+    if bytes_alloc >= 1024:
+        return f"kmalloc-{bytes_alloc // 1024}k"
+    return f"kmalloc-{bytes_alloc}"

@@ -1,0 +1,1 @@
+"""How a BPF program can recognise a call stack without unwinding it."""

@@ -1,0 +1,1 @@
+"""The rules: what becomes of each suspect, and why."""

@@ -1,0 +1,76 @@
+"""The evidence of a judgement, and what is worked out from it once for all suspects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kleaktrace.core.events.records import Context, Kind, hide
+from kleaktrace.core.evidence.judged import Evidence
+from kleaktrace.core.evidence.stack_evidence import StackEvidence
+from kleaktrace.core.evidence.suspect_cases import Held
+from kleaktrace.core.kept_on_purpose import Rule, rule_for_row
+from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
+
+_CONTEXTS = {int(context): context for context in Context}
+
+_OPTIONAL_FREES: dict[int, tuple[str, str]] = {
+    Kind.KMALLOC: ("slab-bulk-free", "bulk free (kfree_rcu)"),
+    Kind.CACHE: ("slab-bulk-free", "bulk free (kfree_rcu)"),
+    Kind.VMALLOC: ("vfree", "vfree"),
+}
+"""Ways of freeing that not every kernel shows, though it shows the allocations: (kind of coverage, in words)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the rules ask."""
+
+    evidence: Evidence
+    stacks: StackEvidence
+    repeated: RepeatedStacks
+
+    def age_ns(self, row: Held) -> int:
+        """How old an allocation is."""
+        return self.evidence.clock.end.time_ns - row.time_ns
+
+    def context(self, row: Held) -> Context:
+        """What the CPU was doing; where the event does not say, the stack may."""
+        return self.stacks.of(row.stack).context if row.context == Context.UNKNOWN else _CONTEXTS[row.context]
+
+    def cache(self, row: Held) -> str:
+        """Where an allocation came from."""
+        return self.evidence.names.cache(row.kind, row.cache, row.bytes_alloc)
+
+    def arguments(self, row: Held) -> tuple[str, ...]:
+        """Of the program that allocated it; none: not known."""
+        return self.evidence.names.programs.arguments(row.tgid, row.time_ns)
+
+    def tracked(self, row: Held) -> bool | None:
+        """Whether kmemleak still has an object there; None: it can't be asked."""
+        asked = self.evidence.tracked
+        return None if asked is None else asked(hide(row.object), row.kind)
+
+    def kept(self, row: Held) -> Rule | None:
+        """The rule by which core code keeps it on purpose."""
+        return rule_for_row(self.evidence.names, row.kind, row.cache, row.bytes_alloc, row.stack, row.gfp_flags)
+
+    def is_bookkeeping(self, row: Held) -> bool:
+        """Whether this is what vmalloc or the per-CPU allocator took to describe what it gave out.
+
+        It goes when that goes, which is judged for itself.
+        """
+        stack = self.evidence.names.stacks.get(row.stack)
+        if row.kind in (Kind.KMALLOC, Kind.CACHE):
+            return stack.below_machinery
+        return row.kind == Kind.VMALLOC and stack.within_vmalloc
+
+    def unseen_free(self, row: Held) -> str:
+        """How it may have been freed unseen on this kernel, with the figure; empty: its free would have been seen."""
+        free = _OPTIONAL_FREES.get(row.kind)
+        if free is None or self.evidence.covers(free[0]):
+            return ""
+        implied = self.evidence.ledger.implied_frees_by_cache.get(row.cache, 0)
+        return (
+            f"a {free[1]} could not have been seen on this kernel, where {implied:,} frees of such objects "
+            "showed only when their memory was used again"
+        )

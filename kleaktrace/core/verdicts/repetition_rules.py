@@ -1,0 +1,49 @@
+"""What every round of a repeated command leaves behind, referenced or not: that is a leak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kleaktrace.core.evidence.judged import Rounds, Verdict
+from kleaktrace.core.evidence.suspect_cases import Held, unpacked
+from kleaktrace.core.kept_on_purpose import Rule
+from kleaktrace.core.repetition.repeated_stacks import StackRounds, rounds_in_words
+from kleaktrace.core.verdicts.judgement import Trial
+from kleaktrace.core.verdicts.unload_rules import Opinion
+
+_RULE = "repetition"
+
+
+def judge_repeated(trial: Trial) -> Iterator[tuple[Held, Opinion, Rounds]]:
+    """Judge what the stacks that grow in every round left behind in their rounds."""
+    growing = trial.repeated.growing
+    for row in unpacked(trial.evidence.ledger.outstanding(growing), Held) if growing else ():
+        rounds = growing[row.stack]
+        number = rounds.round_of(row.time_ns)
+        if number is None or trial.is_bookkeeping(row) or _is_excused(trial.kept(row), rounds):
+            continue
+        said = rounds.repetition
+        yield row, _opinion(trial, row, rounds, number), Rounds(said.total, said.grew_in, said.per_round)
+
+
+def _is_excused(rule: Rule | None, rounds: StackRounds) -> bool:
+    return rule is not None and not (rule.until_needed and rounds.module_gone)
+
+
+def _opinion(trial: Trial, row: Held, rounds: StackRounds, number: int) -> Opinion:
+    words = rounds_in_words(rounds)
+    unseen = trial.unseen_free(row)
+    if unseen and not trial.tracked(row):
+        return Opinion(Verdict.UNDECIDED, f"{words}, but {unseen}", rule=_RULE)
+    known = trial.stacks.of(row.stack)
+    if trial.evidence.clock.end.time_ns - rounds.first_left_ns < known.old_enough_ns:
+        lifetimes = known.lifetimes
+        siblings = f"{lifetimes.freed} siblings were freed, one after {lifetimes.longest_ns / 1e9:.1f} s"
+        return Opinion(Verdict.UNDECIDED, f"{words}, but {siblings}: the rounds are too short to tell", rule=_RULE)
+    if not rounds.is_certain(number):
+        return Opinion(
+            Verdict.UNDECIDED,
+            f"{words}; this round left {int(rounds.left[number])}, and which of them the others will not tell",
+            rule=_RULE,
+        )
+    return Opinion(Verdict.CONFIRMED, f"{words}; a cache would have levelled off", rule=_RULE)

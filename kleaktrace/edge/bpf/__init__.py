@@ -1,0 +1,1 @@
+"""BPF programs: compiled, kept, loaded and attached."""

@@ -1,0 +1,122 @@
+"""Frees kmemleak's sight of vmallocs from what describes free ranges of addresses (mm/vmalloc.c, 6.12).
+
+vfree leaves its range as it is until there is much to give back. Meanwhile `struct vmap_area` still points to the
+`struct vm_struct` that is freed, and that the next vmalloc may get: kmemleak sees two that point to it, and takes one
+of them for a reference to the memory itself (`excess_ref`). So a leak by vmalloc after a vfree is not listed, until
+the kernel is made to give back what was freed.
+
+When vmalloc takes an aligned range out of the middle of a free one, what is left in front of it is described by a new
+`struct vmap_area` (mm/vmalloc.c, `va_clip`), of which kmemleak scans every word; the one that says where the free range
+ends is the address of what was allocated. So a leak there is not listed (no kvmalloc of more than 4 MiB ever was, for
+these begin at a multiple of a huge page). The description goes when somebody takes the whole range: array maps do,
+which nobody uses, while kmemleak scans.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+
+from kleaktrace.edge.bpf.compiled_programs import MapSpec
+from kleaktrace.edge.bpf.libbpf import create_map
+from kleaktrace.edge.machine.meminfo import available_memory
+
+FreeBefore = Callable[[int], int]
+
+VMALLOCINFO = Path("/proc/vmallocinfo")
+
+_ARRAY, _ARENA, _MMAPABLE = 2, 33, 1 << 10  # include/uapi/linux/bpf.h
+
+_AROUND = 2 * mmap.PAGESIZE
+"""Of the range that an array map takes: the map's own page, and the guard page behind it."""
+
+_UNTIL_PURGED = 32 << 20
+"""Freed bytes that the kernel leaves lying about for each doubling of its CPUs (mm/vmalloc.c, `lazy_max_pages`)."""
+
+_PURGES = 12
+"""The first puts small ranges by for the CPU that freed them; each further one gives a quarter of each size back, and
+the last three of them at once (`decay_va_pool_node`, since v6.9): so sixty of a size are gone."""
+
+_PURGE_S = 0.5
+"""At most so long for the kernel's workers to free, and to purge."""
+
+_LOOK_S = 0.01
+
+_MOST_TRIES = 256
+"""Each takes the lowest range that is large enough, which need not be the one that we mean."""
+
+_MOST = 256 << 20
+_SHARE = 8
+"""At most one part in so many of what is available, here and in our cgroups, which array maps are charged to."""
+
+
+@contextlib.contextmanager
+def filled_holes(addresses: Collection[int], free_before: FreeBefore) -> Iterator[None]:
+    """Have what was freed given back; and meanwhile, keep the free ranges in use that end at one of the `addresses`.
+
+    Addresses are hidden ones. `free_before` gives the bytes of the range that ends at an address. As many as can be
+    had within bounds that leave others in peace; where the kernel does not let us, kmemleak sees as little as without
+    us.
+    """
+    with contextlib.ExitStack() as stack:
+        room = min(_MOST, available_memory() // _SHARE)
+        if addresses:
+            with contextlib.suppress(OSError):
+                _purge(room)
+        with contextlib.suppress(OSError):
+            for size in _sizes(sorted(addresses, reverse=True), free_before, room):
+                stack.callback(os.close, _array(size))
+        yield
+
+
+def _purge(room: int) -> None:
+    """Free so much that the kernel gives back all that was freed; without arenas that takes memory for a moment."""
+    for _ in range(_PURGES):
+        before = _arenas(VMALLOCINFO.read_text())
+        if not _free_much(room):
+            return
+        deadline = time.monotonic() + _PURGE_S
+        while time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+            now = VMALLOCINFO.read_text()
+            if _arenas(now) <= before and "unpurged" not in now:
+                break
+
+
+def _arenas(vmallocinfo: str) -> int:
+    return vmallocinfo.count("arena_map_alloc")
+
+
+def _free_much(room: int) -> bool:
+    """Free more addresses than the kernel leaves lying about. An arena (since v6.9) has 4 GiB of them, and no memory.
+
+    False: there is not so much room.
+    """
+    with contextlib.suppress(OSError):
+        os.close(create_map(MapSpec("kleaktrace_hole", _ARENA, 0, 0, 1, _MMAPABLE)))
+        return True
+    count = (os.cpu_count() or 1).bit_length() + 1
+    if count * _UNTIL_PURGED > room:
+        return False
+    for _ in range(count):
+        os.close(_array(_UNTIL_PURGED))
+    return True
+
+
+def _array(size: int) -> int:
+    """File descriptor of an array map of so many bytes, in whole pages. It could be mapped: so it is vmalloced."""
+    return create_map(MapSpec("kleaktrace_hole", _ARRAY, 4, mmap.PAGESIZE, size // mmap.PAGESIZE, _MMAPABLE))
+
+
+def _sizes(addresses: Iterable[int], free_before: FreeBefore, room: int) -> Iterator[int]:
+    """The bytes of one array map after the other, until no range is left that one could fill."""
+    tries = _MOST_TRIES
+    for address in addresses:
+        while tries and _AROUND < (hole := free_before(address)) <= room:
+            yield hole - _AROUND
+            room -= hole
+            tries -= 1

@@ -1,0 +1,1 @@
+"""The machine around the kernel's allocators: counters, processes, logs."""

@@ -1,0 +1,1 @@
+"""Tracing the running kernel: which probes, what they report, and names for it."""

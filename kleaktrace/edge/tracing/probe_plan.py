@@ -1,0 +1,343 @@
+"""Which source to use for each kind of event on this kernel: what it offers, best first.
+
+Nothing here asks for the kernel's version. A tracepoint is there if BTF knows it, an argument has the position that
+BTF gives it, and whether a probe is allowed shows when it is attached.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kleaktrace.core.symbols.symbol_table import SymbolTable
+from kleaktrace.edge.bpf.bpf_object import BpfObject, Hook
+from kleaktrace.edge.bpf.btf import Btf
+from kleaktrace.errors import EnvironmentRefusal
+
+Macros = dict[str, str | int]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One program at one place: `how` is the kernel's way of hooking, `target` an event or a function."""
+
+    how: str
+    target: str
+    attach: Callable[[BpfObject], None] = field(compare=False, repr=False)
+    hooks: tuple[Hook, ...] = field(compare=False, repr=False)
+    """The programs that it loads."""
+
+    def __str__(self) -> str:
+        return f"{self.how}:{self.target}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Probes that together report one kind of event; all must attach."""
+
+    probes: tuple[Probe, ...]
+    note: str = ""
+
+    def __str__(self) -> str:
+        return "+".join(str(probe) for probe in self.probes)
+
+
+@dataclass(frozen=True)
+class Need:
+    """A kind of event, with the sources this kernel may have for it, best first.
+
+    `without` says what is missed when none works. A `required` kind without a source makes tracing pointless.
+    """
+
+    kind: str
+    sources: tuple[Source, ...]
+    without: str
+    required: bool = False
+
+    def possible(self, without: frozenset[str]) -> list[Source]:
+        """The sources that do without some ways of hooking."""
+        return [source for source in self.sources if not any(probe.how in without for probe in source.probes)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to attach, and the macros and values (edge/bpf/compiled_programs.py) that the C sources need for it.
+
+    All that is an address is a value, for it is another one after each boot.
+    """
+
+    needs: tuple[Need, ...]
+    macros: Macros
+    values: Mapping[str, int]
+    context_source: str
+
+
+def _recorded_once(event: str) -> tuple[str, ...]:
+    """The two programs of RECORD_ONCE in bpf/slab.c, in their order."""
+    return f"first_{event}", f"second_{event}"
+
+
+# Raw tracepoints: the event, the arguments we use, and the C functions to run.
+_EVENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "kmalloc": (("call_site", "ptr", "bytes_req", "bytes_alloc", "gfp_flags"), _recorded_once("kmalloc")),
+    "kmalloc_node": (("call_site", "ptr", "bytes_req", "bytes_alloc", "gfp_flags"), _recorded_once("kmalloc_node")),
+    "kmem_cache_alloc": (("call_site", "ptr", "s", "gfp_flags"), _recorded_once("kmem_cache_alloc")),
+    "kmem_cache_alloc_node": (("call_site", "ptr", "s", "gfp_flags"), _recorded_once("kmem_cache_alloc_node")),
+    "kfree": (("call_site", "ptr"), _recorded_once("kfree")),
+    "kmem_cache_free": (("call_site", "ptr"), _recorded_once("kmem_cache_free")),
+    "alloc_vmap_area": (("addr", "size", "failed"), ("on_alloc_vmap_area",)),
+    "free_vmap_area_noflush": (("va_start",), ("on_free_vmap_area_noflush",)),
+    "percpu_alloc_percpu": (("size", "ptr"), ("on_percpu_alloc",)),
+    "percpu_free_percpu": (("ptr",), ("on_percpu_free",)),
+    "module_load": (("mod",), ("on_module_load",)),
+    "module_free": (("mod",), ("on_module_free",)),
+}
+
+# The _noprof names since v6.10 (commit 7bd230a26648).
+_BULK_ALLOC_FUNCTIONS = ("kmem_cache_alloc_bulk_noprof", "kmem_cache_alloc_bulk")
+_VMALLOC_FUNCTIONS = ("__vmalloc_node_range_noprof", "__vmalloc_node_range")
+
+
+class _Planner:
+    """Collects needs and macros from what BTF and kallsyms say."""
+
+    def __init__(self, btf: Btf, symbols: SymbolTable) -> None:
+        self._btf = btf
+        self._symbols = symbols
+        self.macros: Macros = {"PAGE_BYTES": os.sysconf("SC_PAGE_SIZE")}
+        self.values: dict[str, int] = {}
+        if symbols.address_of("kmemleak_alloc") is not None:
+            self.macros["KMEMLEAK"] = 1
+
+    def event(self, name: str) -> Probe | None:
+        """A raw tracepoint of ours, if this kernel has it with the arguments we need."""
+        wanted, functions = _EVENTS[name]
+        arguments = self._btf.tracepoint_arguments(name)
+        if arguments is None or not set(wanted) <= set(arguments):
+            return None
+        for position, argument in enumerate(arguments):
+            self.macros[f"{name}_{argument}".upper()] = position
+        hooks = tuple(map(Hook.raw_tracepoint, functions))
+        return Probe("raw_tracepoint", name, lambda bpf: bpf.attach_raw_tracepoint(name, *functions), hooks)
+
+    def events(self, *names: str) -> tuple[Source, ...]:
+        """One source out of several tracepoints, or none if one of them is missing."""
+        probes = tuple(self.event(name) for name in names)
+        found = tuple(probe for probe in probes if probe is not None)
+        return (Source(found),) if len(found) == len(probes) else ()
+
+    def function(self, name: str, value: str) -> bool:
+        """Whether the kernel has this function; tells the C side where it lies."""
+        address = self._symbols.address_of(name)
+        if address is None or not self._btf.has_function(name):
+            return False
+        frame = self._symbols.find(address)
+        self.values[value] = address
+        self.macros[f"{value}_LENGTH"] = frame.size if frame else 0
+        return True
+
+    def text(self) -> None:
+        """Where the kernel's own code lies, and in it the code that enters the kernel (vmlinux.lds.S)."""
+        for value, start, end in (
+            ("KERNEL_TEXT", "_stext", "_etext"),
+            ("ENTRY_TEXT", "__entry_text_start", "__entry_text_end"),
+        ):
+            first, last = self._symbols.address_of(start), self._symbols.address_of(end)
+            if first is not None and last is not None:
+                self.values[value] = first
+                self.macros[f"{value}_LENGTH"] = last - first
+
+    def slab(self) -> list[Need]:
+        """Slab allocations and frees; on kernels before v6.1 the _node twins are events of their own."""
+        for field_name, macro in (
+            ("name", "CACHE_NAME_OFFSET"),
+            ("size", "CACHE_SIZE_OFFSET"),
+            ("object_size", "CACHE_OBJECT_SIZE_OFFSET"),
+        ):
+            offset = self._btf.offset("kmem_cache", field_name)
+            if offset is None:
+                raise EnvironmentRefusal(
+                    f"BTF does not show kmem_cache.{field_name}", "report this kernel's configuration to kleaktrace"
+                )
+            self.macros[macro] = offset
+        flags = self._btf.offset("kmem_cache", "allocflags")
+        if flags is not None:
+            self.macros["CACHE_ALLOCFLAGS_OFFSET"] = flags
+        needs = []
+        for kind, name, twin in (
+            ("kmalloc", "kmalloc", "kmalloc_node"),
+            ("slab-cache-alloc", "kmem_cache_alloc", "kmem_cache_alloc_node"),
+        ):
+            names = [name]
+            if self._btf.tracepoint_arguments(twin) is not None:
+                names.append(twin)
+            needs.append(Need(kind, self.events(*names), "these allocations are not seen", required=True))
+        needs.append(Need("kfree", self.events("kfree"), "these frees are not seen", required=True))
+        needs.append(Need("slab-cache-free", self.events("kmem_cache_free"), "these frees are not seen", required=True))
+        return needs
+
+    def bulk_alloc(self) -> Need:
+        """Arrays of objects handed out without an event."""
+        sources: tuple[Source, ...] = ()
+        for name in _BULK_ALLOC_FUNCTIONS:
+            if self._btf.has_function(name) and self._symbols.address_of(name) is not None:
+                self.macros["BULK_ALLOC_FUNCTION"] = name
+                by_kprobe = (_kprobe(name, "on_bulk_alloc_entry"), _kretprobe(name, "on_bulk_alloc_return"))
+                sources = (Source((_fexit(name),)), Source(by_kprobe))
+                break
+        return Need("slab-bulk-alloc", sources, "objects that kmem_cache_alloc_bulk hands out are not seen")
+
+    def bulk_free(self) -> Need:
+        """Arrays freed without an event, kfree_rcu batches among them."""
+        name = "kmem_cache_free_bulk"
+        sources: tuple[Source, ...] = ()
+        if self.function(name, "BULK_FREE"):
+            sources = (
+                Source((_fentry(name),)),
+                Source((_kprobe(name, f"on_{name}"),)),
+            )
+        return Need(
+            "slab-bulk-free", sources, "kfree_bulk and kfree_rcu batches stay outstanding until the memory is reused"
+        )
+
+    def vmalloc(self) -> list[Need]:
+        """The functions where they can be hooked, else the events of the address space."""
+        alloc: list[Source] = []
+        free: list[Source] = []
+        for name in _VMALLOC_FUNCTIONS:
+            if self._btf.has_function(name) and self._symbols.address_of(name) is not None:
+                self.macros["VMALLOC_FUNCTION"] = name
+                alloc.append(Source((_fexit(name),)))
+                alloc.append(
+                    Source((_kprobe(name, "on_vmalloc_entry"), _kretprobe(name, "on_vmalloc_return"))),
+                )
+                break
+        if self.function("vfree", "VFREE"):
+            names = ["vfree", *(["vfree_atomic"] if self.function("vfree_atomic", "VFREE_ATOMIC") else [])]
+            free.append(Source(tuple(_fentry(name) for name in names)))
+            free.append(Source(tuple(_kprobe(name, f"on_{name}_entry") for name in names)))
+        note = "also sees vmap, ioremap and module areas; sizes include the guard page"
+        alloc += [Source(source.probes, note) for source in self.events("alloc_vmap_area")]
+        free += [Source(source.probes, note) for source in self.events("free_vmap_area_noflush")]
+        return [
+            Need("vmalloc", tuple(alloc), "vmalloc allocations are not seen"),
+            Need("vfree", tuple(free), "vmalloc frees are not seen"),
+        ]
+
+    def free_areas(self) -> None:
+        """Where the tree of the free ranges of vmalloc's addresses is, if this kernel tells."""
+        root = self._symbols.address_of("free_vmap_area_root")
+        members = [("vmap_area", name) for name in ("va_start", "va_end", "rb_node")]
+        members += [("rb_node", name) for name in ("rb_left", "rb_right")]
+        offsets = {f"{struct}_{name}".upper(): self._btf.offset(struct, name) for struct, name in members}
+        found = {macro: offset for macro, offset in offsets.items() if offset is not None}
+        if root is not None and len(found) == len(members):
+            self.macros |= found
+            self.values["FREE_AREAS"] = root
+
+    def programs(self) -> None:
+        """Where a task has the arguments of its program."""
+        places = {
+            "TASK_MM": self._btf.offset("task_struct", "mm"),
+            "MM_ARG_START": self._btf.offset("mm_struct", "arg_start"),
+            "MM_ARG_END": self._btf.offset("mm_struct", "arg_end"),
+        }
+        found = {macro: offset for macro, offset in places.items() if offset is not None}
+        if len(found) == len(places):
+            self.macros |= found
+
+    def percpu(self) -> Need:
+        """Per-CPU memory, both directions or none."""
+        return Need(
+            "percpu", self.events("percpu_alloc_percpu", "percpu_free_percpu"), "per-CPU allocations are not seen"
+        )
+
+    def modules(self) -> Need:
+        """Modules coming and going, for names and for the unload rule."""
+        without = "modules that come or go meanwhile are not noticed"
+        if not Path("/proc/modules").exists():
+            return Need("modules", (), "this kernel has no loadable modules")
+        places = self._module_places()
+        if places is None:
+            return Need("modules", (), without)
+        self.macros.update(places)
+        return Need("modules", self.events("module_load", "module_free"), without)
+
+    def _module_places(self) -> Macros | None:
+        """Where struct module keeps text and symbols: `mem[]` since v6.4 (commit ac3b43283923), else two layouts."""
+        btf = self._btf
+        init_text = btf.enumerator("mod_mem_type", "MOD_INIT_TEXT")
+        init_data = btf.enumerator("mod_mem_type", "MOD_INIT_DATA")
+        paths: dict[str, tuple[str | int, ...]]
+        if init_text is not None and init_data is not None:
+            paths = {
+                "MODULE_TEXT_BASE": ("mem", 0, "base"),
+                "MODULE_TEXT_SIZE": ("mem", 0, "size"),
+                "MODULE_INIT_TEXT_BASE": ("mem", init_text, "base"),
+                "MODULE_INIT_TEXT_SIZE": ("mem", init_text, "size"),
+                "MODULE_INIT_DATA_BASE": ("mem", init_data, "base"),
+                "MODULE_INIT_DATA_SIZE": ("mem", init_data, "size"),
+            }
+        else:
+            paths = {
+                "MODULE_TEXT_BASE": ("core_layout", "base"),
+                "MODULE_TEXT_SIZE": ("core_layout", "text_size"),
+                "MODULE_INIT_TEXT_BASE": ("init_layout", "base"),
+                "MODULE_INIT_TEXT_SIZE": ("init_layout", "text_size"),
+                "MODULE_INIT_DATA_BASE": ("init_layout", "base"),
+                "MODULE_INIT_DATA_SIZE": ("init_layout", "size"),
+            }
+        paths |= {"MODULE_NAME_OFFSET": ("name",), "MODULE_KALLSYMS": ("kallsyms",)}
+        offsets = {macro: btf.offset("module", *path) for macro, path in paths.items()}
+        for member in ("symtab", "strtab", "num_symtab"):
+            offsets[f"KALLSYMS_{member}".upper()] = btf.offset("mod_kallsyms", member)
+        found = {macro: offset for macro, offset in offsets.items() if offset is not None}
+        return dict(found) if len(found) == len(offsets) else None
+
+    def context(self) -> str:
+        """How to learn whether an interrupt allocates: preempt_count, per CPU (x86) or in the task (arm64, …)."""
+        in_task = self._btf.offset("task_struct", "thread_info", "preempt_count")
+        if in_task is not None:
+            self.macros["PREEMPT_COUNT_IN_TASK"] = in_task
+            return "task_struct.thread_info.preempt_count"
+        offsets = self._symbols.address_of("__per_cpu_offset")
+        for symbol, inside in (
+            ("pcpu_hot", self._btf.offset("pcpu_hot", "preempt_count")),
+            ("__preempt_count", 0),
+        ):
+            address = self._symbols.address_of(symbol)
+            if offsets is not None and address is not None and inside is not None:
+                self.values["PER_CPU_OFFSET"] = offsets
+                self.values["PREEMPT_COUNT_PER_CPU"] = address + inside
+                return f"per-CPU {symbol}"
+        return "frames of the stack"
+
+
+def _fentry(name: str) -> Probe:
+    return Probe("fentry", name, lambda bpf: bpf.attach_fentry(name), (Hook.fentry(name),))
+
+
+def _fexit(name: str) -> Probe:
+    return Probe("fexit", name, lambda bpf: bpf.attach_fexit(name), (Hook.fexit(name),))
+
+
+def _kprobe(name: str, function: str) -> Probe:
+    return Probe("kprobe", name, lambda bpf: bpf.attach_kprobe(name, function), (Hook.kprobe(function),))
+
+
+def _kretprobe(name: str, function: str) -> Probe:
+    return Probe("kretprobe", name, lambda bpf: bpf.attach_kretprobe(name, function), (Hook.kprobe(function),))
+
+
+def make_plan(btf: Btf, symbols: SymbolTable) -> Plan:
+    """The plan for this kernel. Raises `EnvironmentRefusal` when slab events can't be read at all."""
+    planner = _Planner(btf, symbols)
+    needs = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free()]
+    needs += [*planner.vmalloc(), planner.percpu(), planner.modules()]
+    planner.free_areas()
+    planner.programs()
+    planner.text()
+    context_source = planner.context()
+    return Plan(tuple(needs), planner.macros, planner.values, context_source)

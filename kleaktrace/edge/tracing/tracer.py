@@ -1,0 +1,398 @@
+"""Tracing the running kernel: attaches the plan's probes, and turns what they report into batches and names."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kleaktrace.core.events.clock import Moment
+from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
+from kleaktrace.core.events.records import Batch, LossWindow
+from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
+from kleaktrace.core.symbols.symbol_table import SymbolTable, parse_kallsyms
+from kleaktrace.core.symbols.unnamed_keys import NamelessKeys
+from kleaktrace.core.unwind.stack_paths import StackSample
+from kleaktrace.edge.bpf.bpf_object import AttachRefused, BpfObject, Hook
+from kleaktrace.edge.bpf.btf import kernel_btf
+from kleaktrace.edge.bpf.compiled_programs import value_macros
+from kleaktrace.edge.bpf.program_cache import compiled_programs
+from kleaktrace.edge.bpf.rdonly_cast import FUNCTION as PLAIN_LOADS
+from kleaktrace.edge.bpf.rdonly_cast import plain_loads
+from kleaktrace.edge.machine.meminfo import memory_in_use
+from kleaktrace.edge.tracing import name_records
+from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
+from kleaktrace.edge.tracing.object_reader import ObjectReader
+from kleaktrace.edge.tracing.probe_plan import Macros, Need, Plan, Source, make_plan
+from kleaktrace.edge.tracing.ring import EventRing, NameRing
+from kleaktrace.edge.tracing.ring_waiter import Rest
+from kleaktrace.edge.tracing.running_programs import running_programs
+from kleaktrace.edge.tracing.stack_path_writer import MOST_PATHS, StackLearner
+from kleaktrace.errors import EnvironmentRefusal
+
+KALLSYMS = Path("/proc/kallsyms")
+PID_NAMESPACE = Path("/proc/self/ns/pid")
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
+
+_EVENT_RING = (16 << 20, 128 << 20)
+"""At least and at most; a busy core writes 130 MB a second."""
+
+_EVENT_RING_SHARE = 16
+"""At most one part in so many of the machine's memory."""
+
+NAME_RING = 8 << 20
+
+_LATE_NS = 1_000_000_000
+"""From when a name could not be told, at most so long until the event is polled that it was for."""
+
+_MACROS: Macros = {
+    "EVENT_RING_PAGES": 1,  # for the compiler, who makes the maps, too
+    "NAME_RING_PAGES": 1,
+    "KNOWN_STACKS": 65536,
+    "STACK_PATHS": MOST_PATHS,
+    "KNOWN_CACHES": 4096,
+    "TOLD_MODULES": MOST_KEPT,
+}
+
+# bpf/maps.h, enum counter
+_LOST_ALLOCATIONS, _LOST_FREES, _LOST_STACKS, _LOST_NAMES, _LOST_ENTRIES, _TAKEN_BY_SECOND = range(6)
+_UNWOUND, _CHECKED, _WRONG, _LOST_SAMPLES, _COUNTERS = range(6, 11)
+
+# bpf/maps.h, enum state
+_RECORDING, _EPOCH, _MODULES, _TASK_GENERATION, _UNTOLD = range(5)
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """The kernel's loss counters at one moment."""
+
+    events: int = 0
+    stacks: int = 0
+    names: int = 0
+
+
+def read_kallsyms() -> SymbolTable:
+    """A snapshot of /proc/kallsyms. Raises `EnvironmentRefusal` when the kernel hides the addresses."""
+    table = parse_kallsyms(KALLSYMS.read_bytes())
+    if not table.starts.size or not table.starts[-1]:
+        raise EnvironmentRefusal(
+            "the kernel hides its symbols' addresses", "run as root, and if need be: sysctl kernel.kptr_restrict=1"
+        )
+    return table
+
+
+def event_ring_size(memory: int) -> int:
+    """Bytes for the event ring of a machine with so many bytes of memory: a power of two."""
+    least, most = _EVENT_RING
+    share = max(memory // _EVENT_RING_SHARE, 1)
+    return min(max(1 << share.bit_length() - 1, least), most)
+
+
+def _pid_namespace() -> dict[str, int]:
+    """Our PID namespace, if it is not the kernel's first, whose numbers are what the programs see by default."""
+    namespace = PID_NAMESPACE.stat()
+    if namespace.st_ino == _FIRST_PID_NAMESPACE:
+        return {}
+    device = os.major(namespace.st_dev) << 20 | os.minor(namespace.st_dev)  # the kernel's own dev_t
+    return {"PID_NAMESPACE": namespace.st_ino, "PID_NAMESPACE_DEVICE": device}
+
+
+def _kernel_text(plan: Plan) -> range:
+    """Addresses of code that is always the same."""
+    start = plan.values.get("KERNEL_TEXT", 0)
+    return range(start, start + int(plan.macros.get("KERNEL_TEXT_LENGTH", 0)))
+
+
+def _likely(needs: Iterable[Need], without: frozenset[str]) -> list[Hook]:
+    """What will have to be loaded if the kernel takes the best of each."""
+    best = (next(iter(need.possible(without)), None) for need in needs)
+    return [hook for source in best if source for probe in source.probes for hook in probe.hooks]
+
+
+class Tracer:
+    """Attached probes. A context manager: leaving it detaches them.
+
+    `names` grows while tracing; whatever `poll` returns refers only to stacks and caches that are in it by then.
+    """
+
+    def __init__(
+        self,
+        filters: Filters | None = None,
+        event_ring: int | None = None,
+        without: frozenset[str] = frozenset(),
+        exact_stacks: bool = False,
+    ) -> None:
+        """Attach.
+
+        `event_ring`: its bytes, a power of two; None: by the machine's memory. `without` leaves out ways of hooking
+        ("fentry", "fexit", "kprobe", …) and of reading memory ("bpf_rdonly_cast"), to try a fallback. `exact_stacks`:
+        unwind always, instead of recognising the stacks that are known.
+        """
+        if os.geteuid() != 0:
+            raise EnvironmentRefusal("tracing the kernel needs root", "run it with sudo")
+        filters = filters or Filters()
+        event_ring = event_ring or event_ring_size(memory_in_use()["MemTotal"])
+        base = read_kallsyms()
+        self.plan: Plan = make_plan(kernel_btf(), base)
+        self.filters = filters
+        self.coverage: tuple[Coverage, ...] = ()
+        self.refusals: dict[str, list[str]] = {}
+        self.stack_check = StackCheck()
+        """As of the last `check_loss`."""
+        self._lost = _Lost()
+        self._windows: list[LossWindow] = []
+        loads = {} if PLAIN_LOADS in without else plain_loads(kernel_btf())
+        self.has_plain_loads = bool(loads)
+        """Whether programs read kernel memory by plain loads, or copy it piece by piece, which costs more."""
+        values = {"SELF": os.getpid(), **_pid_namespace(), **self.plan.values, **loads, **filters.values()}
+        macros = {**_MACROS, **self.plan.macros, **filters.macros(), **value_macros(values)}
+        if not exact_stacks:
+            macros["RECOGNISE_STACKS"] = 1
+        self._bpf = BpfObject(compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING})
+        self._reader = ObjectReader(self._bpf)
+        self._learner = None if exact_stacks else StackLearner(self._bpf, _kernel_text(self.plan))
+        self._modules = ModuleSymbols(self._bpf)
+        self._untold, self._untold_until_ns = 0, 0
+        try:
+            self._events = EventRing(self._bpf.map_fd("events"), event_ring)
+            self._names = NameRing(self._bpf.map_fd("names"), NAME_RING)
+            self._rings = [self._events, self._names]
+            self._state = mmap.mmap(self._bpf.map_fd("state"), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
+            self._rest = Rest(self._bpf.map_fd(name) for name in ("events", "names"))
+            self._watch_module(base)
+            self._bpf.load_ahead(_likely(self.plan.needs, without))
+            self._attach(self.plan.needs, without)
+            self._watch_tasks()
+            self._watch_programs()
+            # While the programs of an event are attached one by one, the second can't yet stand in for the first.
+            self._skipped_before = self._count_losses()[1]
+            self._bpf.set_words("state", _RECORDING, 1)
+            self.started = self.moment()
+            # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
+            self.names = KernelNames(read_kallsyms())
+            if not _pid_namespace():  # else /proc has other numbers than events
+                for tgid, arguments in running_programs():
+                    self.names.programs.add(tgid, 0, arguments)
+            self._nameless = {
+                "stack": NamelessKeys(self.names.stacks),
+                "cache": NamelessKeys(self.names.caches),
+            }
+        except BaseException:
+            self._bpf.close()
+            raise
+        self._checked_ns = self.started.time_ns
+
+    def _watch_module(self, base: SymbolTable) -> None:
+        """Tell the module filter where a module that is loaded already has its code."""
+        loaded = base.module_range(self.filters.module) if self.filters.module else None
+        if loaded is not None:
+            first, last = loaded
+            length = (last - first) // mmap.PAGESIZE * mmap.PAGESIZE + mmap.PAGESIZE
+            self._bpf.set_words("module_text", 0, first, length)
+
+    def _watch_tasks(self) -> None:
+        """Have the programs remember who allocated last, if the kernel tells when that is no longer right."""
+        before = self._bpf.attached
+        try:
+            for event in ("task_rename", "cgroup_attach_task", "cgroup_transfer_tasks"):
+                self._bpf.attach_raw_tracepoint(event, "on_task_change")
+        except AttachRefused:
+            self._bpf.detach_to(before)
+        else:
+            self._bpf.set_words("state", _TASK_GENERATION, 1)
+
+    def _watch_programs(self) -> None:
+        """Have it told what processes run. Without, nothing is known but their names."""
+        with contextlib.suppress(AttachRefused):
+            self._bpf.attach_raw_tracepoint("sched_process_exec", "on_exec")
+
+    def _attach(self, needs: Iterable[Need], without: frozenset[str]) -> None:
+        covered = [self._attach_need(need, without) for need in needs]
+        self.coverage = tuple(covered)
+
+    def _attach_need(self, need: Need, without: frozenset[str]) -> Coverage:
+        refused = self.refusals.setdefault(need.kind, [])
+        for source in need.possible(without):
+            reason = self._try(source)
+            if reason is None:
+                return Coverage(need.kind, str(source), source.note)
+            refused.append(f"{source}: {reason}")
+        if need.required:
+            raise EnvironmentRefusal(
+                f"no source for {need.kind}: {'; '.join(refused) or 'this kernel has no such tracepoint'}",
+                "run as root; `kleaktrace doctor` shows what this kernel offers",
+            )
+        return Coverage(need.kind, None, need.without)
+
+    def _try(self, source: Source) -> str | None:
+        """Attach all probes of a source; if the kernel refuses one, none of them, and its reason."""
+        before = self._bpf.attached
+        for probe in source.probes:
+            try:
+                probe.attach(self._bpf)
+            except AttachRefused as refusal:
+                self._bpf.detach_to(before)
+                return str(refusal)
+        return None
+
+    def poll(self) -> Batch:
+        """Everything reported since the last call, up to a bound; names first come into `names`."""
+        batch = self._events.take()
+        for record in self._names.take():
+            self._learn(name_records.decode(record))
+        self._note_nameless(batch)
+        keys = batch.allocations["stack"]
+        first_keys = self.names.stacks.first_keys(keys)
+        if first_keys is not keys:  # mostly they are: no module has come again
+            batch.allocations["stack"] = first_keys
+        return batch
+
+    def _note_nameless(self, batch: Batch) -> None:
+        """Look for keys without a name if some names could not be told lately; events may come somewhat later."""
+        # Mapped, for a system call has the kernel free something: each poll would bring another event.
+        untold = int.from_bytes(self._state[8 * _UNTOLD : 8 * _UNTOLD + 8], sys.byteorder)
+        if untold != self._untold:
+            self._untold, self._untold_until_ns = untold, time.monotonic_ns() + _LATE_NS
+        if time.monotonic_ns() < self._untold_until_ns:
+            for field, nameless in self._nameless.items():
+                nameless.note(batch.allocations[field])
+
+    @property
+    def backlog(self) -> float:
+        """How full the event ring is, 0 to 1."""
+        return self._events.pending / self._events.size
+
+    @property
+    def reported(self) -> int:
+        """How far the kernel has come: `polled` reaches it when everything reported by now has been polled."""
+        return self._events.produced
+
+    @property
+    def polled(self) -> int:
+        """How far `poll` has come."""
+        return self._events.taken
+
+    def wait(self, seconds: float) -> None:
+        """Return after so long, or as soon as a program wakes us (BPF_RB_FORCE_WAKEUP) or `wake` was called once."""
+        self._rest.take(seconds)
+
+    def wake(self) -> None:
+        """End all waiting, now and from now on."""
+        self._rest.end()
+
+    def pause(self) -> None:
+        """Have the kernel report nothing more."""
+        self._bpf.set_words("state", _RECORDING, 0)
+
+    def _learn(self, name: name_records.Name) -> None:
+        match name:
+            case name_records.StackName(key, addresses):
+                self._modules.name()
+                self.names.stacks.add(key, addresses)
+                for forgotten in self.names.stacks.take_forgotten():
+                    self._bpf.delete("known_stacks", forgotten.to_bytes(8, "little"))
+            case StackSample():
+                if self._learner is not None:
+                    self._learner.learn(name)
+            case CacheName():
+                self.names.caches[name.key] = name
+            case name_records.ModuleLoaded(image):
+                self.names.symbols.module_loaded(image)
+                self._modules.loaded(name)
+            case name_records.ModuleFreed(module, key, time_ns):
+                self.names.symbols.module_freed(module, key, time_ns)
+                self._modules.freed(key)
+            case name_records.ModulePage():
+                self._modules.page(name)
+            case name_records.ProgramName(tgid, time_ns, arguments):
+                self.names.programs.add(tgid, time_ns, arguments)
+
+    def moment(self) -> Moment:
+        """Now, by both of the kernel's clocks: opening a file makes our own program look at them."""
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        time_ns, jiffies = self._bpf.words("clock", 0, 2)
+        if not time_ns:
+            raise EnvironmentRefusal(
+                "the kernel does not report our own allocations",
+                "report this kernel and its configuration to kleaktrace",
+            )
+        return Moment(time_ns, jiffies)
+
+    def free_before(self, address: int) -> int:
+        """Bytes of the free range of vmalloc's addresses that ends at an address (hidden); 0 if there is none.
+
+        Raises OSError where the kernel does not show its free ranges.
+        """
+        if "FREE_AREAS" not in self.plan.values:
+            raise OSError("this kernel does not tell where it keeps its free ranges of addresses")
+        return self._bpf.run("pages_free_before", address) * mmap.PAGESIZE
+
+    def read_objects(self, objects: Sequence[tuple[int, int]]) -> list[npt.NDArray[np.uint64]]:
+        """What objects hold now. For each (hidden address, bytes), the complements of its words, of at most 4096 bytes.
+
+        An array is empty where there is no memory (a per-CPU object, what was unmapped meanwhile), and all are if
+        `reads_objects` says no. May be called after `pause`. Leave out what vmalloc's events report where vmalloc
+        itself can't be hooked: that may be a device.
+        """
+        return self._reader.read(objects)
+
+    @property
+    def reads_objects(self) -> Coverage:
+        """Whether `read_objects` works on this kernel."""
+        refusal = self._reader.refusal()
+        if refusal:
+            return Coverage("object-contents", None, f"what objects hold is not seen: {refusal}")
+        return Coverage("object-contents", "bpf_prog_test_run")
+
+    def _count_losses(self) -> tuple[list[int], int]:
+        """The loss counters, and how many events no program took because all were at work (bpf/slab.c)."""
+        counters = self._bpf.per_cpu_totals("counters", _COUNTERS)
+        while True:
+            missed = sum(n for name, n in self._bpf.missed_runs().items() if not name.startswith("second_"))
+            before, counters = counters, self._bpf.per_cpu_totals("counters", _COUNTERS)
+            # A run that was missed and made good between the readings would pass for a loss, or hide one.
+            if counters[_TAKEN_BY_SECOND] == before[_TAKEN_BY_SECOND]:
+                return counters, missed - counters[_TAKEN_BY_SECOND]
+
+    def _count_nameless(self) -> int:
+        return self._modules.incomplete + sum(nameless.count() for nameless in self._nameless.values())
+
+    def check_loss(self) -> Loss:
+        """Read the kernel's loss counters; new losses make a window from the last reading to now."""
+        now = time.monotonic_ns()
+        counters, skipped = self._count_losses()
+        self.stack_check = StackCheck(counters[_UNWOUND], counters[_CHECKED], counters[_WRONG])
+        skipped = max(skipped - self._skipped_before, 0)
+        lost = _Lost(
+            events=counters[_LOST_ALLOCATIONS] + counters[_LOST_FREES] + skipped,
+            stacks=counters[_LOST_STACKS],
+            names=counters[_LOST_NAMES] + counters[_LOST_ENTRIES] + self._count_nameless(),
+        )
+        if lost.events > self._lost.events:
+            self._windows.append(LossWindow(self._checked_ns, now, lost.events - self._lost.events))
+        self._lost, self._checked_ns = lost, now
+        return Loss(lost.events, lost.stacks, lost.names, tuple(self._windows))
+
+    def close(self) -> None:
+        """Detach everything. May be called twice."""
+        self._reader.close()
+        self._state.close()
+        self._bpf.close()
+        while self._rings:
+            self._rings.pop().close()
+        self._rest.close()
+
+    def __enter__(self) -> Tracer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

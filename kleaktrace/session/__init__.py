@@ -1,0 +1,1 @@
+"""A tracing session: events from a source, drained into a recording."""

@@ -1,0 +1,64 @@
+"""Records while a session runs what rates need: counts by group, and what the machine itself uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kleaktrace.core.events.records import Batch
+from kleaktrace.core.grouping.group_labels import RateBy, StackLabels
+from kleaktrace.core.growth.level_history import GrowthWatch
+from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.rates.event_group_counter import GroupCounter
+from kleaktrace.core.rates.rate_table import MachineHistory, RateTable, group_rates
+from kleaktrace.edge.machine.meminfo import CgroupPaths, memory_in_use
+from kleaktrace.session.session import Session
+
+
+class RateRecorder:
+    """An observer of one session, for rates by one kind of group."""
+
+    def __init__(self, by: RateBy) -> None:
+        self._by = by
+        self._counter = None if by.by_stack else GroupCounter(by)
+        self._history = GrowthWatch()
+        self._machine = MachineHistory()
+        self._cgroups = CgroupPaths()
+        self._stack_labels: StackLabels | None = None
+
+    def batch(self, batch: Batch) -> None:
+        """Count it."""
+        if self._counter is not None:
+            self._counter.add(batch)
+
+    def sample(self, time_ns: int, ledger: Ledger) -> None:
+        """Add to the histories."""
+        if self._machine.due(time_ns):
+            self._machine.sample(time_ns, memory_in_use())
+        if self._counter is not None and self._history.due(time_ns):
+            self._history.sample(time_ns, self._counter.snapshot(ledger.outstanding()))
+
+    def table(self, session: Session, top: int) -> RateTable:
+        """The `top` groups as of now. Raises `EvidenceLost` if draining has failed."""
+        if self._by is RateBy.CGROUP:
+            self._cgroups.look()
+        session.catch_up()
+        with session.frozen():
+            books, names = session.ledger.snapshot(), session.tracer.names
+            labels: Sequence[str]
+            if self._counter is not None:
+                snapshot, history = self._counter.snapshot(session.ledger.outstanding()), self._history
+                labels = self._counter.labels(names, self._cgroups.path)
+            else:
+                if self._stack_labels is None:
+                    self._stack_labels = StackLabels(self._by, names.stacks.get)
+                snapshot, history, labels = books, session.history, self._stack_labels.of(books.stacks)
+            return RateTable(
+                by=self._by,
+                seconds=session.seconds,
+                groups=group_rates(labels, snapshot, session.seconds, history, top),
+                traced=session.history.interval(books.stacks.tolist()),
+                machine=self._machine.growth(),
+                machine_whole=self._machine.whole_growth(),
+                unknown_frees=session.ledger.totals().unknown_frees / session.seconds,
+                lost=session.loss.events,
+            )

@@ -1,0 +1,171 @@
+"""The JSON document: a public contract, to which fields are only ever added."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from kleaktrace.core.evidence.judged import JudgedSuspect
+from kleaktrace.core.grouping.outstanding_groups import Group
+from kleaktrace.core.growth.growing_stacks import GrowingStack
+from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
+from kleaktrace.core.report import Report
+
+SCHEMA = 1
+
+
+def document(report: Report) -> dict[str, Any]:
+    """The report as plain values. Times are seconds from the start of the window where they are not ages."""
+    start_ns, seconds = report.window.start_ns, report.window.seconds
+    end_ns = report.now_ns
+    return {
+        "schema": SCHEMA,
+        "kernel": {"release": report.kernel.release, "arch": report.kernel.arch},
+        "window": {"start": report.window.start.isoformat(), "seconds": round(seconds, 3)},
+        "coverage": [{"kind": c.kind, "source": c.source, "note": c.note} for c in report.coverage],
+        "loss": {
+            "events": report.loss.events,
+            "stacks": report.loss.stacks,
+            "names": report.loss.names,
+            "windows": [
+                [round((w.from_ns - start_ns) / 1e9, 3), round((w.to_ns - start_ns) / 1e9, 3)]
+                for w in report.loss.windows
+            ],
+        },
+        "stack_check": asdict(report.stack_check),
+        "totals": {
+            "allocations": report.totals.allocations,
+            "frees": report.totals.frees,
+            "outstanding": report.totals.outstanding,
+            "outstanding_bytes": report.totals.outstanding_bytes,
+            "implied_frees": report.totals.implied_frees,
+            "unknown_frees": report.totals.unknown_frees,
+        },
+        "implied_from": [{"cache": cache, "frees": count} for cache, count in report.implied_from],
+        "suspects": [_suspect(suspect) for suspect in report.suspects],
+        "growing": [_growing(one, end_ns) for one in report.growing],
+        "growing_kept": [_growing(one, end_ns) for one in report.growing_kept],
+        "outstanding": outstanding(report.outstanding, end_ns),
+        "gaps": list(report.gaps),
+        "command": None
+        if report.command is None
+        else {"arguments": list(report.command.arguments), "status": report.command.status},
+        "runs": None
+        if report.command is None
+        else {
+            "total": report.command.runs,
+            "failed": report.command.failed_runs,
+            "timed_out": report.command.timed_out,
+        },
+        "leaks": [_leak(leak) for leak in leaks(report.suspects, report.findings.anatomy)],
+        "settled": None if report.findings.settled is None else asdict(report.findings.settled),
+        "missing": [
+            {"name": one.name, "bytes": one.bytes, "meaning": one.meaning, "sites": [list(site) for site in one.sites]}
+            for one in report.findings.missing
+        ],
+        "verdict": str(report.outcome),
+    }
+
+
+def outstanding(groups: Sequence[Group], now_ns: int) -> list[dict[str, Any]]:
+    """Groups of outstanding allocations, in their order."""
+    return [
+        {
+            "stack": g.stack.lines(),
+            "count": g.count,
+            "bytes": g.bytes,
+            "oldest_s": round(max(now_ns - g.oldest_ns, 0) / 1e9, 3),
+            "cache": g.cache,
+            "context": g.context,
+            "comm": g.comm,
+        }
+        for g in groups
+    ]
+
+
+def _growing(one: GrowingStack, now_ns: int) -> dict[str, Any]:
+    growing = one.growing
+    return {
+        "stack": one.lines(),
+        "outstanding": growing.outstanding,
+        "bytes": growing.bytes,
+        "bytes_per_s": round(growing.bytes_per_s, 3),
+        "ci95": [round(end, 3) for end in growing.ci95],
+        "leak_fraction": round(growing.leak_fraction, 6),
+        "leak_fraction_ci95": [round(end, 6) for end in growing.leak_fraction_ci95],
+        "for_s": round(max(now_ns - growing.since_ns, 0) / 1e9, 3),
+        "context": one.context,
+        "comm": one.comm,
+        "cache": one.cache,
+        "listed": one.listed,
+        "kept": one.kept,
+    }
+
+
+def _suspect(suspect: JudgedSuspect) -> dict[str, Any]:
+    siblings = suspect.siblings
+    return {
+        "source": suspect.source,
+        "address": f"{suspect.address:#x}",
+        "size": suspect.size,
+        "bytes_req": suspect.bytes_req,
+        "bytes_alloc": suspect.bytes_alloc,
+        "verdict": str(suspect.verdict),
+        "reason": suspect.reason,
+        "age_s": round(suspect.age_s, 3),
+        "comm": suspect.comm,
+        "pid": suspect.pid,
+        "arguments": list(suspect.arguments),
+        "context": suspect.context.name.lower(),
+        "cache": suspect.cache,
+        "stack": list(suspect.stack),
+        "siblings": {
+            "allocated": siblings.allocated,
+            "freed": siblings.freed,
+            "outstanding": siblings.outstanding,
+            "outstanding_bytes": siblings.outstanding_bytes,
+            "median_lifetime_s": siblings.median_lifetime_s,
+            "free_sites": [{"site": site, "count": count} for site, count in siblings.free_sites],
+        },
+        "contrasts": [asdict(contrast) for contrast in suspect.contrasts],
+        "freed": None if suspect.freed is None else {"after_s": suspect.freed.after_s, "site": suspect.freed.site},
+        "in_window": suspect.in_window,
+        "counts_against_clean": suspect.counts_against_clean,
+        "rule": suspect.rule,
+        "key": stack_key(suspect.stack),
+    } | ({} if suspect.rounds is None else {"rounds": asdict(suspect.rounds)})
+
+
+def _leak(leak: Leak) -> dict[str, Any]:
+    return {
+        "module": leak.module,
+        "function": leak.function,
+        "requester": leak.requester,
+        "objects": leak.objects,
+        "bytes": leak.bytes,
+        "bytes_per_round": round(leak.bytes_per_round, 3),
+        "sources": list(leak.sources),
+        "held": {"objects": leak.cause.group.held, "bytes": leak.cause.group.held_bytes} if leak.cause else None,
+        "hangs_on": leak.hangs_on,
+        "notes": list(leak.notes),
+        "stack": list(leak.stack),
+        "key": leak.key,
+    } | ({} if leak.rounds is None else {"rounds": asdict(leak.rounds)})
+
+
+def dumps(value: dict[str, Any]) -> str:
+    """JSON text, ASCII only: a comm may hold what a terminal would obey.
+
+    A field a line, and of lists an item a line: that is what people page and grep through, and json's own indentation
+    is written in Python and ten times as slow.
+    """
+    fields = (f"  {json.dumps(name)}: {_lines(field)}" for name, field in value.items())
+    return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def _lines(field: object) -> str:
+    if not isinstance(field, list) or not field:
+        return json.dumps(field)
+    return "[\n    " + ",\n    ".join(map(json.dumps, field)) + "\n  ]"

@@ -1,0 +1,47 @@
+"""The doctor's findings: one line each, the fix below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from kleaktrace.core.doctor_checks import Check, Health
+from kleaktrace.terminal import clean
+
+_STYLES = {Health.OK: "green", Health.MISSING: "yellow", Health.BROKEN: "bold red"}
+
+
+def document(checks: Sequence[Check]) -> dict[str, Any]:
+    """The findings as plain values."""
+    return {
+        "checks": [{"name": c.name, "health": str(c.health), "found": c.found, "fix": c.fix} for c in checks],
+        "tracing": all(c.health is not Health.BROKEN for c in checks),
+    }
+
+
+def show(console: Console, checks: Sequence[Check]) -> None:
+    """A line or more for each check, and what it all means."""
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        first, *more = check.found.split("\n")
+        line = Text(f"{check.health:8}", style=_STYLES[check.health])
+        line.append(f"{check.name:{width}}  {clean(first)}", style="default")
+        console.print(line, soft_wrap=True)
+        indent = " " * (8 + width + 2)
+        for text in more:
+            console.print(Text(f"{indent}{clean(text)}", style="dim"), soft_wrap=True)
+        if check.fix:
+            console.print(Text(f"{indent}fix: {clean(check.fix)}", style="bold"), soft_wrap=True)
+    console.print()
+    console.print(_summary(checks), soft_wrap=True)
+
+
+def _summary(checks: Sequence[Check]) -> str:
+    broken = [check.name for check in checks if check.health is Health.BROKEN]
+    if broken:
+        return f"Tracing does not work here: {', '.join(broken)}."
+    missing = [check.name.removeprefix("probe: ") for check in checks if check.health is Health.MISSING]
+    return f"Tracing works here. Missing: {', '.join(missing)}." if missing else "Everything works here."

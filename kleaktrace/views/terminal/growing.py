@@ -1,0 +1,66 @@
+"""Call stacks that keep growing: how fast, and what that means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from kleaktrace.core.growth.growing_stacks import GrowingStack
+from kleaktrace.terminal import clean
+from kleaktrace.views.terminal import units
+
+_MANY = 20
+
+
+def lines(found: Sequence[GrowingStack], now_ns: int, frames: int, many: int = _MANY) -> Text:
+    """The first `many` in their order, each with up to `frames` frames below it, innermost first."""
+    text = Text("growing: allocated again and again, and some of it never comes back", style="bold yellow")
+    for one in found[:many]:
+        text.append("\n")
+        _append(text, one, now_ns, frames)
+    if len(found) > many:
+        text.append(f"\n  … and {len(found) - many} more call stacks (--json has all)", style="not bold dim")
+    text.append(f"\n  {_meaning(found)}", style="not bold default")
+    return text
+
+
+def _append(text: Text, one: GrowingStack, now_ns: int, frames: int) -> None:
+    growing = one.growing
+    low, high = growing.ci95
+    where = ", ".join(word for word in (one.cache, one.context, one.comm) if word)
+    text.append(
+        clean(
+            f"  +{units.size(growing.bytes_per_s)}/s (95 %: {units.size(low)} to {units.size(high)}) "
+            f"for {units.seconds(max(now_ns - growing.since_ns, 0) / 1e9)}, "
+            f"{share(growing.leak_fraction)} of its allocations never freed so far, "
+            f"{growing.outstanding:,} outstanding ({units.size(growing.bytes)}); {where}"
+        ),
+        style="not bold yellow",
+    )
+    if one.listed:
+        text.append(f"\n    kmemleak lists {one.listed:,} of them: see above", style="not bold default")
+    own = one.lines()
+    for line in own[:frames]:
+        text.append(f"\n      {clean(line)}", style="not bold default")
+    if len(own) > frames:
+        text.append(f"\n      … {len(own) - frames} more", style="not bold dim")
+
+
+def share(fraction: float) -> str:
+    """A share as people say it: 100 %, 12 %, 0.4 %, below 0.01 %."""
+    percent = fraction * 100
+    if percent < 0.01:
+        return "below 0.01 %"
+    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.2g} %"
+
+
+def _meaning(found: Sequence[GrowingStack]) -> str:
+    if all(one.listed is None for one in found):
+        return "A leak, or a cache that nothing has bounded yet; kmemleak can't see it while something points there."
+    if all(one.listed for one in found):
+        return "These are leaking at this rate."
+    return (
+        "What kmemleak does not list, something still points to: a list or table that is never emptied, "
+        "or a cache that nothing has bounded yet."
+    )

@@ -1,0 +1,136 @@
+"""The table of rates, and what the machine says next to it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.text import Text
+
+from kleaktrace.core.grouping.group_labels import RateBy
+from kleaktrace.core.growth.intervals import Interval
+from kleaktrace.core.rates.rate_table import GroupRate, RateTable
+from kleaktrace.core.report import Report
+from kleaktrace.terminal import clean
+from kleaktrace.views.documents import json_document
+from kleaktrace.views.terminal import units
+
+_COLUMNS = "{:>12} {:>26} {:>8} {:>8} {:>10} {:>10}  "
+
+
+def lines(table: RateTable, frames: int) -> Text:
+    """Groups in their order; of call stacks, `frames` frames at most, innermost first."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    lost = f", {table.lost:,} events LOST" if table.lost else ""
+    text.append(f"rates by {table.by} over {units.seconds(table.seconds)}{lost}", "bold red" if lost else "bold")
+    headings = _COLUMNS.format("net/s", "95 % interval", "alloc/s", "free/s", "count", "bytes")
+    text.append(f"\n{headings}{'call stack' if table.by is RateBy.STACK else table.by}", style="bold")
+    for group in table.groups:
+        name, *outer = group.label.split("\n")
+        text.append("\n")
+        text.append(_figures(group), style="yellow" if group.net_bytes.low > 0 else "")
+        text.append(clean(name), style="cyan")
+        for line in outer[: frames - 1]:
+            text.append(f"\n      {clean(line)}")
+        if len(outer) >= frames:
+            text.append(f"\n      … {len(outer) - frames + 1} more", style="dim")
+    if not table.groups:
+        text.append("\n(nothing was allocated)", style="dim")
+    for line in _machine(table):
+        text.append(f"\n{line}")
+    return text
+
+
+def _figures(group: GroupRate) -> str:
+    return _COLUMNS.format(
+        growth(group.net_bytes.estimate),
+        _interval(group.net_bytes),
+        units.rate(group.allocations),
+        units.rate(group.frees),
+        f"{group.outstanding:,}",
+        units.size(group.outstanding_bytes),
+    )
+
+
+def growth(per_second: float) -> str:
+    """Bytes a second, with a sign if there are any: +1.2 KiB."""
+    return ("+" if round(per_second) > 0 else "") + units.size(per_second)
+
+
+def _interval(interval: Interval) -> str:
+    if not math.isfinite(interval.high - interval.low):
+        return "not known yet"
+    return f"{growth(interval.low)} to {growth(interval.high)}"
+
+
+def _share(share: Interval) -> str:
+    if not math.isfinite(share.high - share.low):
+        return "an unknown share"
+    return f"{share.estimate * 100:.0f} % (95 %: {share.low * 100:.0f} to {share.high * 100:.0f})"
+
+
+def _machine(table: RateTable) -> list[str]:
+    said = ", ".join(f"{name} {growth(interval.estimate)}/s" for name, interval in table.machine.items())
+    found = [
+        f"all that was traced: {growth(table.traced.estimate)}/s (95 %: {_interval(table.traced)})",
+        f"the machine itself:  {said}",
+    ]
+    if table.explained is None:
+        found.append("explained: the machine's slab, vmalloc and per-CPU memory does not clearly grow")
+    else:
+        whole = table.machine_whole
+        found.append(
+            f"explained: {_share(table.explained)} of the growth of the machine's slab, vmalloc and per-CPU memory, "
+            f"{growth(whole.estimate)}/s (95 %: {_interval(whole)})"
+        )
+        if table.explained.low > 1:
+            found.append("  above 100 %: the allocators had room, or give back what was allocated before tracing began")
+    if table.unknown_frees >= 1:
+        found.append(
+            f"not in these rates: {units.rate(table.unknown_frees)} frees/s of what was allocated before tracing began"
+        )
+    return found
+
+
+def document(table: RateTable, report: Report) -> dict[str, Any]:
+    """The table as plain values; `ci95` is null while there are too few samples. Rates are per second."""
+    whole = json_document.document(report)
+    kept = ("schema", "kernel", "window", "coverage", "loss", "totals")
+    return {
+        **{name: whole[name] for name in kept},
+        "by": str(table.by),
+        "rates": [
+            {
+                "group": group.label,
+                "allocations_per_s": round(group.allocations, 3),
+                "frees_per_s": round(group.frees, 3),
+                **_growth_fields(group.net_bytes),
+                "outstanding": group.outstanding,
+                "bytes": group.outstanding_bytes,
+            }
+            for group in table.groups
+        ],
+        "traced": _growth_fields(table.traced),
+        "machine": {name: _growth_fields(interval) for name, interval in table.machine.items()},
+        "machine_whole": _growth_fields(table.machine_whole),
+        "explained": _share_fields(table.explained),
+        "unknown_frees_per_s": round(table.unknown_frees, 3),
+    }
+
+
+def _growth_fields(interval: Interval) -> dict[str, Any]:
+    known = math.isfinite(interval.high - interval.low)
+    return {
+        "bytes_per_s": round(interval.estimate, 3),
+        "ci95": [round(interval.low, 3), round(interval.high, 3)] if known else None,
+    }
+
+
+def _share_fields(share: Interval | None) -> dict[str, Any] | None:
+    if share is None:
+        return None
+    known = math.isfinite(share.high - share.low)
+    return {
+        "share": round(share.estimate, 4),
+        "ci95": [round(share.low, 4), round(share.high, 4)] if known else None,
+    }

@@ -1,0 +1,291 @@
+"""The report people read: what was seen, the verdicts with their evidence, what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from kleaktrace.core.evidence.judged import JudgedSuspect, Verdict
+from kleaktrace.core.leaked_objects.leaks import Leak, leaks
+from kleaktrace.core.report import CommandResult, Outcome, Report
+from kleaktrace.core.symbols.call_stacks import asking_line, function_of
+from kleaktrace.terminal import clean
+from kleaktrace.views.terminal import growing, units
+from kleaktrace.views.terminal.held import held_words
+
+_STYLES = {Verdict.CONFIRMED: "bold red", Verdict.DISMISSED: "green", Verdict.UNDECIDED: "yellow"}
+_FRAMES = 12
+_MANY_GROUPS = 20
+_FEW = 4
+_COMMAND = 100
+
+
+def show(console: Console, report: Report) -> None:
+    """The whole report of a session that judged suspects: first the answer, then what it rests on."""
+    found = leaks(report.suspects, report.findings.anatomy)
+    show_leaks(console, found)
+    header(console, report)
+    explained, others = _apart(report.suspects, lambda s: not s.counts_against_clean and s.in_window)
+    for verdict in Verdict:
+        _show_suspects(console, verdict, [s for s in others if s.verdict is verdict], found)
+    _show_explained(console, explained)
+    if report.growing:
+        console.print()
+        console.print(growing.lines(report.growing, report.now_ns, _FRAMES), soft_wrap=True)
+    if report.growing_kept:
+        stacks = units.count(len(report.growing_kept), "call stack")
+        size = units.size(sum(stack.growing.bytes for stack in report.growing_kept))
+        _line(console, f"growing, but kept on purpose (inodes, what can be reclaimed): {stacks}, {size}", "dim")
+    for missing in report.findings.missing:
+        _line(console, f"memory is missing: {missing}", "yellow")
+    for gap in report.gaps:
+        _line(console, f"evidence incomplete: {gap}", "yellow")
+    _show_outcome(console, report)
+
+
+def show_leaks(console: Console, found: Sequence[Leak]) -> None:
+    """One line for each leak that is a cause of its own, and one for all that hang on those."""
+    causes, hanging = [leak for leak in found if not leak.hangs_on], [leak for leak in found if leak.hangs_on]
+    by_function: dict[tuple[str, ...], list[Leak]] = {}
+    for leak in causes:
+        by_function.setdefault((leak.module, leak.requester, leak.function), []).append(leak)
+    for alike in list(by_function.values())[:_MANY_GROUPS]:
+        _line(console, f"LEAK {leak_words(alike)}", "bold red")
+    if len(by_function) > _MANY_GROUPS:
+        _line(console, f"… and {len(by_function) - _MANY_GROUPS} more leaks", "bold red")
+    if hanging:
+        objects = units.count(sum(leak.objects for leak in hanging), "object")
+        _line(console, f"  ({objects} of {units.count(len(hanging), 'other call stack')} hang on these)", "red")
+    if found:
+        console.print()
+
+
+def leak_words(alike: Sequence[Leak]) -> str:
+    """Module, requester, function, objects, bytes, how much with each round, and what convicts them.
+
+    `alike` are leaks of one requester on behalf of one function, at as many places in them.
+    """
+    first = alike[0]
+    who = first.requester or "an unnamed function"
+    if first.function and first.function != first.requester:
+        who += f", for {first.function}"
+    objects, size = sum(leak.objects for leak in alike), sum(leak.bytes for leak in alike)
+    amount = f"{units.count(objects, 'object')}, {units.size(size)}"
+    if len(alike) > 1:
+        amount += f", at {len(alike)} places"
+    per_round = sum(leak.rounds.per_round for leak in alike if leak.rounds)
+    if per_round:
+        amount += f", {per_round:g} per round ({units.size(round(sum(leak.bytes_per_round for leak in alike)))})"
+    sources = sorted({source for leak in alike for source in leak.sources})
+    words = f"{first.module or 'kernel'}: {who}: {amount}: confirmed by {' and '.join(sources)}"
+    held = [held_words(leak.cause.group, leak.cause.requester) for leak in alike if leak.cause]
+    return "; ".join([words, *filter(None, held)])
+
+
+def _apart(
+    suspects: Sequence[JudgedSuspect], is_first: Callable[[JudgedSuspect], bool]
+) -> tuple[list[JudgedSuspect], list[JudgedSuspect]]:
+    """Those of which it is true, and the others."""
+    return [s for s in suspects if is_first(s)], [s for s in suspects if not is_first(s)]
+
+
+def _show_explained(console: Console, suspects: Sequence[JudgedSuspect]) -> None:
+    """What is kept on purpose, in one line."""
+    if suspects:
+        rules = Counter(s.rule for s in suspects)
+        each = ", ".join(f"{count:,} {rule}" for rule, count in rules.most_common())
+        console.print()
+        _line(console, f"kept on purpose, says nothing: {units.count(len(suspects), 'object')} ({each})", "dim")
+
+
+def header(console: Console, report: Report) -> None:
+    """What was traced, for how long, and what could not be seen."""
+    totals = report.totals
+    _line(
+        console,
+        f"kernel {report.kernel.release} {report.kernel.arch}, traced for {units.seconds(report.window.seconds)}: "
+        f"{units.count(totals.allocations, 'allocation')}, {units.count(totals.frees, 'free')}, "
+        f"{totals.outstanding:,} outstanding ({units.size(totals.outstanding_bytes)})",
+        "bold",
+    )
+    footnotes = []
+    if totals.implied_frees:
+        of = ", ".join(f"{count:,} {cache}" for cache, count in report.implied_from[:_FEW])
+        frees = f"{units.count(totals.implied_frees, 'free')} not seen, but implied by reuse of the memory"
+        footnotes.append(f"{frees}: {of}" if of else frees)
+    if report.loss.stacks:
+        footnotes.append(f"{units.count(report.loss.stacks, 'stack')} could not be taken")
+    if report.loss.names:
+        footnotes.append(f"{units.count(report.loss.names, 'name')} lost")
+    check = report.stack_check
+    if check.checked:
+        footnotes.append(f"stack check: {check.wrong:,} wrong of {check.checked:,}")
+    lost = report.loss.events
+    _line(console, f"lost: {units.count(lost, 'event') if lost else 'nothing'}", "bold yellow" if lost else "")
+    for footnote in footnotes:
+        _line(console, f"  {footnote}", "dim")
+    for coverage in report.coverage:
+        if coverage.source is None:
+            _line(console, f"not covered: {coverage.kind}: {coverage.note}", "dim")
+    if report.command is not None:
+        _command(console, report.command)
+    if report.findings.settled is not None:
+        _line(console, f"{report.findings.settled}", "dim")
+
+
+def _command(console: Console, command: CommandResult) -> None:
+    """What there is to say of how the command went."""
+    if command.runs > 1:
+        _line(console, f"the command was run {command.runs} times")
+    if command.timed_out:
+        _line(console, "the command was ended: its time was up", "yellow")
+    elif command.status:
+        which = f"{command.failed_runs} of {command.runs} runs" if command.runs > 1 else "the command"
+        _line(console, f"{which} failed: {_ending(command.status)}", "yellow")
+
+
+def _ending(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _show_suspects(
+    console: Console, verdict: Verdict, suspects: Sequence[JudgedSuspect], found: Sequence[Leak] = ()
+) -> None:
+    if not suspects:
+        return
+    known = {leak.stack: leak for leak in found}
+    groups = _alike(suspects, list(known))
+    total = sum(s.size for s in suspects)
+    console.print()
+    _line(console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", _STYLES[verdict])
+    for group in groups[:_MANY_GROUPS]:
+        _show_group(console, group, known.get(group[0].stack) if verdict is Verdict.CONFIRMED else None)
+    if len(groups) > _MANY_GROUPS:
+        _line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
+
+
+def _alike(suspects: Iterable[JudgedSuspect], first: Sequence[tuple[str, ...]]) -> list[list[JudgedSuspect]]:
+    """Suspects with the same stack, source and context together; the `first` stacks in their order, then most bytes."""
+    place = {stack: number for number, stack in enumerate(first)}
+    groups: dict[tuple[object, ...], list[JudgedSuspect]] = {}
+    for suspect in suspects:
+        groups.setdefault((suspect.stack, suspect.source, suspect.context, suspect.comm), []).append(suspect)
+    return sorted(
+        groups.values(), key=lambda group: (place.get(group[0].stack, len(place)), -sum(s.size for s in group))
+    )
+
+
+def _show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | None = None) -> None:
+    first = group[0]
+    console.print()
+    _line(console, f"  {_what(group)}")
+    _line(console, f"    by {_who(first)}, {_ages(group)} ago")
+    for reason in dict.fromkeys(s.reason for s in group[:3]):
+        _line(console, f"    {first.verdict}: {reason}", _STYLES[first.verdict])
+    siblings = first.siblings
+    if siblings.allocated:
+        _line(console, f"    {_sibling_words(first)}")
+    if leak is not None and leak.hangs_on:
+        _line(console, f"    hangs on what {leak.hangs_on} allocated")
+    for note in leak.notes if leak is not None else ():
+        _line(console, f"    in them: {note}")
+    for hint in (*first.contrasts, *_missed_free(first)):
+        _line(console, f"    look at: {hint}", "bold")
+    for line in first.stack[:_FRAMES]:
+        _line(console, f"      {line}")
+    if len(first.stack) > _FRAMES:
+        _line(console, f"      … {len(first.stack) - _FRAMES} more", "dim")
+
+
+def _missed_free(suspect: JudgedSuspect) -> Iterator[str]:
+    """Where to look for a leak whose siblings are freed."""
+    line = asking_line(suspect.stack)
+    sites = [site for site, _ in suspect.siblings.free_sites if "+" in site]
+    if suspect.verdict is not Verdict.CONFIRMED or not line or not sites:
+        return
+    function, freeing = function_of(line), function_of(sites[0])
+    if function != freeing:
+        yield f"paths after {function} that do not reach the free in {freeing}"
+    else:
+        asked, freed = (place.partition("/")[0] for place in (line, sites[0]))
+        yield f"paths after {asked} that do not reach the free at {freed}"
+
+
+def _what(group: Sequence[JudgedSuspect]) -> str:
+    first = group[0]
+    times = f"{len(group)} × " if len(group) > 1 else ""
+    sizes = sorted({s.size for s in group})
+    size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"
+    asked = ""
+    if first.bytes_req is not None and len({s.bytes_req for s in group}) == 1 and first.bytes_req != first.size:
+        asked = f" ({first.bytes_req} asked for)"
+    cache = f" from {first.cache}" if first.cache else ""
+    return f"{times}{size} bytes{asked}{cache} at {first.address:#x}{' …' if len(group) > 1 else ''}"
+
+
+def _who(suspect: JudgedSuspect) -> str:
+    context = suspect.context.name.lower()
+    if context == "task":
+        command = " ".join(suspect.arguments)
+        if len(command) > _COMMAND:
+            command = f"{command[:_COMMAND]}…"
+        return f"{suspect.comm} (pid {suspect.pid}{f': {command}' if command else ''})"
+    return f"{context}" if suspect.comm in ("hardirq", "softirq") else f"{context} on {suspect.comm} ({suspect.pid})"
+
+
+def _ages(group: Sequence[JudgedSuspect]) -> str:
+    youngest, oldest = min(s.age_s for s in group), max(s.age_s for s in group)
+    if oldest - youngest < 0.5:
+        return units.seconds(oldest)
+    return f"{units.seconds(youngest)} to {units.seconds(oldest)}"
+
+
+def _sibling_words(suspect: JudgedSuspect) -> str:
+    siblings = suspect.siblings
+    words = f"same call stack: {siblings.freed:,} of {siblings.allocated:,} freed"
+    if siblings.free_sites:
+        site, count = siblings.free_sites[0]
+        where = f", {count:,} of them" if count != siblings.freed else ""
+        words += f"{where} at {site}"
+    if siblings.median_lifetime_s is not None:
+        words += f", median after {units.seconds(siblings.median_lifetime_s)}"
+    return f"{words}; {siblings.outstanding:,} outstanding ({units.size(siblings.outstanding_bytes)})"
+
+
+def _show_outcome(console: Console, report: Report) -> None:
+    console.print()
+    counts = {verdict: sum(s.verdict is verdict for s in report.suspects) for verdict in Verdict}
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    match report.outcome:
+        case Outcome.LEAKS:
+            _line(console, f"LEAKS: {summary}", "bold red")
+        case Outcome.CLEAN:
+            _line(console, f"clean: {summary}", "bold green")
+        case Outcome.INCOMPLETE:
+            _line(console, f"incomplete: {summary}; nothing is confirmed, but {_why_not_clean(report)}", "yellow")
+            if report.command is not None and not report.gaps:
+                _line(
+                    console,
+                    "  to decide it: kleaktrace run --repeat 10 -- CMD (CMD must undo what it does)",
+                    "yellow",
+                )
+
+
+def _why_not_clean(report: Report) -> str:
+    """What stands in the way."""
+    left = sum(s.verdict is Verdict.UNDECIDED and s.counts_against_clean for s in report.suspects)
+    growing_stacks = len(report.growing)
+    reasons = [
+        f"{units.count(left, 'object')} of the window {'is' if left == 1 else 'are'} not explained" if left else "",
+        f"{units.count(growing_stacks, 'call stack')} kept growing" if growing_stacks else "",
+        "memory is missing" if report.findings.missing else "",
+        "not everything could be seen" if report.gaps else "",
+    ]
+    return ", ".join(filter(None, reasons))
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(clean(text), style=style), soft_wrap=True)

@@ -1,0 +1,63 @@
+"""Groups of outstanding allocations say whose they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from event_load import EventLoad
+
+from kleaktrace.core.grouping.outstanding_groups import By, group, group_tally
+from kleaktrace.core.ledger import ledger as module
+from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
+from kleaktrace.core.symbols.kernel_names import KernelNames
+from kleaktrace.core.symbols.symbol_table import parse_kallsyms
+
+
+@pytest.mark.parametrize("by", [By.STACK, By.CACHE, By.CONTEXT])
+def test_a_group_names_the_tasks_of_all_its_allocations(by: By) -> None:
+    rows = np.zeros(5, OUTSTANDING)
+    rows["bytes_alloc"] = 64
+    rows["time_ns"] = [5, 4, 3, 2, 1]
+    rows["comm"] = [b"one", b"two", b"two", b"one", b"three"]
+    names = KernelNames(parse_kallsyms(b"ffffffff81000000 T _text\n"))
+    (only,) = group(rows, names, by)
+    assert only.comm == "one, three, two"
+    assert (only.count, only.bytes, only.oldest_ns) == (5, 320, 1)
+
+
+def busy_ledger() -> Ledger:
+    load, ledger = EventLoad(2000, stacks=50), Ledger()
+    for batch in load.fill():
+        ledger.apply(batch)
+    for _ in range(5):
+        ledger.apply(load.batch(1000))
+    return ledger
+
+
+@pytest.mark.parametrize("at_once", [1 << 16, 300])
+@pytest.mark.parametrize("by", list(By))
+def test_what_the_ledger_counts_is_what_it_holds(by: By, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", at_once)
+    ledger, names = busy_ledger(), KernelNames(parse_kallsyms(b"ffffffff81000000 T _text\n"))
+    rows = ledger.outstanding()
+    assert group_tally(ledger.tally(), names, by) == group(rows, names, by)
+    middle = int(np.median(rows["time_ns"]))
+    early = rows[rows["time_ns"] <= middle]
+    assert 0 < early.size < rows.size
+    assert group_tally(ledger.tally(middle), names, by) == group(early, names, by)
+    assert group_tally(ledger.tally(-1), names, by) == []
+
+
+def test_outstanding_of_some_stacks() -> None:
+    ledger = busy_ledger()
+    rows = ledger.outstanding()
+    asked = [*np.unique(rows["stack"])[3:5].tolist(), 12345]
+    of_asked = np.sort(rows[np.isin(rows["stack"], np.array(asked, np.uint64))], order="object")
+    assert of_asked.size
+    assert np.sort(ledger.outstanding(asked), order="object").tolist() == of_asked.tolist()
+    assert ledger.outstanding([]).size == 0
+
+
+def test_an_empty_ledger_has_no_groups() -> None:
+    assert group_tally(Ledger().tally(), KernelNames(parse_kallsyms(b""))) == []

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+
+from kleaktrace.core.kmemleak.frames import Frame
+from kleaktrace.core.kmemleak.groups import group, hints, is_allocator
+from kleaktrace.core.kmemleak.report_parser import Suspect
+
+KMALLOC = Frame(None, "__kmalloc_cache_noprof", 0x236, 0x290)
+PROBE = Frame(None, "probe", 0x44, 0xF0, "drv")
+
+
+def suspect(
+    address: int = 0xFFFF888000001000,
+    size: int = 64,
+    kind: str = "slab",
+    comm: str = "insmod",
+    pid: int = 7,
+    jiffies: int = 4295017005,
+    age_s: float | None = None,
+    crc: int | None = 0x1234,
+    frames: tuple[Frame, ...] = (KMALLOC, PROBE),
+    more: int = 0,
+) -> Suspect:
+    return Suspect(address, size, kind, comm, pid, jiffies, age_s, crc, frames, more)
+
+
+def test_identical_backtraces_are_one_group_most_bytes_first() -> None:
+    other = (KMALLOC, Frame(None, "probe", 0x48, 0xF0, "drv"))
+    groups = group(
+        [suspect(1, 64), suspect(2, 4096, frames=other), suspect(3, 96, comm="modprobe"), suspect(4, 64, more=5)]
+    )
+    assert [(g.count, g.bytes) for g in groups] == [(1, 4096), (8, 224)]
+    assert groups[1].sizes == {64: 2, 96: 1}
+    assert groups[1].askers == {("insmod", 7): 2, ("modprobe", 7): 1}
+
+
+def test_inlined_frames_do_not_part_a_group() -> None:
+    inlined = (Frame(None, "kzalloc", source="slab.h:1", inline=True), KMALLOC, PROBE)
+    assert len(group([suspect(1), suspect(2, frames=inlined)])) == 1
+
+
+def test_kinds_and_objects_without_backtrace_stay_apart() -> None:
+    assert len(group([suspect(1), suspect(1, kind="percpu")])) == 2
+    assert len(group([suspect(1, frames=()), suspect(2, frames=())])) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kmemleak_alloc", "kmem_cache_alloc_node_noprof", "__kmalloc_cache_noprof", "__kmalloc", "kmalloc_trace",
+        "kvmalloc_node", "__kvmalloc_node_noprof", "pcpu_alloc_noprof", "__vmalloc_node_range", "create_object",
+        "kmalloc_trace.isra.0", "slab_post_alloc_hook", "___kmalloc_large_node",
+        "__kmalloc_node_track_caller_noprof", "kmem_cache_zalloc", "vzalloc", "kmemleak_vmalloc",
+    ],
+)  # fmt: skip
+def test_functions_of_the_allocators(name: str) -> None:
+    assert is_allocator(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["kstrdup", "alloc_skb", "probe", "blk_alloc_queue", "idr_get_free", "vmalloc_test", "mempool_alloc"]
+)
+def test_functions_that_ask_for_memory_are_not_allocators(name: str) -> None:
+    assert not is_allocator(name)
+
+
+def test_allocator_frames_are_only_the_innermost() -> None:
+    (one,) = group([suspect(frames=(KMALLOC, KMALLOC, PROBE, KMALLOC))])
+    assert one.allocator_frames == 2
+
+
+def all_hints(**fields: object) -> str:
+    (one,) = group([suspect(**fields)])  # type: ignore[arg-type]
+    return "\n".join(hints(one))
+
+
+def test_an_ordinary_suspect_has_no_hints() -> None:
+    assert all_hints() == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"frames": (PROBE,) * 16}, "cut at 16"),
+        ({"frames": (KMALLOC, Frame(0xFFFFFFFFC03A204B), Frame(0xFFFFFFFFC03A3000))}, "2 frames without a name"),
+        ({"frames": ()}, "no backtrace"),
+        ({"kind": "percpu"}, "per-CPU"),
+        ({"kind": "phys"}, "physical"),
+        ({"comm": "softirq", "pid": 0}, "softirq"),
+        ({"frames": (KMALLOC, PROBE, Frame(None, "__irq_svc", 1, 2))}, "interrupted"),
+        ({"frames": (KMALLOC, Frame(None, "setup_zone_pageset", 1, 2))}, "known false positive"),
+        ({"frames": (KMALLOC, Frame(None, "kvmppc_create_pte", 1, 2))}, "page tables"),
+        ({"crc": 0}, "crc 0"),
+        ({"age_s": 5.2}, "younger than 10 s"),
+        ({"jiffies": 4294892296}, "five minutes of boot"),
+    ],
+)
+def test_hints(fields: dict[str, object], said: str) -> None:
+    assert said in all_hints(**fields)

@@ -1,0 +1,75 @@
+"""Each rule of what core code keeps, and what it must not excuse."""
+
+from __future__ import annotations
+
+import pytest
+from builders import Scene
+
+from kleaktrace.core.events.records import Context, Kind
+from kleaktrace.core.kept_on_purpose import BOOKKEEPING, RECLAIMABLE, RULES, rule_for, rule_for_row
+from kleaktrace.core.symbols.call_stacks import Stack
+from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
+from kleaktrace.core.symbols.symbol_table import Frame, parse_kallsyms
+
+
+def stack(*functions: str) -> Stack:
+    return Stack(tuple(Frame(number, name, 1, 2) for number, name in enumerate(functions)), Context.TASK)
+
+
+@pytest.mark.parametrize(
+    ("rule", "cache", "functions"),
+    [
+        ("index node", "radix_tree_node", ("radix_tree_node_alloc", "idr_get_free")),
+        ("index node", "maple_node", ("mas_alloc_nodes",)),
+        ("index node", "kmalloc-128", ("ida_alloc_range", "drv_probe")),
+        ("inode or dentry", "proc_inode_cache", ("alloc_inode",)),
+        ("inode or dentry", "kernfs_iattrs_cache", ("__kernfs_iattrs",)),
+        ("inode or dentry", "lsm_inode_cache", ("security_inode_alloc",)),
+        ("alias of a slab cache", "kernfs_node_cache", ("__kernfs_new_node", "sysfs_slab_alias")),
+        ("until its timer", "tw_sock_TCP", ("inet_twsk_alloc",)),
+        ("until its timer", "kmalloc-512", ("___neigh_create",)),
+        ("pool of workers", "kmalloc-512", ("get_unbound_pool", "alloc_workqueue")),
+    ],
+)
+def test_each_rule_holds(rule: str, cache: str, functions: tuple[str, ...]) -> None:
+    found = rule_for(cache, stack(*functions), reclaimable=False)
+    assert found is not None
+    assert found.name == rule
+
+
+@pytest.mark.parametrize(
+    ("cache", "functions"),
+    [
+        ("kernfs_node_cache", ("__kernfs_new_node", "kernfs_create_dir_ns", "kobject_add_internal")),
+        ("kmalloc-512", ("blk_mq_alloc_and_init_hctx", "blk_mq_init_allocated_queue")),
+        ("kmalloc-256", ("alloc_workqueue", "drv_probe")),
+        ("filp", ("alloc_empty_file",)),
+        ("kmalloc-64", ("worker_thread", "kthread")),
+        ("TCP", ("sk_prot_alloc",)),
+    ],
+)
+def test_what_is_no_one_s_to_keep_is_excused_by_none(cache: str, functions: tuple[str, ...]) -> None:
+    assert rule_for(cache, stack(*functions), reclaimable=False) is None
+
+
+def test_every_rule_has_a_reason_and_something_to_go_by() -> None:
+    assert len({rule.name for rule in (*RULES, RECLAIMABLE)}) == len(RULES) + 1
+    for rule in RULES:
+        assert rule.reason
+        assert rule.caches is not None or rule.functions is not None
+
+
+def test_what_vmalloc_took_to_describe_an_area_goes_later_than_the_area() -> None:
+    names = Scene().names
+    assert rule_for_row(names, Kind.KMALLOC, 0, 96, 4, 0) is BOOKKEEPING
+    assert rule_for_row(names, Kind.VMALLOC, 0, 4096, 6, 0) is None
+
+
+def test_what_the_kernel_can_take_back_is_known_by_its_cache_or_flags() -> None:
+    names = KernelNames(parse_kallsyms(b""))
+    names.caches[7] = CacheName(7, "things", 64, 64, reclaimable=True)
+    names.caches[8] = CacheName(8, "others", 64, 64)
+    assert rule_for_row(names, Kind.CACHE, 7, 64, 0, 0) is RECLAIMABLE
+    assert rule_for_row(names, Kind.CACHE, 8, 64, 0, 0) is None
+    assert rule_for_row(names, Kind.KMALLOC, 0, 64, 0, 0xCC0 | 0x10) is RECLAIMABLE
+    assert rule_for_row(names, Kind.KMALLOC, 0, 64, 0, 0xCC0) is None

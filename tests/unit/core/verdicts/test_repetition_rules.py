@@ -1,0 +1,199 @@
+"""What rounds say, as verdicts: on referenced leaks, on what core code keeps, and where the evidence is thin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from builders import FULL_COVERAGE, SECOND, START_NS, Scene, inside, module_image, suspect
+
+from kleaktrace.core.events.coverage import Coverage
+from kleaktrace.core.events.records import Context, Kind
+from kleaktrace.core.evidence.judged import JudgedSuspect, Rounds, Verdict
+from kleaktrace.core.evidence.rounds import RoundSeries, Source, load_cycles, repeated
+from kleaktrace.core.symbols.kernel_names import CacheName
+
+A = 0xFFFF888100010000
+MODULE_KEY = 0xFFFFFFFFC0200000
+BY_CORE = 2  # see Scene
+BY_NO_MODULE = 3
+
+
+def address(number: int) -> int:
+    return A + 256 * number
+
+
+def rounds(count: int, every_s: float = 1.0) -> RoundSeries:
+    edges = [START_NS + round((1 + number * every_s) * SECOND) for number in range(count + 1)]
+    return repeated(edges[:-1], edges[-1])
+
+
+def leaking(left: Iterable[int], unload: bool = True, **fields: object) -> Scene:
+    """A round begins at 1, 2, 3, … s: loads the driver, leaves so many objects behind, unloads it."""
+    scene, objects = Scene(), 0
+    for number, count in enumerate(left):
+        if number:
+            scene.names.symbols.module_loaded(module_image(loaded_ns=START_NS + (1 + number) * SECOND))
+        for _ in range(count):
+            scene.allocate(1.2 + number, address(objects), **{"stack": BY_CORE, "tgid": 1000 + number, **fields})
+            objects += 1
+        if unload:
+            scene.unload(1.6 + number)
+    return scene
+
+
+def confirmed(judged: Iterable[JudgedSuspect]) -> list[JudgedSuspect]:
+    return [one for one in judged if one.verdict is Verdict.CONFIRMED]
+
+
+def test_what_core_code_leaves_behind_in_every_round_is_a_leak() -> None:
+    judged = leaking([2] * 10).judge(series=[rounds(10)])
+    assert len(confirmed(judged)) == len(judged) == 20
+    one = judged[0]
+    assert (one.source, one.rule) == ("repetition", "repetition")
+    assert one.reason == "2 objects more with each run, in 9 of 9 after the warm-up; a cache would have levelled off"
+    assert one.rounds == Rounds(9, 9, 2)
+
+
+def test_loads_and_unloads_are_rounds_by_themselves() -> None:
+    scene = leaking([1] * 7)
+    symbols = scene.names.symbols
+    series = load_cycles("drv", symbols.loads("drv"), symbols.unloads("drv"), START_NS + 60 * SECOND)
+    judged = scene.judge(series=[series])
+    assert len(confirmed(judged)) == 7
+    assert judged[0].reason.startswith("1 object more with each load of drv, in 6 of 6")
+
+
+def test_of_several_modules_the_rounds_of_its_own_tell() -> None:
+    scene = leaking([1] * 8)
+    ends = [START_NS + round((1.6 + number) * SECOND) for number in range(8)]
+    for at_ns in ends[1:]:  # another one, that came with it from the second time on
+        scene.names.symbols.module_loaded(module_image("a_helper", 0xFFFFFFFFC0900000, loaded_ns=at_ns - SECOND // 2))
+        scene.names.symbols.module_freed("a_helper", MODULE_KEY, at_ns)
+    symbols = scene.names.symbols
+    series = [
+        load_cycles(name, symbols.loads(name), symbols.unloads(name), START_NS + 60 * SECOND)
+        for name in ("a_helper", "drv")
+    ]
+    judged = scene.judge(series=series)
+    assert len(confirmed(judged)) == 8
+    assert "with each load of drv" in judged[0].reason
+
+
+def test_without_rounds_it_stays_undecided() -> None:
+    judged = leaking([2] * 10).judge()
+    assert {one.verdict for one in judged} == {Verdict.UNDECIDED}
+    assert all(one.counts_against_clean for one in judged)
+
+
+def test_what_a_loaded_module_left_behind_is_a_leak_too() -> None:
+    assert len(confirmed(leaking([1] * 12, unload=False, stack=1).judge(series=[rounds(12)]))) == 12
+
+
+def test_what_levels_off_is_kept_and_not_in_the_way_of_clean() -> None:
+    (one,) = leaking([0, 0, 1, 0, 0, 0, 0]).judge(series=[rounds(7)])
+    assert (one.verdict, one.counts_against_clean, one.rule) == (Verdict.UNDECIDED, False, "levels off")
+
+
+def test_what_the_next_round_frees_is_not_in_the_way_of_clean() -> None:
+    (one,) = leaking([0, 0, 0, 0, 0, 0, 1]).judge(series=[rounds(7)])
+    assert (one.verdict, one.counts_against_clean, one.rule) == (Verdict.UNDECIDED, False, "pending")
+
+
+def test_what_comes_now_and_then_is_in_the_way_of_clean() -> None:
+    judged = leaking([0, 1, 0, 1, 0, 1, 0]).judge(series=[rounds(7)])
+    assert {(one.verdict, one.counts_against_clean) for one in judged} == {(Verdict.UNDECIDED, True)}
+
+
+def test_what_more_the_first_round_left_is_not_told_apart() -> None:
+    judged = leaking([3, 1, 1, 1, 1, 1]).judge(series=[rounds(6)])
+    assert len(confirmed(judged)) == 5
+    (reason,) = {one.reason for one in judged if one.verdict is Verdict.UNDECIDED}
+    assert reason.endswith("this round left 3, and which of them the others will not tell")
+
+
+def test_index_nodes_convict_nobody_and_are_not_in_the_way() -> None:
+    scene = leaking([1] * 10, kind=Kind.CACHE, cache=77)
+    scene.names.caches[77] = CacheName(77, "radix_tree_node", 576, 576)
+    judged = scene.judge(series=[rounds(10)])
+    assert {(one.verdict, one.counts_against_clean, one.rule) for one in judged} == {
+        (Verdict.UNDECIDED, False, "index node")
+    }
+
+
+def test_reclaimable_memory_convicts_nobody_but_of_what_a_module_had_made_and_left_each_time() -> None:
+    def left(**fields: object) -> list[JudgedSuspect]:
+        scene = leaking([1] * 10, kind=Kind.CACHE, cache=77, **fields)
+        scene.names.caches[77] = CacheName(77, "dentry", 64, 64, reclaimable=True)
+        return scene.judge(series=[rounds(10)])
+
+    assert left(stack=BY_NO_MODULE) == []
+    assert left(unload=False, stack=1) == []
+    assert len(confirmed(left())) == 10  # it has gone, and the dentry should have
+
+
+def test_what_processes_hold_that_live_on_convicts_nobody() -> None:
+    scene = leaking([1] * 12, unload=False, stack=BY_NO_MODULE, tgid=55)
+    assert len(confirmed(scene.judge(series=[rounds(12)]))) == 12
+    assert scene.judge(series=[rounds(12)], alive=frozenset({55})) == []
+    in_interrupt = leaking([1] * 12, unload=False, stack=BY_NO_MODULE, tgid=55, context=Context.SOFTIRQ)
+    assert len(confirmed(in_interrupt.judge(series=[rounds(12)], alive=frozenset({55})))) == 12
+
+
+@pytest.mark.parametrize(("lost", "expected"), [(1, 12), (30, 0)])
+def test_loss_weighs_as_much_as_it_can_have_hidden(lost: int, expected: int) -> None:
+    scene = leaking([2] * 6)
+    scene.lose(3.0, 3.5, lost)
+    assert len(confirmed(scene.judge(series=[rounds(6)]))) == expected
+
+
+def test_frees_that_this_kernel_does_not_show_leave_it_undecided_unless_kmemleak_has_it() -> None:
+    blind = [c for c in FULL_COVERAGE if c.kind != "slab-bulk-free"] + [Coverage("slab-bulk-free", None)]
+    scene = leaking([1] * 10)
+    assert confirmed(scene.judge(series=[rounds(10)], coverage=blind)) == []
+    assert len(confirmed(scene.judge(series=[rounds(10)], coverage=blind, tracked=lambda *_: True))) == 10
+
+
+def test_siblings_that_live_longer_than_the_rounds_took_leave_it_undecided() -> None:
+    scene = leaking([1] * 10)
+    for number in range(8):
+        scene.allocate(0.1, address(1000 + number), stack=BY_CORE)
+    for number in range(8):
+        scene.free(59.9, address(1000 + number))
+    judged = scene.judge(series=[rounds(10)])
+    assert confirmed(judged) == []
+    assert "8 siblings were freed, one after 59.8 s: the rounds are too short to tell" in judged[0].reason
+
+
+def test_bookkeeping_of_vmalloc_is_not_counted_beside_what_it_describes() -> None:
+    assert leaking([1] * 10, stack=4).judge(series=[rounds(10)]) == []
+
+
+def test_what_kmemleak_convicts_keeps_its_verdict_and_gets_its_rounds() -> None:
+    scene = leaking([1] * 10, stack=1, unload=False)
+    listed = [suspect(1.2 + number, address(number)) for number in range(10)]
+    judged = scene.judge(listed, listed, series=[rounds(10)])
+    assert {(one.source, one.rounds) for one in judged} == {("kmemleak", Rounds(9, 9, 1))}
+
+
+def test_what_kmemleak_takes_for_referenced_again_is_a_leak_all_the_same() -> None:
+    scene = leaking([1] * 10, stack=1, unload=False)
+    listed = [suspect(1.2 + number, address(number)) for number in range(10)]
+    judged = scene.judge(listed, [], [], series=[rounds(10)])
+    assert {(one.source, one.verdict) for one in judged} == {("repetition", Verdict.CONFIRMED)}
+
+
+def test_marks_are_compared_like_runs() -> None:
+    edges = rounds(10).edges
+    judged = leaking([1] * 10).judge(series=[RoundSeries(Source.MARK, edges, "probe")])
+    assert judged[0].reason.startswith("1 object more with each round of probe, in 9 of 9")
+
+
+def test_what_differs_only_in_what_was_interrupted_is_one_stack() -> None:
+    scene = Scene()
+    for number in range(12):
+        key = 20 + number % 3
+        came_upon = ("drv_work", "drv_free", "kthread")[number % 3]
+        scene.names.stacks.add(key, [inside("core_alloc"), inside("handle_softirqs"), inside(came_upon)])
+        scene.allocate(1.2 + number, address(number), stack=key, context=Context.SOFTIRQ)
+    assert len(confirmed(scene.judge(series=[rounds(12)]))) == 12

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from reports import EVIL, console, printed
+
+from kleaktrace.core.doctor_checks import Check, Health
+from kleaktrace.views.terminal.doctor import document, show
+
+CHECKS = [
+    Check("BTF", Health.OK, "/sys/kernel/btf/vmlinux"),
+    Check("probe: vmalloc", Health.MISSING, "these are not seen\nfexit: refused", "boot with lockdown=none"),
+]
+
+
+def shown(checks: list[Check], width: int = 100) -> str:
+    screen = console(width)
+    show(screen, checks)
+    return printed(screen)
+
+
+def test_findings_stand_in_columns_with_their_fixes_below() -> None:
+    assert shown(CHECKS) == (
+        "ok      BTF             /sys/kernel/btf/vmlinux\n"
+        "missing probe: vmalloc  these are not seen\n"
+        "                        fexit: refused\n"
+        "                        fix: boot with lockdown=none\n"
+        "\n"
+        "Tracing works here. Missing: vmalloc.\n"
+    )
+    assert shown(CHECKS, width=20) == shown(CHECKS), "nothing is cut"
+
+
+def test_what_is_broken_comes_last_in_words() -> None:
+    checks = [*CHECKS, Check("privilege", Health.BROKEN, "not root", "run it with sudo")]
+    assert shown(checks).endswith("\nTracing does not work here: privilege.\n")
+
+
+def test_nothing_missing() -> None:
+    assert shown(CHECKS[:1]).endswith("\nEverything works here.\n")
+
+
+def test_findings_from_the_kernel_are_made_safe() -> None:
+    text = shown([Check("BTF", Health.MISSING, f"{EVIL}\n{EVIL}", EVIL)])
+    assert text.count("\\x1b[2J\\x1b]0;owned\\x07") == 3
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_the_document_says_whether_tracing_works() -> None:
+    assert document(CHECKS) == {
+        "checks": [
+            {"name": "BTF", "health": "ok", "found": "/sys/kernel/btf/vmlinux", "fix": ""},
+            {
+                "name": "probe: vmalloc",
+                "health": "missing",
+                "found": "these are not seen\nfexit: refused",
+                "fix": "boot with lockdown=none",
+            },
+        ],
+        "tracing": True,
+    }
+    assert document([Check("x", Health.BROKEN, "")])["tracing"] is False
