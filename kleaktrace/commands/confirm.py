@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
-from kleaktrace.commands.scanning import scan_and_watch, tracked_by
+from kleaktrace.commands.scanning import answered, scan_and_watch
 from kleaktrace.commands.signals import EndingBetween
-from kleaktrace.core.report import Findings
+from kleaktrace.core.evidence.judged import Verdict
 from kleaktrace.edge.kmemleak.client import KmemleakClient
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
-from kleaktrace.session.session import Session
+from kleaktrace.session.live import live_session
 from kleaktrace.views.terminal import console
 
 _GAP_S = 12.0
@@ -37,20 +38,27 @@ def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> No
     screen = console.make(stderr=output.is_stdout)
     client = KmemleakClient()
     client.require_on()
-    with EndingBetween() as ending, Session(exact_stacks=exact_stacks) as session:
+    with EndingBetween() as ending, live_session(exact_stacks=exact_stacks) as session:
         begun = time.monotonic()
         explained, memory = session.explained(), machine_memory()
         readings, gaps = scan_and_watch(session, client, ending, _GAP_S)
-        suspects = session.judge(readings, tracked_by(client), time.monotonic() - begun)
-        gone = missing_since(memory, explained, session.explained)
-        findings = Findings(missing=gone, anatomy=session.anatomy(suspects, ()))
+        watched_s = time.monotonic() - begun
+        with session.looking() as recording:
+            questions = replace(recording, readings=readings, watched_s=watched_s).open_questions()
+        answers = answered(client, questions)
+        missing = missing_since(memory, explained, session.explained)
         session.stop()
-        undecided = sum(not s.in_window and s.verdict == "undecided" for s in suspects)
-        if undecided:
-            gaps.append(
-                f"{undecided} suspects were allocated before tracing began: reproduce the leak under `kleaktrace run`"
-            )
-        report = session.report(suspects, gaps, findings=findings)
+        recording = replace(
+            session.recording(), readings=readings, watched_s=watched_s, answers=answers, missing=missing
+        )
+        suspects = recording.judge()
+        contents = session.read_contents(recording, suspects)
+    undecided = sum(not s.in_window and s.verdict is Verdict.UNDECIDED for s in suspects)
+    if undecided:
+        gaps.append(
+            f"{undecided} suspects were allocated before tracing began: reproduce the leak under `kleaktrace run`"
+        )
+    report = replace(recording.with_contents(contents), gaps=gaps).report(suspects)
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))

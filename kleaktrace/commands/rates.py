@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.grouping.group_labels import RateBy
 from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.session.live import live_session
 from kleaktrace.session.rate_recorder import RateRecorder
 from kleaktrace.session.session import Session
 
@@ -52,12 +54,12 @@ def rates(
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
     recorder = RateRecorder(RateBy(by))
-    with EndingBetween() as ending, Session(filters, recorder, exact_stacks) as session:
+    with EndingBetween() as ending, live_session(filters, recorder, exact_stacks) as session:
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, recorder, top, duration, ending)
         session.stop()
         whole = recorder.table(session, max(top, _JSON_GROUPS))
-        output.write(dumps(document(whole, session.report(gaps=[_NO_VERDICTS]))))
+        output.write(dumps(document(whole, replace(session.recording(), gaps=[_NO_VERDICTS]).report())))
         screen.print(lines(whole.first(top), _FRAMES), soft_wrap=True)
 
 

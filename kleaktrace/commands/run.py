@@ -7,19 +7,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import pairwise
 
 import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
 from kleaktrace.commands.running import run_command
-from kleaktrace.commands.scanning import scan_and_watch, tracked_by
+from kleaktrace.commands.scanning import answered, scan_and_watch
 from kleaktrace.commands.signals import EndingBetween
-from kleaktrace.core.evidence.rounds import marked
+from kleaktrace.core.evidence.rounds import RoundSeries, marked
 from kleaktrace.core.kmemleak.diagnosis import State
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.machine.settling import Settled
-from kleaktrace.core.report import Findings
+from kleaktrace.core.recording import Recording
 from kleaktrace.edge.kmemleak.client import KmemleakClient
 from kleaktrace.edge.kmemleak.diagnosis import diagnose
 from kleaktrace.edge.kmemleak.freelist_scrub import overwrite_stale_freelists
@@ -28,6 +29,7 @@ from kleaktrace.edge.machine.memory_counters import machine_memory, missing_sinc
 from kleaktrace.edge.machine.processes import living
 from kleaktrace.edge.machine.settle import settle
 from kleaktrace.errors import UsageError
+from kleaktrace.session.live import live_session
 from kleaktrace.session.session import Session
 from kleaktrace.views.terminal import console
 
@@ -77,7 +79,7 @@ def run(
     client, gaps = (None, []) if no_kmemleak else _kmemleak()
     for gap in gaps:
         console.make(stderr=True).print(f"kleaktrace: {gap}")
-    with EndingBetween() as ending, Session(exact_stacks=exact_stacks) as session, marks() as set_marks:
+    with EndingBetween() as ending, live_session(exact_stacks=exact_stacks) as session, marks() as set_marks:
         if client is not None:
             overwrite_stale_freelists()
         explained, memory = session.explained(), machine_memory()
@@ -89,16 +91,30 @@ def run(
         alive = living()
         readings: list[list[Suspect]] = []
         if client is not None:
-            readings, missing = scan_and_watch(session, client, ending)
-            gaps += missing
-        series = [ran.rounds, *marked(set_by_command, ran.ended_ns), *session.load_cycles(ran.ended_ns)]
-        tracked = tracked_by(client) if client is not None else None
-        suspects = session.judge(readings, tracked, series=series, alive=alive)
-        gone = missing_since(memory, explained, session.explained)
-        findings = Findings(settled, gone, session.anatomy(suspects, series), alive)
+            readings, interrupted = scan_and_watch(session, client, ending)
+            gaps += interrupted
+
+        def observed(recording: Recording, rounds: Sequence[RoundSeries]) -> Recording:
+            return replace(recording, readings=readings, series=rounds, alive=alive)
+
+        with session.looking() as recording:
+            rounds = [ran.rounds, *marked(set_by_command, ran.ended_ns), *recording.load_cycles(ran.ended_ns)]
+            questions = observed(recording, rounds).open_questions()
+        answers = {} if client is None else answered(client, questions)
+        missing = missing_since(memory, explained, session.explained)
         session.stop()
-        windows = _windows(started_ns, set_by_command, ran.ended_ns)
-        report = session.report(suspects, gaps, ran.result, windows, findings)
+        recording = replace(
+            observed(session.recording(), rounds),
+            answers=answers,
+            command=ran.result,
+            growth_windows=_windows(started_ns, set_by_command, ran.ended_ns),
+            settled=settled,
+            missing=missing,
+            gaps=gaps,
+        )
+        suspects = recording.judge()
+        contents = session.read_contents(recording, suspects)
+    report = recording.with_contents(contents).report(suspects)
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.events.records import Kind, hide
+from kleaktrace.core.evidence.judged import Question
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.edge.kmemleak.client import GAP_S, KmemleakClient, ScanReading, scan_protocol
 from kleaktrace.edge.kmemleak.vmap_area_fill import filled_holes
@@ -67,12 +68,9 @@ def _scan_and_watch(
         watch(session, client.read().objects)
         ending.sleep(seconds)
 
-    began = session.clock().start.jiffies
-    session.catch_up()
-    with session.frozen():
-        rows = session.ledger.outstanding()
-    vmallocs = rows["object"][rows["kind"] == Kind.VMALLOC].tolist()
-    with filled_holes(vmallocs, session.tracer.free_before), scan_progress() as progress:
+    began = session.start.jiffies
+    vmallocs = session.outstanding_objects(Kind.VMALLOC)
+    with filled_holes(vmallocs, session.free_before), scan_progress() as progress:
         scanned = scan_protocol(
             client, client.needed_scans(), gap_s, progress, pause, lambda done: _unsettled(done, began)
         )
@@ -87,21 +85,11 @@ def _unsettled(readings: Sequence[ScanReading], began: int) -> bool:
 
 def watch(session: Session, suspects: Sequence[Suspect]) -> None:
     """Have the ledger remember frees at these addresses, though it may not know their allocations."""
-    with session.frozen():
-        for percpu in (False, True):
-            names = [hide(s.untagged) for s in suspects if (s.kind == "percpu") == percpu]
-            session.ledger.watch(names, percpu)
+    for percpu in (False, True):
+        session.watch([hide(s.untagged) for s in suspects if (s.kind == "percpu") == percpu], percpu)
 
 
-def tracked_by(client: KmemleakClient) -> Callable[[int, int], bool | None]:
-    """Whether kmemleak still has an object at an address, of a `Kind`; None if it can't tell or was asked enough."""
-    asked = 0
-
-    def tracked(address: int, kind: int) -> bool | None:
-        nonlocal asked
-        if kind == Kind.PERCPU or asked >= _ASK_AT_MOST:
-            return None
-        asked += 1
-        return client.is_tracked(address)
-
-    return tracked
+def answered(client: KmemleakClient, questions: Sequence[Question]) -> dict[Question, bool]:
+    """What kmemleak says to so many of the questions as its log can bear; what it can't tell is left out."""
+    answers = {question: client.is_tracked(question.address) for question in questions[:_ASK_AT_MOST]}
+    return {question: answer for question, answer in answers.items() if answer is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -14,8 +14,9 @@ from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_
 from kleaktrace.commands.signals import EndingBetween
 from kleaktrace.core.grouping.outstanding_groups import By, group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
-from kleaktrace.core.rates.interval_rates import Look, rates
+from kleaktrace.core.rates.interval_rates import CounterSnapshot, rates
 from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.session.live import live_session
 from kleaktrace.session.session import Session
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def trace(
     """
     output = OutputFile(json_file)
     shown = _Shown(By(by), top, older)
-    with EndingBetween() as ending, Session(filters, exact_stacks=exact_stacks) as session:
+    with EndingBetween() as ending, live_session(filters, exact_stacks=exact_stacks) as session:
         # Now, and not before: what happens meanwhile is traced already.
         from kleaktrace.views.documents.json_document import document, dumps
         from kleaktrace.views.terminal import console, growing
@@ -70,7 +71,7 @@ def trace(
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, shown, duration, ending)
         session.stop()
-        report = session.report(gaps=[_NOT_JUDGED])
+        report = replace(session.recording(), gaps=[_NOT_JUDGED]).report()
         output.write(dumps(document(report)))
         final = shown.render(session, _FINAL_FRAMES, report)
         screen.print(final)
@@ -88,7 +89,7 @@ class _Shown:
     by: By
     top: int
     older: float
-    last: Look | None = None
+    last: CounterSnapshot | None = None
     growing: Sequence[GrowingStack] = ()
     growing_ns: int = 0
 
@@ -100,7 +101,8 @@ class _Shown:
 
         table = self.render(session, frames)
         if session.now_ns >= self.growing_ns + _GROWING_S * 1e9:
-            self.growing, self.growing_ns = session.growing(), session.now_ns
+            with session.looking() as recording:
+                self.growing, self.growing_ns = recording.growing(), session.now_ns
         if not self.growing:
             return table
         return Renderables(table, growing.lines(self.growing, self.growing_ns, frames=1, many=_GROWING_LIVE))
@@ -113,18 +115,15 @@ class _Shown:
         from kleaktrace.views.terminal import units
         from kleaktrace.views.terminal.outstanding import lines
 
-        session.catch_up()
-        start = Look.empty(session.clock().start.time_ns)
-        # Counts only: while we look nothing is drained, and naming what was counted may take most of a second.
-        with session.frozen():
-            now = Look.at(session.now_ns, session.ledger.snapshot())
-            counted = session.ledger.tally(now.time_ns - int(self.older * 1e9))
-            lost = session.loss.events
-            totals = session.ledger.totals()
+        start = CounterSnapshot.empty(session.start.time_ns)
+        # Naming what was counted may take most of a second: copies, so that the drain goes on meanwhile.
+        counts = session.counts(self.older)
+        now = CounterSnapshot.at(counts.time_ns, counts.by_stack)
+        lost, totals = counts.loss.events, counts.totals
         if report is not None and self.by is By.STACK and not self.older:
             groups = report.outstanding[: self.top]
         else:
-            groups = group_tally(counted, session.tracer.names, self.by)[: self.top]
+            groups = group_tally(counts.outstanding, session.names, self.by)[: self.top]
         before = start if report is not None or self.last is None else self.last
         self.last = now
         loss = f", {lost:,} events LOST" if lost else ""

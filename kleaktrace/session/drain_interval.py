@@ -14,7 +14,7 @@ _GOOD_BATCH = 4 << 20
 _SHORTEST_S, _LONGEST_S = 0.005, 0.5
 
 
-def rest_s(taken: int, seconds: float) -> float:
+def drain_interval_s(taken: int, seconds: float) -> float:
     """The rest after `taken` bytes were found that had come in `seconds`."""
     if taken <= 0:
         return _LONGEST_S

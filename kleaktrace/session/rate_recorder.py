@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.grouping.group_labels import RateBy, StackLabels
-from kleaktrace.core.growth.level_history import GrowthWatch
+from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.rates.event_group_counter import GroupCounter
 from kleaktrace.core.rates.rate_table import MachineHistory, RateTable, group_rates
@@ -20,7 +20,7 @@ class RateRecorder:
     def __init__(self, by: RateBy) -> None:
         self._by = by
         self._counter = None if by.by_stack else GroupCounter(by)
-        self._history = GrowthWatch()
+        self._history = LevelHistory()
         self._machine = MachineHistory()
         self._cgroups = CgroupPaths()
         self._stack_labels: StackLabels | None = None
@@ -41,24 +41,24 @@ class RateRecorder:
         """The `top` groups as of now. Raises `EvidenceLost` if draining has failed."""
         if self._by is RateBy.CGROUP:
             self._cgroups.look()
-        session.catch_up()
-        with session.frozen():
-            books, names = session.ledger.snapshot(), session.tracer.names
+        with session.looking() as recording:
+            ledger, names = recording.ledger, recording.names
+            books, seconds = ledger.snapshot(), recording.seconds
             labels: Sequence[str]
             if self._counter is not None:
-                snapshot, history = self._counter.snapshot(session.ledger.outstanding()), self._history
+                snapshot, history = self._counter.snapshot(ledger.outstanding()), self._history
                 labels = self._counter.labels(names, self._cgroups.path)
             else:
                 if self._stack_labels is None:
                     self._stack_labels = StackLabels(self._by, names.stacks.get)
-                snapshot, history, labels = books, session.history, self._stack_labels.of(books.stacks)
+                snapshot, history, labels = books, recording.history, self._stack_labels.of(books.stacks)
             return RateTable(
                 by=self._by,
-                seconds=session.seconds,
-                groups=group_rates(labels, snapshot, session.seconds, history, top),
-                traced=session.history.interval(books.stacks.tolist()),
+                seconds=seconds,
+                groups=group_rates(labels, snapshot, seconds, history, top),
+                traced=recording.history.interval(books.stacks.tolist()),
                 machine=self._machine.growth(),
                 machine_whole=self._machine.whole_growth(),
-                unknown_frees=session.ledger.totals().unknown_frees / session.seconds,
-                lost=session.loss.events,
+                unknown_frees=ledger.totals().unknown_frees / seconds,
+                lost=recording.loss.events,
             )

@@ -16,6 +16,7 @@ from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.call_stacks import Stack
 from kleaktrace.edge.tracing.module_symbols import ModuleSymbols
 from kleaktrace.edge.tracing.name_records import ModuleLoaded, ModulePage
+from kleaktrace.edge.tracing.tracer import Tracer
 from kleaktrace.session.session import Session
 
 RESULT, MODULE, TIMES = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -66,7 +67,7 @@ def last_round(session: Session, keys: Keys) -> list[Stack]:
     """The stacks through the module, as they are named by then."""
     keys.seen.clear()
     rounds(session, 1)
-    stacks = map(session.tracer.names.stacks.get, keys.seen)
+    stacks = map(session.names.stacks.get, keys.seen)
     return [stack for stack in stacks if "kleaktrace_lab" in stack.modules]
 
 
@@ -92,8 +93,8 @@ def main() -> None:
     """Trace it."""
     identities, pages = loads_and_pages()
     keys = Keys()
-    with Session(observer=keys) as session:
-        tracer = session.tracer
+    tracer = Tracer()
+    with Session(tracer, keys) as session:
         rounds(session, FIRST)
         told, stacks, sent = tracer._names.produced, len(tracer.names.stacks), len(pages)
         seconds = rounds(session, TIMES)
@@ -106,7 +107,7 @@ def main() -> None:
         result = {
             "loads": len(tracer.names.symbols.unloads("kleaktrace_lab")),
             "seconds_each": seconds / TIMES,
-            "events": session.ledger.totals().allocations,
+            "events": session.counts().totals.allocations,
             "lost": [session.loss.events, session.loss.names],
             "bytes_told_each": told / TIMES,
             "new_stacks": stacks,

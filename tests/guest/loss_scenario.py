@@ -22,7 +22,7 @@ import bcc  # type: ignore[import-untyped]  # noqa: F401 - so that every step fi
 
 from kleaktrace import cli
 from kleaktrace.edge.tracing import filters, tracer
-from kleaktrace.session import session as session_module
+from kleaktrace.session import drain, live
 
 OUT, MODULE = Path(sys.argv[1]), sys.argv[2]
 TINY_RING, SMALL_RING = 1 << 14, 1 << 20
@@ -52,22 +52,22 @@ go_on() {{ flood; kill -CONT $PPID; until [ -e {CAUGHT_UP} ]; do sleep 0.5; done
 
 def ring(size: int) -> None:
     """Have the session trace with an event ring of so many bytes."""
-    vars(session_module)["Tracer"] = functools.partial(tracer.Tracer, event_ring=size)
+    vars(live)["Tracer"] = functools.partial(tracer.Tracer, event_ring=size)
 
 
 def stalling_ring() -> None:
     """A small ring, and a file when a whole reading of the loss counters later nothing more was lost."""
     ring(SMALL_RING)
     CAUGHT_UP.unlink(missing_ok=True)
-    check = session_module.Session._check_loss
+    check = drain.Drain._check_loss
 
-    def check_and_say(session: session_module.Session) -> None:
-        before = session.loss.events
-        check(session)
-        if 0 < session.loss.events == before:
+    def check_and_say(draining: drain.Drain) -> None:
+        before = draining.loss.events
+        check(draining)
+        if 0 < draining.loss.events == before:
             CAUGHT_UP.touch()
 
-    session_module.Session._check_loss = check_and_say  # type: ignore[method-assign]
+    drain.Drain._check_loss = check_and_say  # type: ignore[method-assign]
 
 
 def few_caches() -> None:

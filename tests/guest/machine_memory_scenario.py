@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kleaktrace.core.machine.unexplained_memory import Explained, explained_by
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
-from kleaktrace.session.session import Session
+from kleaktrace.session.live import live_session
 
 _, RESULT, PAGES, LAB = sys.argv
 SETTLE_S = 1.5
@@ -74,13 +74,11 @@ def found(command: str, *, blind: bool = False) -> list[list[object]]:
 
 
 sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-with Session() as session:
+with live_session() as session:
 
     def explained() -> Explained:
         """What is outstanding now."""
-        session.catch_up()
-        with session.frozen():
-            return explained_by(session.ledger.tally())
+        return explained_by(session.counts().outstanding)
 
     found("true")
     result = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import time
@@ -18,7 +17,7 @@ from kleaktrace.core.report import Outcome
 from kleaktrace.edge.bpf.bpf_object import BpfObject
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.edge.tracing.tracer import Tracer
-from kleaktrace.session import session as session_module
+from kleaktrace.session.live import live_session
 from kleaktrace.session.session import Session
 
 pytestmark = pytest.mark.host
@@ -74,29 +73,26 @@ def test_command_keeps_up(load: Path, tmp_path: Path) -> None:
     assert events > 10_000
 
 
-def test_loss_is_counted_and_dated(load: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_is_counted_and_dated(load: Path) -> None:
     """A reader that stands still, and a ring of a few milliseconds."""
-    monkeypatch.setattr(session_module, "Tracer", functools.partial(Tracer, event_ring=1 << 16))
     process = Holder(load, "kt-stall")
-    with Session(Filters(comm="kt-stall", cache="filp")) as session:
+    with Session(Tracer(Filters(comm="kt-stall", cache="filp"), event_ring=1 << 16)) as session:
         process.tell("open 10")
         session.catch_up()
         assert session.loss.events == 0
-        with session.frozen():
+        with session.looking():
             stalled_ns = time.monotonic_ns()
             process.tell("open 4000")
             resumed_ns = time.monotonic_ns()
-        session.catch_up()
-        loss = session.loss
-        held = session.ledger.totals().outstanding
+        counts = session.counts()
+        loss, held = counts.loss, counts.totals.outstanding
         assert held >= 10
         assert loss.events == 4010 - held
         while held:  # in portions that the ring holds
             process.tell("close 200")
-            session.catch_up()
-            held = session.ledger.totals().outstanding
+            held = session.counts().totals.outstanding
         session.stop()
-        report = session.report()
+        report = session.recording().report()
     process.close()
     windows = report.loss.windows
     assert sum(window.events for window in windows) == report.loss.events == loss.events
@@ -128,7 +124,7 @@ def test_starting_under_load_loses_nothing(load: Path, monkeypatch: pytest.Monke
     with (
         load_on_all_cores(load, "kt-sockets", "sockets", 60),
         load_on_all_cores(load, "kt-churn", "churn", 60),
-        Session() as session,
+        live_session() as session,
     ):
         session.stop()
     assert session.loss.events == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ from host_tools import Holder, load_on_all_cores
 
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.edge.tracing.tracer import Tracer
-from kleaktrace.session import session as session_module
 from kleaktrace.session.session import Session
 
 pytestmark = pytest.mark.host
@@ -61,15 +59,15 @@ def test_a_stack_that_is_unwound_again_and_again_ends_a_rest(holder: Callable[[s
         assert tracer.stack_check.unwound - unwound < 320
 
 
-def test_a_sudden_storm_after_a_calm_is_not_lost(load: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sudden_storm_after_a_calm_is_not_lost(load: Path) -> None:
     """It fills this ring in a quarter of the time that the drain has been resting by then."""
-    monkeypatch.setattr(session_module, "Tracer", functools.partial(Tracer, event_ring=16 << 20))
-    with Session(Filters(comm="kt-churn", cache="filp")) as session:
+    tracer = Tracer(Filters(comm="kt-churn", cache="filp"), event_ring=16 << 20)
+    with Session(tracer) as session:
         time.sleep(1.5)
         with load_on_all_cores(load, "kt-churn", "churn", 2) as churning:
             for process in churning:
                 process.wait()
         session.stop()
-        print(session.ledger.totals())
-        assert session.tracer.polled > 4 * (16 << 20)
+        print(session.counts().totals)
+        assert tracer.polled > 4 * (16 << 20)
         assert session.loss.events == 0

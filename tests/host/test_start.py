@@ -18,7 +18,7 @@ from kleaktrace.edge.bpf.compiled_programs import MapSpec, Programs
 from kleaktrace.edge.bpf.program_cache import cache_directory
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.edge.tracing.tracer import Tracer
-from kleaktrace.session.session import Session
+from kleaktrace.session.live import live_session
 
 COMPILER = re.compile(r"/lib(bcc|clang|LLVM)")
 ENOUGH = 1000
@@ -46,13 +46,12 @@ def the_file() -> Path:
 
 def traced(load: Path, **options: Any) -> tuple[set[tuple[str, str | None]], int]:
     """What a session covers, and how many allocations of a load it sees."""
-    with load_on_all_cores(load, "kt-start", "sockets", 60), Session(**options) as session:
+    with load_on_all_cores(load, "kt-start", "sockets", 60), live_session(**options) as session:
         seen = 0
         while seen < ENOUGH:
-            session.catch_up()
-            with session.frozen():
-                seen = session.ledger.totals().allocations
-        return {(one.kind, one.source) for one in session.tracer.coverage}, session.loss.events
+            seen = session.counts().totals.allocations
+        with session.looking() as recording:
+            return {(one.kind, one.source) for one in recording.coverage}, recording.loss.events
 
 
 def test_the_second_start_compiles_nothing_and_traces_the_same(load: Path, compiled: list[Programs]) -> None:

@@ -16,6 +16,7 @@ from host_tools import KLEAKTRACE, Holder, check_books, kleaktrace, load_on_all_
 from kleaktrace.core.report import Report
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.edge.tracing.tracer import Tracer
+from kleaktrace.session.live import live_session
 from kleaktrace.session.session import Session
 
 pytestmark = pytest.mark.host
@@ -162,13 +163,13 @@ def test_filter_by_size(holder: Hold) -> None:
     process = holder("kt-size")
     with _session(comm="kt-size") as session:
         process.tell("eventfd 1")
-        rows = _rows(session)
+        rows = session.outstanding()
     size = int(rows["bytes_req"][rows["kind"] == 0].min())  # struct eventfd_ctx
     assert 16 <= size <= 64
     for low, high, held in ((size, size, 200), (None, size - 1, 0), (size + 1, None, 0)):
         with _session(min_size=low, max_size=high) as session:
             process.tell("eventfd 200")
-            rows = _rows(session)
+            rows = session.outstanding()
             assert rows["bytes_req"].size
             assert rows["bytes_req"].min() >= (low or 0)
             assert rows["bytes_req"].max() <= (high or 1 << 40)
@@ -231,26 +232,20 @@ def test_terminal_shows_a_live_table(tmp_path: Path) -> None:
 
 
 def _session(**filters: Any) -> Session:
-    return Session(Filters(**filters))
+    return live_session(Filters(**filters))
 
 
 def _report(session: Session) -> Report:
-    session.catch_up()
-    report = session.report()
+    with session.looking() as recording:
+        report = recording.report()
     totals = report.totals
     assert totals.allocations - totals.frees - totals.implied_frees == totals.outstanding
     return report
 
 
-def _rows(session: Session) -> Any:
-    session.catch_up()
-    with session.frozen():
-        return session.ledger.outstanding()
-
-
 def _held(session: Session, process: Holder, function: str, cache: str) -> int:
     """How many outstanding objects of a cache this process got through a function that calls the allocator."""
-    rows, names = _rows(session), session.tracer.names
+    rows, names = session.outstanding(), session.names
     rows = rows[(rows["comm"] == process.name.encode()) & (rows["tid"] == process.pid)]
     return sum(
         names.cache(row["kind"], row["cache"], row["bytes_alloc"]) == cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.core.symbols.symbol_table import ELF_SYMBOL, ModuleImage, TextRange, parse_kallsyms
-from kleaktrace.core.verdicts.rules import judge
+from kleaktrace.core.verdicts.rules import judge, open_questions
 
 SECOND = 1_000_000_000
 HZ = 250
@@ -185,20 +186,21 @@ class Scene:
         alive: frozenset[int] = frozenset(),
     ) -> list[JudgedSuspect]:
         end = Moment(START_NS + round(self.seconds * SECOND), jiffies_at(self.seconds))
-        return judge(
-            Evidence(
-                self.ledger,
-                self.names,
-                JiffiesClock(Moment(START_NS, START_JIFFIES), end),
-                Loss(sum(w.events for w in self.losses), windows=tuple(self.losses)),
-                coverage,
-                readings,
-                tracked,
-                watched_s,
-                series,
-                alive,
-            )
+        evidence = Evidence(
+            self.ledger,
+            self.names,
+            JiffiesClock(Moment(START_NS, START_JIFFIES), end),
+            Loss(sum(w.events for w in self.losses), windows=tuple(self.losses)),
+            coverage,
+            readings,
+            watched_s=watched_s,
+            series=series,
+            alive=alive,
         )
+        if tracked is not None:
+            answers = {question: tracked(*question) for question in open_questions(evidence)}
+            evidence = replace(evidence, answers={q: answer for q, answer in answers.items() if answer is not None})
+        return judge(evidence)
 
 
 def suspect(at_s: float, address: int, size: int = 128, **fields: object) -> Suspect:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,13 +81,20 @@ class JudgedSuspect(NamedTuple):
     contrasts: tuple[Contrast, ...] = ()
 
 
+class Question(NamedTuple):
+    """Whether kmemleak still has an object at an address, allocated by this `Kind` of allocator."""
+
+    address: int
+    kind: int
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that a verdict may use.
 
-    readings: what kmemleak listed after each scan, oldest first. tracked: whether kmemleak still has an object at an
-    address, of a `Kind`; None, or a None from it, where kmemleak cannot be asked. watched_s: for how long frees were
-    watched after the first reading. series: the rounds there were. alive: processes (tgid) of user space that live on.
+    readings: what kmemleak listed after each scan, oldest first. answers: what it said when it was asked whether it
+    has an object somewhere; what is missing is not known. watched_s: for how long frees were watched after the first
+    reading. series: the rounds there were. alive: processes (tgid) of user space that live on.
     """
 
     ledger: Ledger
@@ -96,7 +103,7 @@ class Evidence:
     loss: Loss
     coverage: Sequence[Coverage]
     readings: Sequence[Sequence[Suspect]] = ()
-    tracked: Callable[[int, int], bool | None] | None = None
+    answers: Mapping[Question, bool] = field(default_factory=dict)
     watched_s: float = 0.0
     series: Sequence[RoundSeries] = ()
     alive: frozenset[int] = frozenset()

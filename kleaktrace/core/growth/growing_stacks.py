@@ -53,7 +53,7 @@ class GrowingStack:
         return [str(frame) for frame in self.frames]
 
 
-class SameStacks:
+class StackDeduplicator:
     """Which stack keys are the same stack by name; keys are those of one ledger, which keeps them in place.
 
     Memory: that of the own frames of each distinct stack, and 16 bytes a key.
@@ -87,7 +87,7 @@ class SameStacks:
 
 
 def growth_evidence(
-    ledger: Ledger, same: SameStacks, start_ns: int, now_ns: int, until_ns: int | None = None
+    ledger: Ledger, same: StackDeduplicator, start_ns: int, now_ns: int, until_ns: int | None = None
 ) -> GrowthEvidence:
     """Copy what is needed out of the ledger; tracing began at `start_ns`. Some 50 ns for each outstanding allocation.
 
@@ -171,7 +171,7 @@ def bursts(
     evidence: GrowthEvidence,
     births: ModuleBirths,
     names: KernelNames,
-    same: SameStacks,
+    same: StackDeduplicator,
     windows: Sequence[tuple[int, int]],
 ) -> list[Growing]:
     """What grew for as long as its module did anything in one of the windows, though that went on after it.
@@ -227,9 +227,9 @@ def _origin(losses: Sequence[LossWindow], start_ns: int) -> tuple[int, int]:
     return start_ns, lost
 
 
-def described(
+def named_growing(
     found: Sequence[Growing],
-    same: SameStacks,
+    same: StackDeduplicator,
     outstanding: Rows,
     names: KernelNames,
     listed: Sequence[Sequence[str]] | None = None,

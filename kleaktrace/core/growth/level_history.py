@@ -18,7 +18,7 @@ _FEWEST_SAMPLES = 16
 _BUDGET_BYTES = 32 << 20
 
 
-class GrowthWatch:
+class LevelHistory:
     """Outstanding bytes of every stack at up to 128 moments since the first sample.
 
     When there are too many samples every second one is forgotten, and from then on they are taken half as often: the

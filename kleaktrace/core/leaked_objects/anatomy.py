@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import Rows, hide
 from kleaktrace.core.evidence.judged import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.rounds import RoundSeries
@@ -30,6 +31,14 @@ _NODES, _MAKES_NODES = "kernfs_node_cache", "__kernfs_new_node"
 """A node of kernfs only describes a kobject, and comes with its name (fs/kernfs/dir.c)."""
 
 Words = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectContents:
+    """What objects held, by hidden address: the complements of their words; and whether that can be seen at all."""
+
+    words: Mapping[int, Words]
+    coverage: Coverage
 
 
 @dataclass(frozen=True, slots=True)

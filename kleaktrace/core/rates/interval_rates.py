@@ -21,7 +21,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Look:
+class CounterSnapshot:
     """The counters of every stack at one moment (ns, CLOCK_MONOTONIC)."""
 
     time_ns: int
@@ -29,12 +29,12 @@ class Look:
     numbers: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, time_ns: int, snapshot: StackSnapshot) -> Look:
+    def at(cls, time_ns: int, snapshot: StackSnapshot) -> CounterSnapshot:
         """A look with the stacks' places in the snapshot, for looking them up."""
         return cls(time_ns, snapshot, {key: number for number, key in enumerate(snapshot.stacks.tolist())})
 
     @classmethod
-    def empty(cls, time_ns: int) -> Look:
+    def empty(cls, time_ns: int) -> CounterSnapshot:
         """Before anything was counted."""
         return cls(time_ns, None)
 
@@ -51,7 +51,7 @@ class Look:
         )
 
 
-def rates(groups: Sequence[Group], before: Look, now: Look) -> list[Rate]:
+def rates(groups: Sequence[Group], before: CounterSnapshot, now: CounterSnapshot) -> list[Rate]:
     """The rate of each group between two looks. All events of a group's stacks count for it."""
     seconds = max((now.time_ns - before.time_ns) / 1e9, 1e-9)
     found = []

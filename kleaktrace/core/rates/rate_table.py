@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.grouping.group_labels import RateBy
 from kleaktrace.core.growth.intervals import Interval
-from kleaktrace.core.growth.level_history import GrowthWatch
+from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 
 _CANDIDATES = 10
@@ -34,7 +34,7 @@ class GroupRate:
 
 
 def group_rates(
-    labels: Sequence[str], snapshot: StackSnapshot, seconds: float, history: GrowthWatch, top: int
+    labels: Sequence[str], snapshot: StackSnapshot, seconds: float, history: LevelHistory, top: int
 ) -> list[GroupRate]:
     """Return the `top` groups that grow fastest. `labels` say for each place of the snapshot to which group it belongs.
 
@@ -51,7 +51,7 @@ def group_rates(
 
 
 def _rate(
-    label: str, own: npt.NDArray[np.intp], snapshot: StackSnapshot, seconds: float, history: GrowthWatch
+    label: str, own: npt.NDArray[np.intp], snapshot: StackSnapshot, seconds: float, history: LevelHistory
 ) -> GroupRate:
     def sum_of(column: U64) -> int:
         return int(column[own].sum())
@@ -76,7 +76,7 @@ class MachineHistory:
     """What the machine itself says it uses (bytes), sampled as the ledger is."""
 
     def __init__(self) -> None:
-        self._history = GrowthWatch()
+        self._history = LevelHistory()
 
     def due(self, time_ns: int) -> bool:
         """Whether a sample of this time would be kept."""

@@ -11,7 +11,7 @@ from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.judged import Evidence
 from kleaktrace.core.evidence.rounds import RoundSeries, Source
-from kleaktrace.core.growth.growing_stacks import SameStacks
+from kleaktrace.core.growth.growing_stacks import StackDeduplicator
 from kleaktrace.core.repetition.sign_test import ANY, GONE, Counts, Course, Repetition, repetition, warm_up
 from kleaktrace.core.symbols.call_stacks import Stack
 
@@ -89,7 +89,7 @@ class RepeatedStacks:
         some = snapshot.outstanding > 0
         some &= snapshot.stacks != 0
         keys = snapshot.stacks[some]
-        places = SameStacks(names.stacks.get).places(keys)
+        places = StackDeduplicator(names.stacks.get).places(keys)
         survivors = ledger.survivors(keys)
         found: dict[int, list[tuple[RoundSeries, Counts]]] = {}
         for series in self._evidence.series:

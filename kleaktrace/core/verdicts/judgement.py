@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kleaktrace.core.events.records import Context, Kind, hide
-from kleaktrace.core.evidence.judged import Evidence
+from kleaktrace.core.evidence.judged import Evidence, Question
 from kleaktrace.core.evidence.stack_evidence import StackEvidence
 from kleaktrace.core.evidence.suspect_cases import Held
 from kleaktrace.core.kept_on_purpose import Rule, rule_for_row
@@ -46,9 +46,8 @@ class Trial:
         return self.evidence.names.programs.arguments(row.tgid, row.time_ns)
 
     def tracked(self, row: Held) -> bool | None:
-        """Whether kmemleak still has an object there; None: it can't be asked."""
-        asked = self.evidence.tracked
-        return None if asked is None else asked(hide(row.object), row.kind)
+        """Whether kmemleak still has an object there; None: it was not asked, or can't tell."""
+        return self.evidence.answers.get(Question(hide(row.object), row.kind))
 
     def kept(self, row: Held) -> Rule | None:
         """The rule by which core code keeps it on purpose."""

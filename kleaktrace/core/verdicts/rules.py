@@ -5,7 +5,8 @@ A verdict is right or it is `undecided`: what could not be seen never confirms a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from kleaktrace.core.arrays.gc_pause import kept_uncollected
 from kleaktrace.core.events.clock import signed_difference
 from kleaktrace.core.events.records import Context, Kind
 from kleaktrace.core.evidence.contrasts import contrasts
-from kleaktrace.core.evidence.judged import ALONE, Evidence, Freed, JudgedSuspect, Verdict
+from kleaktrace.core.evidence.judged import ALONE, Evidence, Freed, JudgedSuspect, Question, Verdict
 from kleaktrace.core.evidence.lifetimes import ENOUGH
 from kleaktrace.core.evidence.stack_evidence import StackEvidence, places_by_stack
 from kleaktrace.core.evidence.suspect_cases import JIFFIES_TOLERANCE, Case, Ended, Held, cases, same_time
@@ -58,6 +59,41 @@ def judge(evidence: Evidence, repeated: RepeatedStacks | None = None) -> list[Ju
         judged[which] = known._replace(rounds=rounds)
     _add_contrasts(evidence, judged)
     return _in_order(list(judged.values()))
+
+
+def open_questions(evidence: Evidence, repeated: RepeatedStacks | None = None) -> list[Question]:
+    """What `judge` would like to know from kmemleak, and the evidence does not tell; what matters most comes first."""
+    asked = _Answers(evidence.answers)
+    evidence = replace(evidence, answers=asked)
+    suspected = cases(evidence.ledger, evidence.readings, evidence.clock.hz)
+    trial = Trial(evidence, _stack_evidence(evidence, suspected), repeated or RepeatedStacks(evidence))
+    listed = {case.matched.place for case in suspected if case.matches_row and case.listed_last}
+    for _ in (*judge_unloaded(trial, listed), *judge_repeated(trial)):
+        pass
+    for case in suspected:
+        if not case.listed_last:
+            _judge_suspect(trial, case)
+    return [question for question in asked.missing if question.kind != Kind.PERCPU]
+
+
+class _Answers(Mapping[Question, bool]):
+    """Answers that remember what was asked in vain."""
+
+    def __init__(self, known: Mapping[Question, bool]) -> None:
+        self._known = known
+        self.missing: dict[Question, None] = {}
+        """In the order in which they were asked."""
+
+    def __getitem__(self, question: Question) -> bool:
+        if question not in self._known:
+            self.missing[question] = None
+        return self._known[question]
+
+    def __iter__(self) -> Iterator[Question]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 def _says_more(by_rounds: Verdict, known: JudgedSuspect) -> bool:
@@ -137,7 +173,7 @@ def _judge_no_longer_listed(trial: Trial, case: Case) -> JudgedSuspect:
     If it is, something points to it now; a stale word on some stack will do, so that is no reason to dismiss it.
     """
     kind = Kind.PERCPU if case.suspect.kind == "percpu" else Kind.KMALLOC
-    known = None if trial.evidence.tracked is None else trial.evidence.tracked(case.suspect.untagged, kind)
+    known = trial.evidence.answers.get(Question(case.suspect.untagged, kind))
     verdict, reason = Verdict.UNDECIDED, "no longer listed: freed, or something points to it now, perhaps by chance"
     if known is False:
         verdict, reason = Verdict.DISMISSED, "freed meanwhile: kmemleak no longer has an object there"

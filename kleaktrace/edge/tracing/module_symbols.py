@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from kleaktrace.core.symbols.symbol_table import ModuleImage
 from kleaktrace.edge.bpf.bpf_object import BpfObject
-from kleaktrace.edge.tracing.name_records import PAGE, ModuleLoaded, ModulePage
+from kleaktrace.edge.tracing.abi import MODULE_PAGE_LENGTH as PAGE
+from kleaktrace.edge.tracing.name_records import ModuleLoaded, ModulePage
 
 MOST_KEPT = 1024
 """Modules whose symbols are kept (bpf/modules.c, TOLD_MODULES)…"""

@@ -9,12 +9,13 @@ import numpy as np
 
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.edge.bpf.bpf_object import BpfObject
+from kleaktrace.edge.tracing.abi import CONTENTS_WORDS
 
-MOST_BYTES = 4096
-"""Of each object (bpf/objects.c, CONTENTS_WORDS)."""
+_WORD = 8
+MOST_BYTES = CONTENTS_WORDS * _WORD
+"""Of each object."""
 
 _PROGRAM, _MAP = "read_object", "contents"
-_WORD = 8
 
 
 class ObjectReader:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Iterator, Sequence
 
-from kleaktrace.core.unwind.stack_paths import MOST_SLOTS, Change, Lead, Slot, StackPath, StackPaths, StackSample
+from kleaktrace.core.unwind.stack_paths import Change, Lead, Slot, StackPath, StackPaths, StackSample
 from kleaktrace.edge.bpf.bpf_object import BpfObject
+from kleaktrace.edge.tracing.abi import FROM_END, PATH_SLOT, PATH_SLOTS, STACK_PATH
 
 MOST_PATHS = 8192
 _MAP = "stack_paths"
 
-# bpf/stack_paths.h, struct stack_path
-_HEAD = struct.Struct("=QIBBH")
-_SLOT = struct.Struct("=QihH")
-_FROM_END = 2
-_SIZE = _HEAD.size + MOST_SLOTS * _SLOT.size
+_SIZE = STACK_PATH.size + PATH_SLOTS * PATH_SLOT.size
 
 _SHARE = 40
 """At most one part in so many of the time goes into learning…"""
@@ -25,7 +21,7 @@ _HEAD_START_NS = 500_000_000
 """…after so much processor time at the start, when all is new."""
 
 
-class StackLearner:
+class StackPathWriter:
     """Learns from samples, within a bound on processor time, and writes paths to the kernel side."""
 
     def __init__(self, bpf: BpfObject, kernel_text: range) -> None:
@@ -59,8 +55,8 @@ class StackLearner:
 
 
 def _encoded(path: StackPath) -> bytes:
-    slots = b"".join(_SLOT.pack(*fields) for fields in _fields(path.slots))
-    return (_HEAD.pack(path.stack, len(path.slots), path.in_module, 0, 0) + slots).ljust(_SIZE, b"\0")
+    slots = b"".join(PATH_SLOT.pack(*fields) for fields in _fields(path.slots))
+    return (STACK_PATH.pack(path.stack, len(path.slots), path.in_module, 0, 0) + slots).ljust(_SIZE, b"\0")
 
 
 def _fields(slots: Sequence[Slot]) -> Iterator[tuple[int, int, int, int]]:
@@ -69,7 +65,7 @@ def _fields(slots: Sequence[Slot]) -> Iterator[tuple[int, int, int, int]]:
     for slot in slots:
         distance = slot.way.distance * 8
         if slot.way.lead is Lead.FROM_END:
-            yield slot.address, -distance, _FROM_END, before
+            yield slot.address, -distance, FROM_END, before
             before = 0
             continue
         end = before + slot.end * 8 if slot.end else 0

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from kleaktrace.core.events.clock import Moment
 from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
 from kleaktrace.core.events.records import Batch, LossWindow
+from kleaktrace.core.report import Kernel
 from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
 from kleaktrace.core.symbols.symbol_table import SymbolTable, parse_kallsyms
 from kleaktrace.core.symbols.unnamed_keys import NamelessKeys
@@ -29,6 +30,7 @@ from kleaktrace.edge.bpf.rdonly_cast import FUNCTION as PLAIN_LOADS
 from kleaktrace.edge.bpf.rdonly_cast import plain_loads
 from kleaktrace.edge.machine.meminfo import memory_in_use
 from kleaktrace.edge.tracing import name_records
+from kleaktrace.edge.tracing.abi import Counter, State
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
 from kleaktrace.edge.tracing.object_reader import ObjectReader
@@ -36,7 +38,7 @@ from kleaktrace.edge.tracing.probe_plan import Macros, Need, Plan, Source, make_
 from kleaktrace.edge.tracing.ring import EventRing, NameRing
 from kleaktrace.edge.tracing.ring_waiter import Rest
 from kleaktrace.edge.tracing.running_programs import running_programs
-from kleaktrace.edge.tracing.stack_path_writer import MOST_PATHS, StackLearner
+from kleaktrace.edge.tracing.stack_path_writer import MOST_PATHS, StackPathWriter
 from kleaktrace.errors import EnvironmentRefusal
 
 KALLSYMS = Path("/proc/kallsyms")
@@ -62,13 +64,6 @@ _MACROS: Macros = {
     "KNOWN_CACHES": 4096,
     "TOLD_MODULES": MOST_KEPT,
 }
-
-# bpf/maps.h, enum counter
-_LOST_ALLOCATIONS, _LOST_FREES, _LOST_STACKS, _LOST_NAMES, _LOST_ENTRIES, _TAKEN_BY_SECOND = range(6)
-_UNWOUND, _CHECKED, _WRONG, _LOST_SAMPLES, _COUNTERS = range(6, 11)
-
-# bpf/maps.h, enum state
-_RECORDING, _EPOCH, _MODULES, _TASK_GENERATION, _UNTOLD = range(5)
 
 
 @dataclass(frozen=True)
@@ -159,7 +154,7 @@ class Tracer:
             macros["RECOGNISE_STACKS"] = 1
         self._bpf = BpfObject(compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING})
         self._reader = ObjectReader(self._bpf)
-        self._learner = None if exact_stacks else StackLearner(self._bpf, _kernel_text(self.plan))
+        self._path_writer = None if exact_stacks else StackPathWriter(self._bpf, _kernel_text(self.plan))
         self._modules = ModuleSymbols(self._bpf)
         self._untold, self._untold_until_ns = 0, 0
         try:
@@ -175,7 +170,7 @@ class Tracer:
             self._watch_programs()
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
             self._skipped_before = self._count_losses()[1]
-            self._bpf.set_words("state", _RECORDING, 1)
+            self._bpf.set_words("state", State.RECORDING, 1)
             self.started = self.moment()
             # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
             self.names = KernelNames(read_kallsyms())
@@ -208,7 +203,7 @@ class Tracer:
         except AttachRefused:
             self._bpf.detach_to(before)
         else:
-            self._bpf.set_words("state", _TASK_GENERATION, 1)
+            self._bpf.set_words("state", State.TASK_GENERATION, 1)
 
     def _watch_programs(self) -> None:
         """Have it told what processes run. Without, nothing is known but their names."""
@@ -244,6 +239,17 @@ class Tracer:
                 return str(refusal)
         return None
 
+    @property
+    def kernel(self) -> Kernel:
+        """The running one."""
+        uname = os.uname()
+        return Kernel(uname.release, uname.machine)
+
+    @property
+    def context_source(self) -> str:
+        """How it is known what a processor was doing when it allocated."""
+        return self.plan.context_source
+
     def poll(self) -> Batch:
         """Everything reported since the last call, up to a bound; names first come into `names`."""
         batch = self._events.take()
@@ -259,7 +265,7 @@ class Tracer:
     def _note_nameless(self, batch: Batch) -> None:
         """Look for keys without a name if some names could not be told lately; events may come somewhat later."""
         # Mapped, for a system call has the kernel free something: each poll would bring another event.
-        untold = int.from_bytes(self._state[8 * _UNTOLD : 8 * _UNTOLD + 8], sys.byteorder)
+        untold = int.from_bytes(self._state[8 * State.UNTOLD : 8 * State.UNTOLD + 8], sys.byteorder)
         if untold != self._untold:
             self._untold, self._untold_until_ns = untold, time.monotonic_ns() + _LATE_NS
         if time.monotonic_ns() < self._untold_until_ns:
@@ -291,7 +297,7 @@ class Tracer:
 
     def pause(self) -> None:
         """Have the kernel report nothing more."""
-        self._bpf.set_words("state", _RECORDING, 0)
+        self._bpf.set_words("state", State.RECORDING, 0)
 
     def _learn(self, name: name_records.Name) -> None:
         match name:
@@ -301,8 +307,8 @@ class Tracer:
                 for forgotten in self.names.stacks.take_forgotten():
                     self._bpf.delete("known_stacks", forgotten.to_bytes(8, "little"))
             case StackSample():
-                if self._learner is not None:
-                    self._learner.learn(name)
+                if self._path_writer is not None:
+                    self._path_writer.learn(name)
             case CacheName():
                 self.names.caches[name.key] = name
             case name_records.ModuleLoaded(image):
@@ -355,13 +361,13 @@ class Tracer:
 
     def _count_losses(self) -> tuple[list[int], int]:
         """The loss counters, and how many events no program took because all were at work (bpf/slab.c)."""
-        counters = self._bpf.per_cpu_totals("counters", _COUNTERS)
+        counters = self._bpf.per_cpu_totals("counters", len(Counter))
         while True:
             missed = sum(n for name, n in self._bpf.missed_runs().items() if not name.startswith("second_"))
-            before, counters = counters, self._bpf.per_cpu_totals("counters", _COUNTERS)
+            before, counters = counters, self._bpf.per_cpu_totals("counters", len(Counter))
             # A run that was missed and made good between the readings would pass for a loss, or hide one.
-            if counters[_TAKEN_BY_SECOND] == before[_TAKEN_BY_SECOND]:
-                return counters, missed - counters[_TAKEN_BY_SECOND]
+            if counters[Counter.TAKEN_BY_SECOND] == before[Counter.TAKEN_BY_SECOND]:
+                return counters, missed - counters[Counter.TAKEN_BY_SECOND]
 
     def _count_nameless(self) -> int:
         return self._modules.incomplete + sum(nameless.count() for nameless in self._nameless.values())
@@ -370,12 +376,14 @@ class Tracer:
         """Read the kernel's loss counters; new losses make a window from the last reading to now."""
         now = time.monotonic_ns()
         counters, skipped = self._count_losses()
-        self.stack_check = StackCheck(counters[_UNWOUND], counters[_CHECKED], counters[_WRONG])
+        self.stack_check = StackCheck(
+            counters[Counter.UNWOUND_STACKS], counters[Counter.CHECKED_STACKS], counters[Counter.WRONG_STACKS]
+        )
         skipped = max(skipped - self._skipped_before, 0)
         lost = _Lost(
-            events=counters[_LOST_ALLOCATIONS] + counters[_LOST_FREES] + skipped,
-            stacks=counters[_LOST_STACKS],
-            names=counters[_LOST_NAMES] + counters[_LOST_ENTRIES] + self._count_nameless(),
+            events=counters[Counter.LOST_ALLOCATIONS] + counters[Counter.LOST_FREES] + skipped,
+            stacks=counters[Counter.LOST_STACKS],
+            names=counters[Counter.LOST_NAMES] + counters[Counter.LOST_ENTRIES] + self._count_nameless(),
         )
         if lost.events > self._lost.events:
             self._windows.append(LossWindow(self._checked_ns, now, lost.events - self._lost.events))

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-from builders import SECOND, START_NS, Scene
+from builders import SECOND, START_JIFFIES, START_NS, Scene
 
 from kleaktrace.commands import trace
+from kleaktrace.core.events.clock import Moment
 from kleaktrace.core.events.coverage import Loss
 from kleaktrace.core.grouping.outstanding_groups import By
+from kleaktrace.session.session import Counts
 
 
 class SessionOf:
     """As much of a `Session` as a table needs."""
 
     def __init__(self, scene: Scene) -> None:
-        self.ledger, self.tracer, self.loss = scene.ledger, scene, Loss()
-        self.now_ns = START_NS + round(scene.seconds * SECOND)
+        self._ledger, self.names = scene.ledger, scene.names
+        self.start = Moment(START_NS, START_JIFFIES)
         self.seconds = scene.seconds
         self.draining = True
 
-    def clock(self):
-        return type("Clock", (), {"start": type("Moment", (), {"time_ns": START_NS})})
-
-    def catch_up(self) -> None:
-        assert self.draining
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def counts(self, older_s: float) -> Counts:
         self.draining = False
-        yield
+        now_ns = START_NS + round(self.seconds * SECOND)
+        outstanding = self._ledger.tally(now_ns - round(older_s * SECOND))
+        counts = Counts(now_ns, self._ledger.snapshot(), outstanding, self._ledger.totals(), Loss())
         self.draining = True
+        return counts
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import math
 
 from builders import SECOND, START_NS, Scene, inside
 
-from kleaktrace.core.growth.growing_stacks import SameStacks, bursts, growth_evidence, module_births
+from kleaktrace.core.growth.growing_stacks import StackDeduplicator, bursts, growth_evidence, module_births
 
 A, B = 0xFFFF888100010000, 0xFFFF888100900000
 AT_LOAD = 1  # see Scene: below do_one_initcall
@@ -34,7 +34,7 @@ COMMAND = (START_NS, START_NS + 30 * SECOND)
 
 
 def found(scene: Scene, *windows: tuple[int, int]) -> list[int]:
-    same = SameStacks(scene.names.stacks.get)
+    same = StackDeduplicator(scene.names.stacks.get)
     evidence = growth_evidence(scene.ledger, same, START_NS, START_NS + 60 * SECOND)
     births = module_births(scene.ledger, scene.names)
     return [one.stack for one in bursts(evidence, births, scene.names, same, windows or (COMMAND,))]

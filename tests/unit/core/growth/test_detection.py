@@ -36,7 +36,7 @@ from allocation_processes import (
 
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, LossWindow
 from kleaktrace.core.growth.detection import Growing, growing, growing_within
-from kleaktrace.core.growth.growing_stacks import SameStacks, growth_evidence
+from kleaktrace.core.growth.growing_stacks import StackDeduplicator, growth_evidence
 from kleaktrace.core.ledger import ledger as module
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.call_stacks import NO_STACK
@@ -45,7 +45,7 @@ RUNS = 20
 
 
 def found(ledger: Ledger, seconds: float) -> list[Growing]:
-    same = SameStacks(lambda key: NO_STACK)
+    same = StackDeduplicator(lambda key: NO_STACK)
     return growing(growth_evidence(ledger, same, START_NS, START_NS + round(seconds * SECOND)))
 
 
@@ -276,7 +276,7 @@ def found_in(make, windows: list[tuple[float, float]], watched_s: float, seed: i
     """The share of replicas that are growing in one of these windows (seconds), as known so long after the last."""
     end_s = max(end for _, end in windows) + watched_s
     ledger = played(replicas(make, RUNS, seed), end_s)
-    same = SameStacks(lambda key: NO_STACK)
+    same = StackDeduplicator(lambda key: NO_STACK)
     evidence = growth_evidence(ledger, same, START_NS, START_NS + round(end_s * SECOND))
     bounds = [(START_NS + round(start * SECOND), START_NS + round(end * SECOND)) for start, end in windows]
     return len(growing_within(evidence, bounds)) / RUNS

@@ -8,7 +8,7 @@ from builders import START_NS, inside, kernel_names, module_image
 
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, LossWindow, hide
 from kleaktrace.core.growth.detection import growing
-from kleaktrace.core.growth.growing_stacks import SameStacks, described, growth_evidence
+from kleaktrace.core.growth.growing_stacks import StackDeduplicator, growth_evidence, named_growing
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.call_stacks import NO_STACK
 from kleaktrace.core.symbols.kernel_names import KernelNames
@@ -17,7 +17,7 @@ SECONDS = 60
 NOW_NS = START_NS + SECONDS * 1_000_000_000
 KEYS = np.arange(1, 16, dtype=np.uint64)
 # Without names, each stack is only the same as itself.
-APART = SameStacks(lambda key: NO_STACK)
+APART = StackDeduplicator(lambda key: NO_STACK)
 
 
 def names_of_a_timer(keys: np.ndarray) -> KernelNames:
@@ -48,12 +48,12 @@ def leaking(keys: np.ndarray, context: Context = Context.SOFTIRQ) -> Ledger:
 
 def test_what_interrupted_many_things_grows_once() -> None:
     ledger, names = leaking(KEYS), names_of_a_timer(KEYS)
-    same = SameStacks(names.stacks.get)
+    same = StackDeduplicator(names.stacks.get)
     assert growing(growth_evidence(ledger, APART, START_NS, NOW_NS)) == [], "each alone is too little"
     (found,) = growing(growth_evidence(ledger, same, START_NS, NOW_NS))
     assert (found.stack, found.outstanding, found.bytes) == (1, 120, 120 * 256)
     assert found.ci95[0] <= 512 <= found.ci95[1]
-    (named,) = described([found], same, ledger.outstanding(), names)
+    (named,) = named_growing([found], same, ledger.outstanding(), names)
     assert [line.partition("+")[0] for line in named.lines()] == ["drv_work", "handle_softirqs"]
     assert (named.context, named.comm, named.cache) == ("softirq", "", "kmalloc-256")
     assert named.listed is None
@@ -65,7 +65,7 @@ def test_stacks_with_names_of_their_own_are_judged_apart(keys: np.ndarray) -> No
     names = kernel_names()
     for number, key in enumerate(keys.tolist()):
         names.stacks.add(key, [inside("core_alloc", 4 + number), inside("kthread")])
-    by_name = growing(growth_evidence(ledger, SameStacks(names.stacks.get), START_NS, NOW_NS))
+    by_name = growing(growth_evidence(ledger, StackDeduplicator(names.stacks.get), START_NS, NOW_NS))
     assert len(by_name) == keys.size
     assert {one.outstanding for one in by_name} == {2 * SECONDS // keys.size}
 
@@ -86,12 +86,12 @@ def test_a_few_lost_events_do_not_hide_a_leak_and_many_do(losses: list[tuple[int
     for second, events in losses:
         at_ns = START_NS + second * 1_000_000_000
         ledger.note_loss(LossWindow(at_ns - 1, at_ns, events))
-    same = SameStacks(names_of_a_timer(KEYS[:1]).stacks.get)
+    same = StackDeduplicator(names_of_a_timer(KEYS[:1]).stacks.get)
     assert len(growing(growth_evidence(ledger, same, START_NS, NOW_NS))) == expected
 
 
 def test_each_of_them_counts_as_a_missed_free_of_every_stack() -> None:
-    ledger, same = leaking(KEYS[:2]), SameStacks(kernel_names().stacks.get)
+    ledger, same = leaking(KEYS[:2]), StackDeduplicator(kernel_names().stacks.get)
     assert growth_evidence(ledger, same, START_NS, NOW_NS).implied_frees.tolist() == [0, 0]
     ledger.note_loss(LossWindow(START_NS, START_NS + 1, 100))
     ledger.note_loss(LossWindow(START_NS + 2, START_NS + 3, 8))
@@ -101,22 +101,22 @@ def test_each_of_them_counts_as_a_missed_free_of_every_stack() -> None:
 
 def test_a_task_has_a_name() -> None:
     ledger, names = leaking(KEYS[:1], Context.TASK), names_of_a_timer(KEYS[:1])
-    same = SameStacks(names.stacks.get)
+    same = StackDeduplicator(names.stacks.get)
     found = growing(growth_evidence(ledger, same, START_NS, NOW_NS))
-    (named,) = described(found, same, ledger.outstanding(), names)
+    (named,) = named_growing(found, same, ledger.outstanding(), names)
     assert (named.context, named.comm) == ("task", "swapper/0")
 
 
 def test_stacks_without_names_stay_apart_and_none_at_all_is_no_stack() -> None:
     keys = np.array([0, 7, 8], np.uint64)
     ledger, names = leaking(keys), kernel_names()
-    found = growing(growth_evidence(ledger, SameStacks(names.stacks.get), START_NS, NOW_NS))
+    found = growing(growth_evidence(ledger, StackDeduplicator(names.stacks.get), START_NS, NOW_NS))
     assert {one.stack for one in found} == {7, 8}
 
 
 def test_keys_that_come_later_join_their_stack() -> None:
     names = names_of_a_timer(KEYS)
-    same = SameStacks(names.stacks.get)
+    same = StackDeduplicator(names.stacks.get)
     assert same.places(KEYS[:2]).tolist() == [0, 0]
     assert same.places(KEYS).tolist() == [0] * KEYS.size
     assert same.like(3).tolist() == KEYS.tolist()
@@ -124,17 +124,17 @@ def test_keys_that_come_later_join_their_stack() -> None:
 
 
 def test_an_empty_ledger_grows_nowhere() -> None:
-    same = SameStacks(kernel_names().stacks.get)
+    same = StackDeduplicator(kernel_names().stacks.get)
     assert growing(growth_evidence(Ledger(), same, START_NS, NOW_NS)) == []
 
 
 def test_what_kmemleak_lists_of_it_is_counted() -> None:
     ledger, names = leaking(KEYS), names_of_a_timer(KEYS)
-    same = SameStacks(names.stacks.get)
+    same = StackDeduplicator(names.stacks.get)
     found = growing(growth_evidence(ledger, same, START_NS, NOW_NS))
     whole, other = names.stacks.get(5).lines(), names.stacks.get(5).lines()[1:]
     counts = [
-        described(found, same, ledger.outstanding(), names, listed)[0].listed
+        named_growing(found, same, ledger.outstanding(), names, listed)[0].listed
         for listed in ([], [other], [whole, other, whole])
     ]
     assert counts == [0, 0, 2]

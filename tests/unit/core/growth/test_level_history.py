@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kleaktrace.core.growth.level_history import GrowthWatch
+from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 
 SECOND = 1_000_000_000
@@ -24,8 +24,8 @@ def snapshot(*levels: float) -> StackSnapshot:
     )
 
 
-def watched(seconds: int, *levels_at) -> GrowthWatch:
-    watch = GrowthWatch()
+def watched(seconds: int, *levels_at) -> LevelHistory:
+    watch = LevelHistory()
     for second in range(seconds + 1):
         watch.sample(second * SECOND, snapshot(*(level(second) for level in levels_at)))
     return watch
@@ -63,7 +63,7 @@ def test_samples_that_come_too_soon_are_not_kept():
 
 
 def test_a_stack_that_came_later_had_nothing_before():
-    watch = GrowthWatch()
+    watch = LevelHistory()
     for second in range(61):
         watch.sample(second * SECOND, snapshot(5) if second < 30 else snapshot(5, 600 * (second - 29)))
     early, late = watch.interval([2]), watch.interval([2], since_ns=31 * SECOND)
@@ -75,11 +75,11 @@ def test_too_little_is_infinitely_uncertain():
     watch = watched(5, lambda s: 10 * s)
     assert watch.interval([1]).high == np.inf
     assert watch.interval([1], since_ns=100 * SECOND).low == -np.inf
-    assert GrowthWatch().interval([1]).high == np.inf
+    assert LevelHistory().interval([1]).high == np.inf
 
 
 def test_memory_is_bounded():
-    watch = GrowthWatch()
+    watch = LevelHistory()
     large = snapshot(*np.ones(100_000))
     for second in range(300):
         watch.sample(second * SECOND, large)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kleaktrace.core.growth.intervals import Interval
-from kleaktrace.core.growth.level_history import GrowthWatch
+from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory, explained, group_rates
 
@@ -29,7 +29,7 @@ def books(allocations: list[int], frees: list[int], size: int = 100) -> StackSna
 
 def test_the_fastest_come_first_with_their_figures() -> None:
     """A leak in two stacks, a churn, and one that holds much but does not grow."""
-    history = GrowthWatch()
+    history = LevelHistory()
     for second in range(61):
         now = books([second, 2 * second, 1000 * second + 5, 9000], [0, 0, 1000 * second, 0])
         history.sample(second * SECOND, now)
@@ -44,11 +44,11 @@ def test_the_fastest_come_first_with_their_figures() -> None:
 
 
 def test_groups_that_never_allocated_are_left_out() -> None:
-    assert [rate.label for rate in group_rates(["a", "b"], books([0, 5], [0, 0]), 1.0, GrowthWatch(), 5)] == ["b"]
+    assert [rate.label for rate in group_rates(["a", "b"], books([0, 5], [0, 0]), 1.0, LevelHistory(), 5)] == ["b"]
 
 
 def test_with_too_few_samples_nothing_is_certain() -> None:
-    history = GrowthWatch()
+    history = LevelHistory()
     history.sample(0, books([0], [0]))
     history.sample(SECOND, books([5], [0]))
     (found,) = group_rates(["x"], books([5], [0]), 1.0, history, 5)

@@ -9,8 +9,9 @@ from builders import DRIVER, elf_tables, module_image
 
 from kleaktrace.core.symbols.symbol_table import ModuleImage
 from kleaktrace.edge.tracing import module_symbols
+from kleaktrace.edge.tracing.abi import MODULE_PAGE_LENGTH as PAGE
 from kleaktrace.edge.tracing.module_symbols import ModuleSymbols
-from kleaktrace.edge.tracing.name_records import PAGE, ModuleLoaded, ModulePage
+from kleaktrace.edge.tracing.name_records import ModuleLoaded, ModulePage
 
 TABLES = 0xFFFFFFFFC0400000
 FUNCTIONS = [(f"drv_{number}", DRIVER + 2 * number) for number in range(400)]

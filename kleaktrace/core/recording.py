@@ -1,0 +1,198 @@
+"""A recording: all that a session has learned, to be judged and reported, now or later, as often as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kleaktrace.core.events.clock import JiffiesClock
+from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
+from kleaktrace.core.events.records import Rows
+from kleaktrace.core.evidence.judged import Evidence, JudgedSuspect, Question, Verdict
+from kleaktrace.core.evidence.rounds import RoundSeries, load_cycles
+from kleaktrace.core.grouping.implied_frees import implied_from
+from kleaktrace.core.grouping.outstanding_groups import group_tally
+from kleaktrace.core.growth.detection import growing, growing_within
+from kleaktrace.core.growth.growing_stacks import (
+    GrowingStack,
+    StackDeduplicator,
+    bursts,
+    growth_evidence,
+    module_births,
+    named_growing,
+)
+from kleaktrace.core.growth.level_history import LevelHistory
+from kleaktrace.core.leaked_objects.anatomy import Anatomy, ObjectContents, anatomy, leaked_rows, overwritten_words
+from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.machine.settling import Settled
+from kleaktrace.core.machine.unexplained_memory import Unexplained
+from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
+from kleaktrace.core.report import CommandResult, Findings, Kernel, Report, Window, outcome
+from kleaktrace.core.symbols.kernel_names import KernelNames
+from kleaktrace.core.verdicts.rules import judge, open_questions
+
+if TYPE_CHECKING:
+    from kleaktrace.core.kmemleak.report_parser import Suspect
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the events told, and what was learned beside them.
+
+    Times are ns, CLOCK_MONOTONIC. Judging it twice gives the same verdicts; nothing here asks anybody. The ledger and
+    the names may be those of a session: then it must rest meanwhile.
+    """
+
+    kernel: Kernel
+    started: datetime
+    clock: JiffiesClock
+    """From the start to the end."""
+    ledger: Ledger
+    names: KernelNames
+    history: LevelHistory
+    loss: Loss = field(default_factory=Loss)
+    coverage: Sequence[Coverage] = ()
+    context_source: str = ""
+    stack_check: StackCheck = field(default_factory=StackCheck)
+
+    command: CommandResult | None = None
+    readings: Sequence[Sequence[Suspect]] = ()
+    """What kmemleak listed after each scan, oldest first; none: it was not asked."""
+    watched_s: float = 0.0
+    """For how long frees were watched after the first reading."""
+    answers: Mapping[Question, bool] = field(default_factory=dict)
+    """What kmemleak said to `open_questions`: whether it has an object there. What is missing is not known."""
+    series: Sequence[RoundSeries] = ()
+    """The rounds there were."""
+    alive: frozenset[int] = frozenset()
+    """Processes (tgid) of user space that live on: they may hold what they allocated."""
+    growth_windows: Sequence[tuple[int, int]] = ()
+    """When to look for births of what grows, [from, to); none: from the start to the end."""
+    settled: Settled | None = None
+    missing: Sequence[Unexplained] = ()
+    contents: ObjectContents | None = None
+    """What the confirmed suspects held; None: nobody looked."""
+    gaps: Sequence[str] = ()
+    """Why the evidence is incomplete, besides loss."""
+
+    same: StackDeduplicator | None = None
+    """Of the same names, if there is one that knows them already: it saves time."""
+
+    @property
+    def seconds(self) -> float:
+        """From the start to the end."""
+        return (self.clock.end.time_ns - self.clock.start.time_ns) / 1e9
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What verdicts may go by."""
+        return Evidence(
+            ledger=self.ledger,
+            names=self.names,
+            clock=self.clock,
+            loss=self.loss,
+            coverage=self.coverage,
+            readings=self.readings,
+            answers=self.answers,
+            watched_s=self.watched_s,
+            series=self.series,
+            alive=self.alive,
+        )
+
+    @cached_property
+    def _repeated(self) -> RepeatedStacks:
+        return RepeatedStacks(self.evidence)
+
+    @cached_property
+    def _same(self) -> StackDeduplicator:
+        return self.same or StackDeduplicator(self.names.stacks.get)
+
+    def load_cycles(self, end_ns: int) -> list[RoundSeries]:
+        """The modules that were loaded again and again until then, as rounds."""
+        symbols = self.names.symbols
+        return [
+            load_cycles(name, symbols.loads(name), symbols.unloads(name), end_ns)
+            for name in sorted(symbols.unloaded)
+            if len(symbols.loads(name)) > 1
+        ]
+
+    def open_questions(self) -> list[Question]:
+        """What the verdicts would like to know from kmemleak, and `answers` does not tell."""
+        return open_questions(self.evidence, self._repeated)
+
+    def judge(self) -> list[JudgedSuspect]:
+        """Verdicts on all suspects of the readings, what unloaded modules left, and what rounds left behind."""
+        return judge(self.evidence, self._repeated)
+
+    def leaked_rows(self, suspects: Sequence[JudgedSuspect]) -> Rows:
+        """The confirmed suspects as OUTSTANDING rows, as many as are looked into."""
+        return leaked_rows(self.ledger, suspects, self.names)
+
+    def growing(self, suspects: Sequence[JudgedSuspect] = ()) -> list[GrowingStack]:
+        """The stacks that keep growing, fastest first; without those that the suspects' rounds convict."""
+        evidence = growth_evidence(self.ledger, self._same, self.clock.start.time_ns, self.clock.end.time_ns)
+        windows = self.growth_windows
+        found = growing_within(evidence, windows) if windows else growing(evidence)
+        if windows:
+            births = module_births(self.ledger, self.names)
+            sudden = bursts(evidence, births, self.names, self._same, windows)
+            found += [one for one in sudden if one.stack not in {known.stack for known in found}]
+        stacks = self.names.stacks
+        convicted = {s.stack for s in suspects if s.verdict is Verdict.CONFIRMED and s.rounds is not None}
+        known = convicted | {tuple(stacks.get(key).lines()) for key in self._repeated.levelled_off}
+        found = [one for one in found if tuple(stacks.get(one.stack).lines()) not in known]
+        if not found:
+            return []
+        keys = {key for one in found for key in self._same.like(one.stack).tolist()}
+        listed = [s.stack for s in suspects if s.source == "kmemleak"] if self.readings else None
+        return named_growing(found, self._same, self.ledger.outstanding(keys), self.names, listed, self.alive)
+
+    def with_contents(self, contents: ObjectContents) -> Recording:
+        """The same, knowing what the confirmed suspects held."""
+        known = replace(self, contents=contents)
+        known.__dict__.update(evidence=self.evidence, _repeated=self._repeated)  # no verdict goes by contents
+        return known
+
+    def report(self, suspects: Sequence[JudgedSuspect] = ()) -> Report:
+        """Everything there is to show. `suspects` are what `judge` gave, or nothing if nobody judged."""
+        grown = self.growing(suspects)
+        unexplained = [stack for stack in grown if not stack.kept]
+        gaps = [*self.gaps, *_lost(self.loss)]
+        contents = () if self.contents is None else (self.contents.coverage,)
+        return Report(
+            kernel=self.kernel,
+            window=Window(self.started, self.clock.start.time_ns, self.seconds),
+            coverage=(*self.coverage, *contents),
+            loss=self.loss,
+            totals=self.ledger.totals(),
+            suspects=suspects,
+            outstanding=group_tally(self.ledger.tally(), self.names),
+            outcome=outcome(suspects, [*gaps, *map(str, self.missing)], unexplained),
+            findings=Findings(self.settled, self.missing, self._anatomy(suspects), self.alive),
+            implied_from=implied_from(self.ledger, self.names),
+            gaps=gaps,
+            context_source=self.context_source,
+            command=self.command,
+            growing=unexplained,
+            growing_kept=[stack for stack in grown if stack.kept],
+            stack_check=self.stack_check,
+        )
+
+    def _anatomy(self, suspects: Sequence[JudgedSuspect]) -> Anatomy:
+        """What the confirmed suspects are: causes and what hangs on them, and what they hold."""
+        rows = self.leaked_rows(suspects)
+        held = {} if self.contents is None else self.contents.words
+        words = [held.get(address, np.zeros(0, np.uint64)) for address in rows["object"].tolist()]
+        start_ns, end_ns = self.clock.start.time_ns, self.clock.end.time_ns
+        overwritten = overwritten_words(self.ledger, self.series, start_ns, end_ns)
+        return anatomy(rows, words, self.names, self.names.symbols.function_at, overwritten)
+
+
+def _lost(loss: Loss) -> list[str]:
+    gaps = [f"{loss.events} events were lost"] if loss.events else []
+    return [*gaps, f"{loss.names} names of stacks, caches or modules were lost"] if loss.names else gaps

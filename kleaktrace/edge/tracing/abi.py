@@ -1,0 +1,119 @@
+"""What the C side (bpf/) and this one must agree on: counters, states, and the layouts of what is handed over.
+
+A test compares all of it with the C headers. The two records of the event ring are in `core.events.records`.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+
+class Counter(IntEnum):
+    """Places in `counters` (bpf/maps.h, enum counter)."""
+
+    LOST_ALLOCATIONS = 0
+    LOST_FREES = 1
+    LOST_STACKS = 2
+    LOST_NAMES = 3
+    LOST_ENTRIES = 4
+    TAKEN_BY_SECOND = 5
+    UNWOUND_STACKS = 6
+    CHECKED_STACKS = 7
+    WRONG_STACKS = 8
+    LOST_SAMPLES = 9
+
+
+class State(IntEnum):
+    """Places in `state` (bpf/maps.h, enum state)."""
+
+    RECORDING = 0
+    EPOCH = 1
+    MODULES = 2
+    TASK_GENERATION = 3
+    UNTOLD = 4
+
+
+class NameType(IntEnum):
+    """What a record of the name ring begins with (bpf/records.h, enum name_type)."""
+
+    STACK_NAME = 1
+    CACHE_NAME = 2
+    MODULE_LOAD = 3
+    MODULE_FREE = 4
+    MODULE_PAGE = 5
+    STACK_SAMPLE = 6
+    PROGRAM_NAME = 7
+
+
+class Layout(struct.Struct):
+    """The first members of a C structure without padding, in order: each a name and a format of `struct`."""
+
+    def __init__(self, structure: str, **members: str) -> None:
+        super().__init__("=" + "".join(members.values()))
+        self.structure = structure
+        self.members = members
+
+
+# bpf/records.h
+STACK_FRAMES = 128
+"""Room for frames in a stack_name (STACK_DEPTH and one)."""
+
+MODULE_PAGE_LENGTH = 4096
+"""Bytes of a module's memory in one record, whatever the machine's own pages are."""
+
+STACK_NAME = Layout("stack_name", type="I", depth="I", key="Q", time_ns="Q")
+"""`frames` follow, STACK_FRAMES words."""
+
+STACK_SAMPLE = Layout(
+    "stack_sample",
+    name=f"{STACK_NAME.size + 8 * STACK_FRAMES}s",
+    root="Q",
+    modules="Q",
+    recognised="Q",
+    event="I",
+    words_read="I",
+    rest="I",
+    in_module="I",
+    base="Q",
+)
+"""`words` follow."""
+
+CACHE_NAME = Layout("cache_name", type="I", object_size="I", key="Q", size="I", gfp_flags="I", name="64s")
+
+MODULE_NAME = Layout(
+    "module_name",
+    type="I",
+    symbols="I",
+    key="Q",
+    identity="Q",
+    time_ns="Q",
+    text="Q",
+    text_size="Q",
+    init_text="Q",
+    init_text_size="Q",
+    symbol_table="Q",
+    string_table="Q",
+    string_table_end="Q",
+    name="64s",
+)
+
+PROGRAM_NAME = Layout("program_name", type="I", tgid="I", time_ns="Q", length="I")
+"""`arguments` follow."""
+
+MODULE_PAGE = Layout("module_page", type="I", error="i", key="Q", address="Q")
+"""`data` follow, MODULE_PAGE_LENGTH bytes."""
+
+# bpf/stack_paths.h
+PATH_SLOTS = 48
+FROM_END = 2
+"""As a slot's `lead`: its offset is from the end of the stack."""
+
+STACK_PATH = Layout("stack_path", stack="Q", length="I", in_module="B", doubtful="B", reserved="H")
+"""`slots` follow, PATH_SLOTS of them."""
+
+PATH_SLOT = Layout("path_slot", address="Q", offset="i", lead="h", end="H")
+
+# bpf/objects.c
+CONTENTS_WORDS = 512
+"""What is read of an object at most."""

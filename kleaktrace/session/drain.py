@@ -1,0 +1,157 @@
+"""The drain: one thread that polls a source and enters its events into the ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from kleaktrace.core.events.coverage import Loss
+from kleaktrace.core.events.records import Batch
+from kleaktrace.core.growth.level_history import LevelHistory
+from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.edge.machine import malloc_tuning
+from kleaktrace.errors import EvidenceLost
+from kleaktrace.session.drain_interval import drain_interval_s
+from kleaktrace.session.source import EventSource
+
+_LOSS_S = 0.5
+"""Between readings of the loss counters: how sharply a loss window is known."""
+
+_SAMPLING_SHARE = 10
+"""Sampling the history takes at most one in so many seconds of the drain's, however much is outstanding."""
+
+_NICENESS = -15
+"""Of the drain: it needs little, but at once. What a busy machine allocates in a quarter of a second fills the ring."""
+
+_FULL_BATCH = 0.01
+"""A ring that is still so full after a poll is polled again at once."""
+
+
+class Observer(Protocol):
+    """Sees what the ledger sees, in the drain's thread."""
+
+    def batch(self, batch: Batch) -> None:
+        """A batch that was entered into the ledger."""
+
+    def sample(self, time_ns: int, ledger: Ledger) -> None:
+        """The ledger as of this time (CLOCK_MONOTONIC); about once a second at first, then less often."""
+
+
+class Drain:
+    """Drains a source from construction until `finish`.
+
+    Its thread owns `ledger`, `history` and `loss`: others look at them only inside `held`, or after `finish`.
+    """
+
+    def __init__(self, source: EventSource, observer: Observer | None = None) -> None:
+        malloc_tuning.keep_small()
+        self.ledger = Ledger()
+        self.history = LevelHistory()
+        self.loss = Loss()
+        self._source = source
+        self._observer = observer
+        self._next_sample_ns = 0
+        self._entered_ns = source.started.time_ns
+        """What happened up to then is in the ledger (CLOCK_MONOTONIC)."""
+        self._lock = threading.RLock()
+        self._stopping = threading.Event()
+        self._finished = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="drain", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing is drained meanwhile. Raises `EvidenceLost` if draining has failed."""
+        if self._failure is not None:
+            raise EvidenceLost(f"draining the ring failed: {self._failure!r}", "this is a bug: please report it")
+        with self._lock:
+            yield
+
+    def catch_up(self) -> None:
+        """Return when everything that had been reported at the call is in the ledger."""
+        if self._finished:
+            return
+        self._check_loss()
+        end = self._source.reported
+        while self._source.polled < end:
+            with self.held():
+                self._drain_once()
+        self._check_loss()  # once more: what had no name may have one by now
+
+    def finish(self) -> None:
+        """Enter what is reported by now, and end. The source should have been paused. May be called twice."""
+        if self._finished:
+            return
+        self._stopping.set()
+        self._source.wake()
+        self._thread.join()
+        try:
+            self.catch_up()
+        finally:
+            self._finished = True
+
+    def _run(self) -> None:
+        _prefer_this_thread()
+        try:
+            self._drain_until_stopped()
+        except BaseException as failure:  # shown by whoever looks next: a dead drain must not pass for a quiet kernel
+            self._failure = failure
+
+    def _drain_until_stopped(self) -> None:
+        source = self._source
+        checked, gave_back = 0.0, time.monotonic()
+        looked, polled = time.monotonic(), source.polled
+        while not self._stopping.is_set():
+            if time.monotonic() - checked > _LOSS_S:
+                self._check_loss()
+                checked = time.monotonic()
+            now = time.monotonic()
+            more = self._drain_once()
+            self._sample()
+            if not more:
+                if now - gave_back > malloc_tuning.EVERY_S:
+                    malloc_tuning.give_back()
+                    gave_back = now
+                source.wait(drain_interval_s(source.polled - polled, now - looked))
+                looked, polled = now, source.polled
+
+    def _drain_once(self) -> bool:
+        """Enter one batch; whether there is likely more."""
+        with self._lock:
+            now_ns, reported = time.monotonic_ns(), self._source.reported
+            batch = self._source.poll()
+            self.ledger.apply(batch)
+            self._entered_ns = now_ns if self._source.polled >= reported else max(self._entered_ns, batch.newest_ns)
+            if self._observer is not None:
+                self._observer.batch(batch)
+        return self._source.backlog > _FULL_BATCH
+
+    def _sample(self) -> None:
+        """Add to the history of what is outstanding, when it is time."""
+        now_ns = self._entered_ns  # and not later: we may have slept since, while others allocated
+        if now_ns < self._next_sample_ns or not self.history.due(now_ns):
+            return
+        begun_ns = time.thread_time_ns()  # that others are busy is no reason to know less
+        with self._lock:
+            self.history.sample(now_ns, self.ledger.snapshot())
+            if self._observer is not None:
+                self._observer.sample(now_ns, self.ledger)
+        self._next_sample_ns = now_ns + _SAMPLING_SHARE * (time.thread_time_ns() - begun_ns)
+
+    def _check_loss(self) -> None:
+        with self._lock:
+            known = len(self.loss.windows)
+            self.loss = self._source.check_loss()
+            for window in self.loss.windows[known:]:
+                self.ledger.note_loss(window)
+
+
+def _prefer_this_thread() -> None:
+    with contextlib.suppress(OSError):  # not everywhere is root allowed to
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -1,0 +1,156 @@
+"""`run` and `confirm` on a source and a kmemleak that the test makes up: what is asked, what is said, what is left."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import FULL_COVERAGE, inside, module_image, suspect
+from click.testing import CliRunner, Result
+from made_up_kmemleak import MadeUpKmemleak
+from made_up_source import MadeUpSource
+
+from kleaktrace.commands import confirm as confirm_module
+from kleaktrace.commands import run as run_module
+from kleaktrace.commands import scanning
+from kleaktrace.commands import signals as signals_module
+from kleaktrace.core.kmemleak.report_parser import Suspect
+from kleaktrace.errors import EvidenceLost
+from kleaktrace.session.session import Session
+
+A, B = 0xFFFF888100010000, 0xFFFF888100020000
+
+
+class Machine:
+    """A source with a driver, a kmemleak, and the commands on both. `during` is done while a command sleeps."""
+
+    def __init__(self, file: Path) -> None:
+        self.source = MadeUpSource()
+        self.kmemleak = MadeUpKmemleak()
+        self._file = file
+        symbols = self.source.names.symbols
+        symbols.module_loaded(module_image(loaded_ns=self.source.started.time_ns))
+        self.source.names.stacks.add(1, [inside("__kmalloc_noprof"), inside("drv_probe"), inside("do_one_initcall")])
+        self.source.names.stacks.add(2, [inside("__kmalloc_noprof"), inside("core_alloc"), inside("drv_probe")])
+
+    def suspect(self, address: int) -> Suspect:
+        """As kmemleak lists what is allocated now."""
+        jiffies = self.source.moment().jiffies
+        return suspect(0, address, 100, jiffies=jiffies)
+
+    def unload(self) -> None:
+        image = module_image()
+        self.source.names.symbols.module_freed("drv", image.key, time.monotonic_ns())
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(run_module.run, ["--json", str(self._file), *arguments])
+
+    def confirm(self) -> Result:
+        return CliRunner().invoke(confirm_module.confirm, ["--json", str(self._file)])
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self._file.read_text())
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path / "report.json")
+    for module in (run_module, confirm_module):
+        monkeypatch.setattr(module, "live_session", lambda **_: Session(machine.source))
+        monkeypatch.setattr(module, "missing_since", lambda *_: [])
+    monkeypatch.setattr(run_module, "_kmemleak", lambda: (machine.kmemleak, []))
+    monkeypatch.setattr(run_module, "overwrite_stale_freelists", lambda: None)
+    monkeypatch.setattr(run_module, "settle", lambda left, sleep: None)
+    monkeypatch.setattr(confirm_module, "KmemleakClient", lambda: machine.kmemleak)
+    monkeypatch.setattr(signals_module.time, "sleep", lambda seconds: None)
+    return machine
+
+
+def test_nothing_that_is_left_is_clean(machine: Machine) -> None:
+    machine.source.allocate(A)
+    machine.source.free(A)
+    done = machine.run("true")
+    assert (done.exit_code, machine.document["verdict"]) == (0, "clean"), done.output
+    assert machine.document["command"] == {"arguments": ["true"], "status": 0}
+    assert machine.kmemleak.scans == 2
+    assert (machine.source.paused, machine.source.closed) == (1, 1)
+
+
+def test_what_stays_listed_is_confirmed(machine: Machine) -> None:
+    machine.source.allocate(A)
+    machine.kmemleak.listed = (machine.suspect(A),)
+    done = machine.run("true")
+    assert done.exit_code == 1, done.output
+    (leak,) = machine.document["leaks"]
+    assert (leak["module"], leak["requester"], leak["objects"]) == ("drv", "drv_probe", 1)
+
+
+def test_what_an_unloaded_module_left_is_asked_for_and_the_answer_counts(machine: Machine) -> None:
+    machine.source.allocate(A)
+    machine.source.allocate(B)
+    machine.kmemleak.tracked = {A}
+    machine.unload()
+    done = machine.run("true")
+    assert sorted(machine.kmemleak.asked) == [A, B]
+    verdicts = {one["address"]: one["verdict"] for one in machine.document["suspects"]}
+    assert verdicts == {f"{A:#x}": "confirmed", f"{B:#x}": "dismissed"}, done.output
+
+
+def test_kmemleak_is_asked_only_so_often(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "_ASK_AT_MOST", 3)
+    for number in range(5):
+        machine.source.allocate(A + 256 * number, stack=2)
+    machine.unload()
+    machine.run("true")
+    assert len(machine.kmemleak.asked) == 3
+
+
+def test_scans_that_fail_leave_the_evidence_incomplete(machine: Machine) -> None:
+    machine.kmemleak.fails = EvidenceLost("kmemleak went off during the scan", "reboot")
+    done = machine.run("true")
+    assert (done.exit_code, machine.document["gaps"]) == (4, ["kmemleak went off during the scan (reboot)"])
+
+
+def test_a_free_while_it_is_scanned_dismisses(machine: Machine) -> None:
+    machine.source.allocate(A)
+    machine.kmemleak.listed = (machine.suspect(A),)
+    machine.kmemleak.at_scan = lambda: machine.source.free(A, call_site=inside("core_free"))
+    done = machine.run("true")
+    assert done.exit_code == 0, done.output
+    (one,) = machine.document["suspects"]
+    assert (one["verdict"], one["freed"]["site"].partition("+")[0]) == ("dismissed", "core_free")
+
+
+def test_each_run_of_the_command_is_a_round(machine: Machine) -> None:
+    done = machine.run("--repeat", "3", "sh", "-c", "exit 7")
+    assert machine.document["runs"]["total"] == 3, machine.document["runs"]
+    assert machine.document["command"]["status"] == 7
+    assert done.exit_code == 0
+
+
+def test_what_was_allocated_before_is_only_watched(machine: Machine) -> None:
+    machine.kmemleak.listed = (suspect(-4, A),)
+    done = machine.confirm()
+    assert done.exit_code == 4
+    assert machine.document["gaps"] == [
+        "1 suspects were allocated before tracing began: reproduce the leak under `kleaktrace run`"
+    ]
+
+
+def test_what_is_no_longer_listed_is_asked_for(machine: Machine) -> None:
+    machine.kmemleak.listed = (suspect(-4, A),)
+    machine.kmemleak.at_scan = lambda: setattr(machine.kmemleak, "listed", ())
+    done = machine.confirm()
+    assert machine.kmemleak.asked == [A]
+    (one,) = machine.document["suspects"]
+    assert (one["verdict"], done.exit_code) == ("dismissed", 0), done.output
+
+
+def test_coverage_says_whether_contents_were_seen(machine: Machine) -> None:
+    machine.run("true")
+    kinds = [one["kind"] for one in machine.document["coverage"]]
+    assert kinds == [*(one.kind for one in FULL_COVERAGE), "object-contents"]

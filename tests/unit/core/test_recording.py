@@ -1,0 +1,87 @@
+"""A recording that the test makes up is judged and reported without root, kernel or bcc."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from builders import FULL_COVERAGE, START_JIFFIES, START_NS, Scene, jiffies_at, suspect
+
+from kleaktrace.core.events.clock import JiffiesClock, Moment
+from kleaktrace.core.events.coverage import Loss
+from kleaktrace.core.evidence.judged import Verdict
+from kleaktrace.core.growth.level_history import LevelHistory
+from kleaktrace.core.recording import Recording
+from kleaktrace.core.report import CommandResult, Kernel, Outcome
+from kleaktrace.views.documents.json_document import document
+
+A, B, C = 0xFFFF888100010000, 0xFFFF888100020000, 0xFFFF888100030000
+
+
+def recording(scene: Scene, **known: object) -> Recording:
+    end = Moment(START_NS + round(scene.seconds * 1e9), jiffies_at(scene.seconds))
+    return Recording(
+        kernel=Kernel("6.12.0", "x86_64"),
+        started=datetime(2026, 1, 1, tzinfo=UTC),
+        clock=JiffiesClock(Moment(START_NS, START_JIFFIES), end),
+        ledger=scene.ledger,
+        names=scene.names,
+        history=LevelHistory(),
+        loss=Loss(sum(w.events for w in scene.losses), windows=tuple(scene.losses)),
+        coverage=FULL_COVERAGE,
+        **known,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def leaking() -> Recording:
+    """One object is listed twice and was not freed, and core code left another behind for a module that is gone."""
+    scene = Scene()
+    scene.allocate(1, A)
+    scene.allocate(2, B, stack=2)
+    scene.allocate(3, C)
+    scene.free(4, C)
+    scene.unload(5)
+    listed = [suspect(1, A)]
+    return recording(scene, readings=[[], listed, listed], command=CommandResult(("true",), 0))
+
+
+def test_it_is_judged_and_reported(leaking: Recording) -> None:
+    suspects = leaking.judge()
+    assert {(s.address, s.source): s.verdict for s in suspects} == {
+        (A, "kmemleak"): Verdict.CONFIRMED,
+        (B, "unload"): Verdict.UNDECIDED,
+    }
+    report = leaking.report(suspects)
+    assert report.outcome is Outcome.LEAKS
+    assert (report.totals.allocations, report.totals.frees, report.totals.outstanding) == (3, 1, 2)
+    told = document(report)
+    assert told["verdict"] == "leaks"
+    json.dumps(told)
+
+
+def test_judging_it_twice_gives_the_same(leaking: Recording) -> None:
+    assert leaking.judge() == leaking.judge()
+    assert document(leaking.report(leaking.judge())) == document(leaking.report(leaking.judge()))
+
+
+def test_what_kmemleak_must_be_asked_is_known_before_and_its_answers_are_evidence(leaking: Recording) -> None:
+    questions = leaking.open_questions()
+    assert [q.address for q in questions] == [B]
+    freed = replace(leaking, answers={questions[0]: False})
+    assert freed.open_questions() == []
+    assert {s.address: s.verdict for s in freed.judge()} == {A: Verdict.CONFIRMED, B: Verdict.DISMISSED}
+    assert {s.address: s.verdict for s in leaking.judge()}[B] is Verdict.UNDECIDED, "and the other knows nothing of it"
+
+
+def test_nothing_of_the_edge_is_needed() -> None:
+    code = (
+        "import sys, kleaktrace.core.recording, kleaktrace.views.documents.json_document\n"
+        "print([m for m in sys.modules if m.split('.')[0] in ('bcc', 'rich') or m.startswith('kleaktrace.edge')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
