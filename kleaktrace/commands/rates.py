@@ -11,7 +11,7 @@ import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import EndingBetween
-from kleaktrace.core.grouping.group_labels import RateBy
+from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.session.live import live_session
 from kleaktrace.session.rate_recorder import RateRecorder
@@ -32,7 +32,7 @@ _NO_VERDICTS = "rates give no verdicts: use `kleaktrace run` or `kleaktrace conf
 
 @click.command()
 @click.option(
-    "--by", type=click.Choice([str(by) for by in RateBy]), default="context", show_default=True, help="Group by."
+    "--by", type=click.Choice([str(by) for by in GroupBy]), default="context", show_default=True, help="Group by."
 )
 @click.option("--duration", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Stop by itself.")
 @click.option("--top", metavar="N", type=click.IntRange(1), default=15, show_default=True, help="Rows to show.")
@@ -53,7 +53,7 @@ def rates(
 
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
-    recorder = RateRecorder(RateBy(by))
+    recorder = RateRecorder(GroupBy(by))
     with EndingBetween() as ending, live_session(filters, recorder, exact_stacks) as session:
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, recorder, top, duration, ending)

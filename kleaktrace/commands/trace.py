@@ -12,7 +12,8 @@ import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import EndingBetween
-from kleaktrace.core.grouping.outstanding_groups import By, group_tally
+from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
+from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.rates.interval_rates import CounterSnapshot, rates
 from kleaktrace.edge.tracing.filters import Filters
@@ -41,7 +42,9 @@ _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktr
 @click.command()
 @click.option("--duration", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Stop by itself.")
 @click.option("--top", metavar="N", type=click.IntRange(1), default=10, show_default=True, help="Rows to show.")
-@click.option("--by", type=click.Choice([str(by) for by in By]), default="stack", show_default=True, help="Group by.")
+@click.option(
+    "--by", type=click.Choice([str(by) for by in OUTSTANDING_BY]), default="stack", show_default=True, help="Group by."
+)
 @click.option("--older", metavar="SECONDS", type=click.FloatRange(0), default=0.0, help="Only allocations this old.")
 @filter_options
 @exact_stacks_option
@@ -60,7 +63,7 @@ def trace(
     An allocation is outstanding if its free was not seen. That is not a leak yet: caches hold memory on purpose.
     """
     output = OutputFile(json_file)
-    shown = _Shown(By(by), top, older)
+    shown = _Shown(GroupBy(by), top, older)
     with EndingBetween() as ending, live_session(filters, exact_stacks=exact_stacks) as session:
         # Now, and not before: what happens meanwhile is traced already.
         from kleaktrace.views.documents.json_document import document, dumps
@@ -86,7 +89,7 @@ def trace(
 class _Shown:
     """What the screen shows, and the books at the last look, for the rates."""
 
-    by: By
+    by: GroupBy
     top: int
     older: float
     last: CounterSnapshot | None = None
@@ -120,7 +123,7 @@ class _Shown:
         counts = session.counts(self.older)
         now = CounterSnapshot.at(counts.time_ns, counts.by_stack)
         lost, totals = counts.loss.events, counts.totals
-        if report is not None and self.by is By.STACK and not self.older:
+        if report is not None and self.by is GroupBy.STACK and not self.older:
             groups = report.outstanding[: self.top]
         else:
             groups = group_tally(counts.outstanding, session.names, self.by)[: self.top]

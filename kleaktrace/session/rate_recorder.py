@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kleaktrace.core.events.records import Batch
-from kleaktrace.core.grouping.group_labels import RateBy, StackLabels
+from kleaktrace.core.grouping.group_labels import GroupBy, StackLabels
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.rates.event_group_counter import GroupCounter
@@ -17,7 +17,7 @@ from kleaktrace.session.session import Session
 class RateRecorder:
     """An observer of one session, for rates by one kind of group."""
 
-    def __init__(self, by: RateBy) -> None:
+    def __init__(self, by: GroupBy) -> None:
         self._by = by
         self._counter = None if by.by_stack else GroupCounter(by)
         self._history = LevelHistory()
@@ -39,7 +39,7 @@ class RateRecorder:
 
     def table(self, session: Session, top: int) -> RateTable:
         """The `top` groups as of now. Raises `EvidenceLost` if draining has failed."""
-        if self._by is RateBy.CGROUP:
+        if self._by is GroupBy.CGROUP:
             self._cgroups.look()
         with session.looking() as recording:
             ledger, names = recording.ledger, recording.names

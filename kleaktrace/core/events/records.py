@@ -24,6 +24,11 @@ def hide(address: int) -> int:
     return address ^ _ALL_BITS
 
 
+def comm_text(comm: bytes) -> str:
+    """A task's name in words: what lies behind its NUL is left over from a longer one."""
+    return comm.partition(b"\0")[0].decode(errors="backslashreplace")
+
+
 class Kind(IntEnum):
     """Which allocator an event came from. Frees match allocations by address, never by kind."""
 

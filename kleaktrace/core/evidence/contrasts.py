@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.events.records import Context
+from kleaktrace.core.events.records import Context, comm_text
 from kleaktrace.core.ledger.free_samples import Traits
 
 _LEAST_LEAKED, _LEAST_FREED = 3, 5
@@ -69,7 +69,7 @@ _TRAITS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("bytes_req", "size", str),
     ("context", "context", lambda value: Context(int(value)).name.lower()),
     ("gfp_flags", "gfp flags", lambda value: f"{int(value):#x}"),
-    ("comm", "comm", lambda value: bytes(value).decode(errors="backslashreplace")),
+    ("comm", "comm", lambda value: comm_text(bytes(value))),
     ("cpu", "CPU", str),
 )
 
@@ -122,7 +122,7 @@ def _shared(leaked: Any, freed: Traits, looked_at: int) -> Iterator[_Shared]:
 def _comm_says_nothing(leaked: Any, comm: bytes) -> bool:
     """Whether it is a thread of the kernel's, or what an interrupt came upon."""
     in_tasks = np.isin(leaked["context"], (Context.TASK, Context.UNKNOWN)).all()
-    return not in_tasks or _KERNEL_THREAD.match(bytes(comm).decode(errors="replace")) is not None
+    return not in_tasks or _KERNEL_THREAD.match(comm_text(bytes(comm))) is not None
 
 
 def _told_apart(shared: Sequence[_Shared]) -> list[list[_Shared]]:

@@ -1,4 +1,4 @@
-"""Whom allocations are counted for: the names that `rates` groups by."""
+"""Whom allocations are counted for: one answer for what is outstanding and for rates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kleaktrace.core.symbols.call_stacks import Stack
 from kleaktrace.core.symbols.symbol_table import Frame
 
 
-class RateBy(StrEnum):
+class GroupBy(StrEnum):
     """What to group by. Told from the call stack, or (the last four) from the event itself."""
 
     STACK = "stack"
@@ -33,6 +33,9 @@ class RateBy(StrEnum):
         return self in _LABELS
 
 
+OUTSTANDING_BY = (GroupBy.STACK, GroupBy.CACHE, GroupBy.COMM, GroupBy.CONTEXT, GroupBy.MODULE)
+"""What an outstanding allocation tells without its event."""
+
 NO_STACK_LABEL = "(no stack could be taken)"
 
 # kernel/workqueue.c calls the work function, kernel/softirq.c the softirq's action (handle_softirqs since v6.10),
@@ -44,7 +47,7 @@ _SOFTIRQ = re.compile(r"^(handle_softirqs|__do_softirq)(\..*)?$")
 _HANDLERS = re.compile(r"^(__handle_irq_event_percpu|handle_percpu_devid_irq)(\..*)?$")
 
 
-def label(stack: Stack, by: RateBy) -> str:
+def label(stack: Stack, by: GroupBy) -> str:
     """The name of the group that this stack belongs to."""
     return _LABELS[by](stack) if stack.frames else NO_STACK_LABEL
 
@@ -92,18 +95,18 @@ def _function(frame: Frame) -> str:
     return f"{name} [{frame.module}]" if frame.module else name
 
 
-_LABELS: dict[RateBy, Callable[[Stack], str]] = {
-    RateBy.STACK: _stack,
-    RateBy.CONTEXT: _context,
-    RateBy.KWORKER: _kworker,
-    RateBy.MODULE: _module,
+_LABELS: dict[GroupBy, Callable[[Stack], str]] = {
+    GroupBy.STACK: _stack,
+    GroupBy.CONTEXT: _context,
+    GroupBy.KWORKER: _kworker,
+    GroupBy.MODULE: _module,
 }
 
 
 class StackLabels:
     """The groups of all stacks of a ledger, which keeps them in place. Memory: 8 bytes a stack, and the names."""
 
-    def __init__(self, by: RateBy, stack: Callable[[int], Stack]) -> None:
+    def __init__(self, by: GroupBy, stack: Callable[[int], Stack]) -> None:
         self._by = by
         self._stack = stack
         self._labels: list[str] = []

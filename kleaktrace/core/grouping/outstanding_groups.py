@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,20 +11,11 @@ import numpy.typing as npt
 
 from kleaktrace.core.arrays.hash_index import Interner, one_of_each
 from kleaktrace.core.arrays.types import F64, U64, Index
-from kleaktrace.core.events.records import Context, Rows
+from kleaktrace.core.events.records import Context, Rows, comm_text
+from kleaktrace.core.grouping.group_labels import GroupBy, label
 from kleaktrace.core.ledger.tally import Tally, alike, comm_words, tally
 from kleaktrace.core.symbols.call_stacks import Stack
 from kleaktrace.core.symbols.kernel_names import KernelNames
-
-
-class By(StrEnum):
-    """What to group by."""
-
-    STACK = "stack"
-    CACHE = "cache"
-    COMM = "comm"
-    CONTEXT = "context"
-    MODULE = "module"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +46,32 @@ def _join(names: set[str]) -> str:
     return ", ".join(listed[:_MANY]) + (f", … ({len(listed)})" if len(listed) > _MANY else "")
 
 
-def _comm(raw: bytes) -> str:
-    return raw.decode(errors="backslashreplace")
-
-
-def group(rows: Rows, names: KernelNames, by: By = By.STACK) -> list[Group]:
+def group(rows: Rows, names: KernelNames, by: GroupBy = GroupBy.STACK) -> list[Group]:
     """Group OUTSTANDING rows; the most bytes first."""
     return group_tally(tally(rows), names, by)
 
 
-def group_tally(counted: Tally, names: KernelNames, by: By = By.STACK) -> list[Group]:
-    """Group what was counted; the most bytes first."""
+def group_tally(counted: Tally, names: KernelNames, by: GroupBy = GroupBy.STACK) -> list[Group]:
+    """Group what was counted, by one of `OUTSTANDING_BY`; the most bytes first."""
+    return _grouped(counted, names, _LABELS[by], by)
+
+
+def as_one(rows: Rows, names: KernelNames) -> Group | None:
+    """All OUTSTANDING rows as one group; None if there are none."""
+    return next(iter(_grouped(tally(rows), names, lambda part: ("",), None)), None)
+
+
+def _grouped(counted: Tally, names: KernelNames, label_of: _LabelOf, by: GroupBy | None) -> list[Group]:
     # Who allocated seldom matters to a label, and there are many of them: they are put in words once a group.
-    kinds = alike(counted.rows, *(comm_words(counted.rows) if by is By.COMM else ()))
-    parts = _described(counted.rows[one_of_each(kinds)], names, with_text=by is By.STACK)
+    kinds = alike(counted.rows, *(comm_words(counted.rows) if by is GroupBy.COMM else ()))
+    parts = _described(counted.rows[one_of_each(kinds)], names, with_text=by is GroupBy.STACK)
     groups: dict[tuple[object, ...], list[_Part]] = {}
     number_of: dict[tuple[object, ...], int] = {}
     group_of_part = []
     for part in parts:
-        label = _LABELS[by](part)
-        group_of_part.append(number_of.setdefault(label, len(number_of)))
-        groups.setdefault(label, []).append(part)
+        name = label_of(part)
+        group_of_part.append(number_of.setdefault(name, len(number_of)))
+        groups.setdefault(name, []).append(part)
     group_of = np.array(group_of_part, np.intp).take(kinds)
     columns = zip(
         groups.items(),
@@ -88,7 +83,7 @@ def group_tally(counted: Tally, names: KernelNames, by: By = By.STACK) -> list[G
     )
     found = [
         Group(
-            label=str(label[0]),
+            label=str(name[0]),
             stack=members[0].stack,
             cache=_join({part.cache for part in members}),
             context=_join({part.context for part in members}),
@@ -98,7 +93,7 @@ def group_tally(counted: Tally, names: KernelNames, by: By = By.STACK) -> list[G
             oldest_ns=oldest_ns,
             stack_keys=tuple(sorted({part.key for part in members})),
         )
-        for (label, members), count, size, oldest_ns, comms in columns
+        for (name, members), count, size, oldest_ns, comms in columns
     ]
     return sorted(found, key=lambda g: (-g.bytes, -g.count, g.label))
 
@@ -121,7 +116,7 @@ def _comms(group_of: Index, rows: Rows) -> list[set[str]]:
     one_of = one_of_each(pairs)
     found: list[set[str]] = [set() for _ in range(int(group_of.max(initial=-1)) + 1)]
     for number, comm in zip(group_of[one_of].tolist(), rows["comm"][one_of].tolist(), strict=True):
-        found[number].add(_comm(comm))
+        found[number].add(comm_text(comm))
     return found
 
 
@@ -145,19 +140,22 @@ def _described(rows: Rows, names: KernelNames, with_text: bool) -> list[_Part]:
         stack = names.stacks.get(key)
         text = names.stacks.text(key) if with_text else ""
         known = _CONTEXT_NAMES[context] if context != Context.UNKNOWN else stack.context.name.lower()
-        parts.append(_Part(key, stack, text, names.cache(kind, slab_cache, size), known, _comm(comm)))
+        parts.append(_Part(key, stack, text, names.cache(kind, slab_cache, size), known, comm_text(comm)))
     return parts
 
 
-def _module(part: _Part) -> str:
-    """The module nearest to the allocation, or the kernel itself."""
-    return next((f.module for f in part.stack.frames if f.module and f.module != "bpf"), "(kernel)")
+def _context(part: _Part) -> str:
+    """What the stack tells, unless the event knows better."""
+    agree = part.stack.frames and part.stack.context.name.lower() == part.context
+    return label(part.stack, GroupBy.CONTEXT) if agree else part.context
 
 
-_LABELS: dict[By, Callable[[_Part], tuple[object, ...]]] = {
-    By.STACK: lambda part: (part.text, part.cache, part.context),
-    By.CACHE: lambda part: (part.cache,),
-    By.COMM: lambda part: (part.comm,),
-    By.CONTEXT: lambda part: (part.context,),
-    By.MODULE: lambda part: (_module(part),),
+_LabelOf = Callable[[_Part], tuple[object, ...]]
+
+_LABELS: dict[GroupBy, _LabelOf] = {
+    GroupBy.STACK: lambda part: (part.text, part.cache, part.context),
+    GroupBy.CACHE: lambda part: (part.cache,),
+    GroupBy.COMM: lambda part: (part.comm,),
+    GroupBy.CONTEXT: lambda part: (_context(part),),
+    GroupBy.MODULE: lambda part: (label(part.stack, GroupBy.MODULE),),
 }

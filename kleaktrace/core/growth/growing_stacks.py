@@ -14,7 +14,7 @@ import numpy as np
 
 from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.events.records import Context, LossWindow, Rows
-from kleaktrace.core.grouping.outstanding_groups import By, group
+from kleaktrace.core.grouping.outstanding_groups import as_one
 from kleaktrace.core.growth.detection import MIN_SURVIVORS, Growing, GrowthEvidence, growing
 from kleaktrace.core.kept_on_purpose import rule_for_row
 from kleaktrace.core.ledger.ledger import Ledger, Survivors
@@ -244,7 +244,7 @@ def named_growing(
         frames = names.stacks.get(one.stack).own_frames
         lines = [str(frame) for frame in frames]
         rows = outstanding[np.isin(outstanding["stack"], same.like(one.stack))]
-        whole = next(iter(group(rows, names, By.CONTEXT)), None)
+        whole = as_one(rows, names)
         result.append(
             GrowingStack(
                 frames=frames,

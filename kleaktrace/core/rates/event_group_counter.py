@@ -9,8 +9,8 @@ import numpy as np
 
 from kleaktrace.core.arrays.hash_index import Interner
 from kleaktrace.core.arrays.types import U64, Index
-from kleaktrace.core.events.records import Batch, Context, Kind, Rows
-from kleaktrace.core.grouping.group_labels import RateBy
+from kleaktrace.core.events.records import Batch, Context, Kind, Rows, comm_text
+from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 from kleaktrace.core.symbols.kernel_names import KernelNames
 
@@ -34,7 +34,7 @@ class GroupCounter:
     Memory: some 80 bytes a group, `MOST_GROUPS` groups.
     """
 
-    def __init__(self, by: RateBy) -> None:
+    def __init__(self, by: GroupBy) -> None:
         self.by = by
         self._groups = Interner(words=2)
         self._allocations = np.zeros(MOST_GROUPS + 1, np.uint64)
@@ -53,7 +53,7 @@ class GroupCounter:
         count = len(self)
         self._allocations[:count] += np.bincount(numbers, minlength=count).astype(np.uint64)
         self._bytes[:count] += np.bincount(numbers, rows["bytes_alloc"], count).astype(np.uint64)
-        if self.by is RateBy.PID:
+        if self.by is GroupBy.PID:
             self._comms[numbers] = rows["comm"]
 
     def snapshot(self, outstanding: Rows) -> StackSnapshot:
@@ -83,11 +83,11 @@ class GroupCounter:
         self, number: int, first: int, second: int, names: KernelNames, cgroup_path: Callable[[int], str]
     ) -> str:
         match self.by:
-            case RateBy.COMM:
-                return _text(first.to_bytes(8, sys.byteorder) + second.to_bytes(8, sys.byteorder))
-            case RateBy.PID:
-                return f"{first} ({_text(bytes(self._comms[number]))})"
-            case RateBy.CGROUP:
+            case GroupBy.COMM:
+                return comm_text(first.to_bytes(8, sys.byteorder) + second.to_bytes(8, sys.byteorder))
+            case GroupBy.PID:
+                return f"{first} ({comm_text(bytes(self._comms[number]))})"
+            case GroupBy.CGROUP:
                 return cgroup_path(first)
             case _:
                 kind, size = divmod(second, 1 << 32)
@@ -103,12 +103,12 @@ class GroupCounter:
 
     def _words(self, rows: Rows) -> tuple[U64, U64]:
         nothing = np.zeros(rows.size, np.uint64)
-        if self.by is RateBy.CACHE:
+        if self.by is GroupBy.CACHE:
             return _cache_words(rows)
-        if self.by is RateBy.COMM:
+        if self.by is GroupBy.COMM:
             comm = np.ascontiguousarray(rows["comm"]).view(np.uint64).reshape(-1, 2)
             first, second = comm[:, 0].copy(), comm[:, 1].copy()
-        elif self.by is RateBy.PID:
+        elif self.by is GroupBy.PID:
             first, second = rows["tgid"].astype(np.uint64), nothing
         else:
             first, second = rows["cgroup"].astype(np.uint64), nothing
@@ -122,7 +122,3 @@ def _cache_words(rows: Rows) -> tuple[U64, U64]:
     of_cache, by_size = kinds == Kind.CACHE, kinds == Kind.KMALLOC
     sizes = np.where(by_size, np.minimum(rows["bytes_alloc"], np.uint64(_LARGE)), np.uint64(0))
     return np.where(of_cache, rows["cache"], np.uint64(0)), kinds << np.uint64(32) | sizes
-
-
-def _text(raw: bytes) -> str:
-    return raw.partition(b"\0")[0].decode(errors="backslashreplace")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.arrays.types import U64
-from kleaktrace.core.grouping.group_labels import RateBy
+from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
@@ -112,7 +112,7 @@ def _levels(levels: Sequence[int]) -> StackSnapshot:
 class RateTable:
     """Rates since tracing began, and what the machine says about the same time. All growth is in bytes a second."""
 
-    by: RateBy
+    by: GroupBy
     seconds: float
     groups: Sequence[GroupRate]
     traced: Interval

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import NamedTuple
 
-from kleaktrace.core.events.records import hide
+from kleaktrace.core.events.records import comm_text, hide
 from kleaktrace.core.evidence.judged import ALONE, Evidence, JudgedSuspect, Verdict
 from kleaktrace.core.evidence.suspect_cases import Held, Place, unpacked
 from kleaktrace.core.repetition.sign_test import Course
@@ -46,7 +46,7 @@ def described(trial: Trial, row: Held, source: str, opinion: Opinion) -> JudgedS
         verdict=opinion.verdict,
         reason=opinion.reason,
         age_s=trial.age_ns(row) / 1e9,
-        comm=row.comm.decode(errors="replace"),
+        comm=comm_text(row.comm),
         pid=row.tid,
         context=trial.context(row),
         cache=trial.cache(row),

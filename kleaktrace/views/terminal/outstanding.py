@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from kleaktrace.core.grouping.outstanding_groups import By, Group
+from kleaktrace.core.grouping.group_labels import GroupBy
+from kleaktrace.core.grouping.outstanding_groups import Group
 from kleaktrace.core.rates.interval_rates import Rate
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
@@ -14,19 +15,19 @@ from kleaktrace.views.terminal import units
 _COLUMNS = "{:>10} {:>9} {:>12} {:>8} {:>8} {:>12}  "
 
 
-def lines(groups: Sequence[Group], rates: Sequence[Rate], now_ns: int, by: By, frames: int) -> Text:
+def lines(groups: Sequence[Group], rates: Sequence[Rate], now_ns: int, by: GroupBy, frames: int) -> Text:
     """Groups in their order; below each, if they are call stacks, `frames` of them at most, innermost first.
 
     Frames have lines of their own, so that they are whole on a narrow screen, too.
     """
     text = Text(no_wrap=True, overflow="ellipsis")
     headings = _COLUMNS.format("bytes", "count", "net/s", "alloc/s", "free/s", "oldest")
-    text.append(headings + ("call stack" if by is By.STACK else str(by)), style="bold")
+    text.append(headings + ("call stack" if by is GroupBy.STACK else str(by)), style="bold")
     for group, rate in zip(groups, rates, strict=True):
         text.append("\n")
         text.append(_figures(group, rate, now_ns), style="yellow" if rate.net_bytes > 0 else "")
         text.append(clean(_title(group, by)), style="cyan")
-        if by is By.STACK:
+        if by is GroupBy.STACK:
             _append_stack(text, group, frames)
     if not groups:
         text.append("\n(nothing outstanding)", style="dim")
@@ -44,8 +45,8 @@ def _figures(group: Group, rate: Rate, now_ns: int) -> str:
     )
 
 
-def _title(group: Group, by: By) -> str:
-    return f"{group.cache}, {group.context}, {group.comm}" if by is By.STACK else group.label
+def _title(group: Group, by: GroupBy) -> str:
+    return f"{group.cache}, {group.context}, {group.comm}" if by is GroupBy.STACK else group.label
 
 
 def _append_stack(text: Text, group: Group, frames: int) -> None:

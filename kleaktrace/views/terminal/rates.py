@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from kleaktrace.core.grouping.group_labels import RateBy
+from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.rates.rate_table import GroupRate, RateTable
 from kleaktrace.core.report import Report
@@ -24,7 +24,7 @@ def lines(table: RateTable, frames: int) -> Text:
     lost = f", {table.lost:,} events LOST" if table.lost else ""
     text.append(f"rates by {table.by} over {units.seconds(table.seconds)}{lost}", "bold red" if lost else "bold")
     headings = _COLUMNS.format("net/s", "95 % interval", "alloc/s", "free/s", "count", "bytes")
-    text.append(f"\n{headings}{'call stack' if table.by is RateBy.STACK else table.by}", style="bold")
+    text.append(f"\n{headings}{'call stack' if table.by is GroupBy.STACK else table.by}", style="bold")
     for group in table.groups:
         name, *outer = group.label.split("\n")
         text.append("\n")

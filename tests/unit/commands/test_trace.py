@@ -8,7 +8,7 @@ from builders import SECOND, START_JIFFIES, START_NS, Scene
 from kleaktrace.commands import trace
 from kleaktrace.core.events.clock import Moment
 from kleaktrace.core.events.coverage import Loss
-from kleaktrace.core.grouping.outstanding_groups import By
+from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.session.session import Counts
 
 
@@ -47,7 +47,7 @@ def test_the_ring_is_drained_while_allocations_are_grouped(session, monkeypatch)
 
     original = trace.group_tally
     monkeypatch.setattr(trace, "group_tally", group)
-    trace._Shown(By.STACK, 10, 0.0).render(session, 3)
+    trace._Shown(GroupBy.STACK, 10, 0.0).render(session, 3)
     assert grouping == [True]
 
 
@@ -56,5 +56,5 @@ def test_only_those_of_an_age_are_shown(session, monkeypatch, older, count):
     shown = []
     original = trace.group_tally
     monkeypatch.setattr(trace, "group_tally", lambda *arguments: shown.append(original(*arguments)) or shown[-1])
-    trace._Shown(By.STACK, 10, older).render(session, 3)
+    trace._Shown(GroupBy.STACK, 10, older).render(session, 3)
     assert sum(group.count for group in shown[0]) == count

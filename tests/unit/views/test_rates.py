@@ -7,7 +7,7 @@ import math
 
 from reports import EVIL, console, printed, report
 
-from kleaktrace.core.grouping.group_labels import RateBy
+from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.rates.rate_table import GroupRate, RateTable
 from kleaktrace.views.documents.json_document import dumps
@@ -18,7 +18,7 @@ UNKNOWN = Interval(0.0, -math.inf, math.inf)
 
 def table(**fields: object) -> RateTable:
     known: dict[str, object] = {
-        "by": RateBy.CONTEXT,
+        "by": GroupBy.CONTEXT,
         "seconds": 60.0,
         "groups": (
             GroupRate("kworker: drv_work [drv]", 50.0, 0.0, Interval(12800.0, 12500.0, 13100.0), 3000, 768_000),
@@ -73,10 +73,10 @@ def test_loss_is_in_the_first_line() -> None:
 
 def test_call_stacks_have_their_frames_below() -> None:
     group = GroupRate("f1+0x1/0x2\nf2+0x1/0x2\nf3+0x1/0x2", 1.0, 0.0, UNKNOWN, 1, 8)
-    text = shown(table(by=RateBy.STACK, groups=[group]), frames=2)
+    text = shown(table(by=GroupBy.STACK, groups=[group]), frames=2)
     assert "  call stack\n" in text
     assert "  f1+0x1/0x2\n      f2+0x1/0x2\n      … 1 more\n" in text
-    assert "f3" in shown(table(by=RateBy.STACK, groups=[group]), frames=3)
+    assert "f3" in shown(table(by=GroupBy.STACK, groups=[group]), frames=3)
 
 
 def test_nothing_was_allocated() -> None:
@@ -84,7 +84,7 @@ def test_nothing_was_allocated() -> None:
 
 
 def test_nothing_from_the_kernel_reaches_the_terminal_raw() -> None:
-    text = shown(table(by=RateBy.COMM, groups=[GroupRate(f"{EVIL}\n{EVIL}", 1.0, 0.0, UNKNOWN, 1, 8)]))
+    text = shown(table(by=GroupBy.COMM, groups=[GroupRate(f"{EVIL}\n{EVIL}", 1.0, 0.0, UNKNOWN, 1, 8)]))
     assert text.count("\\x1b[2J") == 2
     assert all(line.isprintable() for line in text.split("\n"))
 

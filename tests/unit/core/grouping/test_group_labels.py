@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kleaktrace.core.events.records import Context
-from kleaktrace.core.grouping.group_labels import NO_STACK_LABEL, RateBy, StackLabels, label
+from kleaktrace.core.grouping.group_labels import NO_STACK_LABEL, GroupBy, StackLabels, label
 from kleaktrace.core.symbols.call_stacks import NO_STACK, Stack, context_from
 from kleaktrace.core.symbols.symbol_table import Frame
 
@@ -30,45 +30,45 @@ def stack(text: str) -> Stack:
 @pytest.mark.parametrize(
     ("by", "frames", "group"),
     [
-        (RateBy.CONTEXT, TASK, "task"),
-        (RateBy.CONTEXT, WORK, "kworker: drv_work [drv]"),
-        (RateBy.CONTEXT, TIMER, "softirq: drv_timer [drv]"),
-        (RateBy.CONTEXT, "drv_alloc run_timer_softirq handle_softirqs", "softirq: run_timer_softirq"),
-        (RateBy.CONTEXT, "drv_alloc handle_softirqs.isra.0", "softirq: drv_alloc"),
-        (RateBy.CONTEXT, "handle_softirqs irq_exit_rcu", "softirq: handle_softirqs"),
-        (RateBy.CONTEXT, IRQ, "hardirq: drv_irq [drv]"),
-        (RateBy.CONTEXT, HRTIMER, "hardirq: sysvec_apic_timer_interrupt"),
-        (RateBy.CONTEXT, "f g[drv] __hrtimer_run_queues hrtimer_interrupt sysvec_apic", "hardirq: g [drv]"),
-        (RateBy.CONTEXT, "f g call_timer_fn do_syscall_64", "task"),
-        (RateBy.CONTEXT, "drv_nmi exc_nmi", "nmi"),
-        (RateBy.CONTEXT, "core_alloc ? process_one_work", "kworker: 0x1234"),
-        (RateBy.KWORKER, WORK, "drv_work [drv]"),
-        (RateBy.KWORKER, TASK, "(no kworker)"),
-        (RateBy.MODULE, TASK, "other"),
-        (RateBy.MODULE, "core_alloc", "(kernel)"),
-        (RateBy.STACK, "core_alloc other_get[other]", "core_alloc+0x10/0x20\nother_get+0x10/0x20 [other]"),
+        (GroupBy.CONTEXT, TASK, "task"),
+        (GroupBy.CONTEXT, WORK, "kworker: drv_work [drv]"),
+        (GroupBy.CONTEXT, TIMER, "softirq: drv_timer [drv]"),
+        (GroupBy.CONTEXT, "drv_alloc run_timer_softirq handle_softirqs", "softirq: run_timer_softirq"),
+        (GroupBy.CONTEXT, "drv_alloc handle_softirqs.isra.0", "softirq: drv_alloc"),
+        (GroupBy.CONTEXT, "handle_softirqs irq_exit_rcu", "softirq: handle_softirqs"),
+        (GroupBy.CONTEXT, IRQ, "hardirq: drv_irq [drv]"),
+        (GroupBy.CONTEXT, HRTIMER, "hardirq: sysvec_apic_timer_interrupt"),
+        (GroupBy.CONTEXT, "f g[drv] __hrtimer_run_queues hrtimer_interrupt sysvec_apic", "hardirq: g [drv]"),
+        (GroupBy.CONTEXT, "f g call_timer_fn do_syscall_64", "task"),
+        (GroupBy.CONTEXT, "drv_nmi exc_nmi", "nmi"),
+        (GroupBy.CONTEXT, "core_alloc ? process_one_work", "kworker: 0x1234"),
+        (GroupBy.KWORKER, WORK, "drv_work [drv]"),
+        (GroupBy.KWORKER, TASK, "(no kworker)"),
+        (GroupBy.MODULE, TASK, "other"),
+        (GroupBy.MODULE, "core_alloc", "(kernel)"),
+        (GroupBy.STACK, "core_alloc other_get[other]", "core_alloc+0x10/0x20\nother_get+0x10/0x20 [other]"),
     ],
 )
-def test_groups(by: RateBy, frames: str, group: str) -> None:
+def test_groups(by: GroupBy, frames: str, group: str) -> None:
     assert label(stack(frames), by) == group
 
 
 @pytest.mark.parametrize("frames", [TIMER, IRQ, HRTIMER])
-@pytest.mark.parametrize("by", [by for by in RateBy if by.by_stack])
-def test_what_was_interrupted_is_not_to_blame(by: RateBy, frames: str) -> None:
+@pytest.mark.parametrize("by", [by for by in GroupBy if by.by_stack])
+def test_what_was_interrupted_is_not_to_blame(by: GroupBy, frames: str) -> None:
     assert label(stack(frames + IDLE), by) == label(stack(frames), by)
     assert "idle" not in label(stack(frames + IDLE), by)
 
 
 def test_an_interrupted_kworker_is_no_kworker() -> None:
-    assert label(stack(HRTIMER + " " + WORK), RateBy.KWORKER) == "(no kworker)"
+    assert label(stack(HRTIMER + " " + WORK), GroupBy.KWORKER) == "(no kworker)"
     softirq_work = "drv_alloc drv_bh process_one_work bh_worker tasklet_action handle_softirqs"
-    assert label(stack(softirq_work), RateBy.CONTEXT) == "softirq: tasklet_action"
-    assert label(stack(softirq_work), RateBy.KWORKER) == "(no kworker)"
+    assert label(stack(softirq_work), GroupBy.CONTEXT) == "softirq: tasklet_action"
+    assert label(stack(softirq_work), GroupBy.KWORKER) == "(no kworker)"
 
 
-@pytest.mark.parametrize("by", [by for by in RateBy if by.by_stack])
-def test_without_a_stack_there_is_one_group(by: RateBy) -> None:
+@pytest.mark.parametrize("by", [by for by in GroupBy if by.by_stack])
+def test_without_a_stack_there_is_one_group(by: GroupBy) -> None:
     assert label(NO_STACK, by) == NO_STACK_LABEL
 
 
@@ -79,7 +79,7 @@ def test_labels_keep_their_place_and_are_named_once() -> None:
         asked.append(key)
         return Stack((Frame(1, f"f{key % 2}", 0, 1),), Context.TASK)
 
-    labels = StackLabels(RateBy.STACK, named)
+    labels = StackLabels(GroupBy.STACK, named)
     assert list(labels.of(np.array([4, 5], np.uint64))) == ["f0+0x0/0x1", "f1+0x0/0x1"]
     assert list(labels.of(np.array([4, 5, 6], np.uint64))) == ["f0+0x0/0x1", "f1+0x0/0x1", "f0+0x0/0x1"]
     assert asked == [4, 5, 6]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from event_load import EventLoad
 
-from kleaktrace.core.grouping.outstanding_groups import By, group, group_tally
+from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
+from kleaktrace.core.grouping.outstanding_groups import group, group_tally
 from kleaktrace.core.ledger import ledger as module
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
@@ -14,8 +15,8 @@ from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.core.symbols.symbol_table import parse_kallsyms
 
 
-@pytest.mark.parametrize("by", [By.STACK, By.CACHE, By.CONTEXT])
-def test_a_group_names_the_tasks_of_all_its_allocations(by: By) -> None:
+@pytest.mark.parametrize("by", [GroupBy.STACK, GroupBy.CACHE, GroupBy.CONTEXT])
+def test_a_group_names_the_tasks_of_all_its_allocations(by: GroupBy) -> None:
     rows = np.zeros(5, OUTSTANDING)
     rows["bytes_alloc"] = 64
     rows["time_ns"] = [5, 4, 3, 2, 1]
@@ -36,8 +37,8 @@ def busy_ledger() -> Ledger:
 
 
 @pytest.mark.parametrize("at_once", [1 << 16, 300])
-@pytest.mark.parametrize("by", list(By))
-def test_what_the_ledger_counts_is_what_it_holds(by: By, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", OUTSTANDING_BY)
+def test_what_the_ledger_counts_is_what_it_holds(by: GroupBy, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_AT_ONCE", at_once)
     ledger, names = busy_ledger(), KernelNames(parse_kallsyms(b"ffffffff81000000 T _text\n"))
     rows = ledger.outstanding()

@@ -6,12 +6,13 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from builders import Scene, rows
+from builders import Scene, inside, kernel_names, module_image, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kleaktrace.core.events.records import Context, Kind
-from kleaktrace.core.grouping.outstanding_groups import By, group
+from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy, label
+from kleaktrace.core.grouping.outstanding_groups import group
 from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
 from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
 
@@ -40,25 +41,27 @@ allocations = st.fixed_dictionaries(
 )
 
 
-def naive_label(event: dict, by: By, known: KernelNames) -> tuple[object, ...]:
+def naive_label(event: dict, by: GroupBy, known: KernelNames) -> tuple[object, ...]:
     stack = known.stacks.get(event["stack"])
     cache = known.cache(event["kind"], event["cache"], event["bytes_alloc"])
     context = event["context"] if event["context"] is not Context.UNKNOWN else stack.context
     match by:
-        case By.STACK:
+        case GroupBy.STACK:
             return tuple(stack.lines()), cache, context.name.lower()
-        case By.CACHE:
+        case GroupBy.CACHE:
             return (cache,)
-        case By.COMM:
+        case GroupBy.COMM:
             return (event["comm"],)
-        case By.CONTEXT:
+        case GroupBy.CONTEXT:
             return (context.name.lower(),)
+    if not stack.frames:
+        return ("(no stack could be taken)",)
     return (next((frame.module for frame in stack.frames if frame.module), "(kernel)"),)
 
 
-@pytest.mark.parametrize("by", list(By))
+@pytest.mark.parametrize("by", OUTSTANDING_BY)
 @given(events=st.lists(allocations, max_size=40))
-def test_groups_are_what_a_naive_grouping_finds(by: By, events: list[dict]) -> None:
+def test_groups_are_what_a_naive_grouping_finds(by: GroupBy, events: list[dict]) -> None:
     known = names()
     expected: dict[tuple[object, ...], list[dict]] = defaultdict(list)
     for event in events:
@@ -83,13 +86,13 @@ def test_nothing_outstanding_is_no_group() -> None:
 @pytest.mark.parametrize(
     ("by", "labels"),
     [
-        (By.CACHE, ["kmalloc-4k", "dentry"]),
-        (By.COMM, ["evil\\xff\x1b", "task"]),
-        (By.CONTEXT, ["softirq", "task"]),
-        (By.MODULE, ["drv", "(kernel)"]),
+        (GroupBy.CACHE, ["kmalloc-4k", "dentry"]),
+        (GroupBy.COMM, ["evil\\xff\x1b", "task"]),
+        (GroupBy.CONTEXT, ["softirq", "task"]),
+        (GroupBy.MODULE, ["drv", "(kernel)"]),
     ],
 )
-def test_a_group_is_labelled_by_what_it_has_in_common(by: By, labels: list[str]) -> None:
+def test_a_group_is_labelled_by_what_it_has_in_common(by: GroupBy, labels: list[str]) -> None:
     table = rows(
         OUTSTANDING,
         row(bytes_alloc=4096, context=Context.SOFTIRQ, comm=b"evil\xff\x1b"),
@@ -98,9 +101,24 @@ def test_a_group_is_labelled_by_what_it_has_in_common(by: By, labels: list[str])
     assert [g.label for g in group(table, names(), by)] == labels
 
 
+@pytest.mark.parametrize("by", [GroupBy.MODULE, GroupBy.CONTEXT])
+def test_what_an_interrupt_came_upon_is_nobody_s_and_rates_say_so_too(by: GroupBy) -> None:
+    known = kernel_names()
+    known.symbols.module_loaded(module_image())
+    known.stacks.add(9, [inside(name) for name in ("__kmalloc_noprof", "core_alloc", "handle_softirqs", "drv_work")])
+    stack = known.stacks.get(9)
+    (found,) = group(rows(OUTSTANDING, row(stack=9, context=Context.SOFTIRQ)), known, by)
+    assert found.label == label(stack, by) == {GroupBy.MODULE: "(kernel)", GroupBy.CONTEXT: "softirq: core_alloc"}[by]
+
+
+def test_what_lies_behind_a_name_s_end_is_no_part_of_it() -> None:
+    (found,) = group(rows(OUTSTANDING, row(comm=b"sh\0\0\0ce")), names())
+    assert found.comm == "sh"
+
+
 def test_many_names_are_cut_and_counted() -> None:
     table = rows(OUTSTANDING, *(row(comm=comm) for comm in (b"e", b"d", b"c", b"b", b"a")))
-    assert group(table, names(), By.CACHE)[0].comm == "a, b, c, … (5)"
+    assert group(table, names(), GroupBy.CACHE)[0].comm == "a, b, c, … (5)"
 
 
 def test_one_stack_out_of_two_caches_makes_two_groups() -> None:

@@ -9,19 +9,19 @@ import pytest
 from builders import kernel_names, rows
 
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind
-from kleaktrace.core.grouping.group_labels import RateBy
+from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.rates import event_group_counter
 from kleaktrace.core.rates.event_group_counter import OTHERS, GroupCounter
 from kleaktrace.core.symbols.kernel_names import CacheName
 
-BY = [by for by in RateBy if not by.by_stack]
+BY = [by for by in GroupBy if not by.by_stack]
 
 
 class World:
     """A ledger and a counter that see the same."""
 
-    def __init__(self, by: RateBy) -> None:
+    def __init__(self, by: GroupBy) -> None:
         self.ledger, self.counter, self._sequence = Ledger(), GroupCounter(by), 0
 
     def play(self, allocations: list[dict[str, object]] = (), freed: list[int] = ()) -> None:  # type: ignore[assignment]
@@ -47,7 +47,7 @@ class World:
 
 
 def test_frees_are_what_is_no_longer_there() -> None:
-    world = World(RateBy.COMM)
+    world = World(GroupBy.COMM)
     world.play([{"object": n, "comm": b"one"} for n in range(10, 15)] + [{"object": 99, "comm": b"fifteen letters"}])
     assert world.table() == {OTHERS: (0, 0, 0, 0), "one": (5, 0, 5, 320), "fifteen letters": (1, 0, 1, 64)}
     world.play([{"object": 20, "comm": b"two"}], [10, 11, 99])
@@ -59,15 +59,15 @@ def test_frees_are_what_is_no_longer_there() -> None:
     }
 
 
-@pytest.mark.parametrize("by", [RateBy.COMM, RateBy.PID, RateBy.CGROUP])
-def test_an_interrupt_is_not_the_task_it_came_upon(by: RateBy) -> None:
+@pytest.mark.parametrize("by", [GroupBy.COMM, GroupBy.PID, GroupBy.CGROUP])
+def test_an_interrupt_is_not_the_task_it_came_upon(by: GroupBy) -> None:
     world = World(by)
     who = {"comm": b"victim", "tgid": 7, "cgroup": 9}
     for number, context in enumerate((*Context, Context.TASK)):
         world.play([{"object": number, "context": context, **who}])
     table = world.table()
     (task,) = [name for name in table if "(" not in name or "victim" in name]
-    assert task == {RateBy.COMM: "victim", RateBy.PID: "7 (victim)", RateBy.CGROUP: "/group9"}[by]
+    assert task == {GroupBy.COMM: "victim", GroupBy.PID: "7 (victim)", GroupBy.CGROUP: "/group9"}[by]
     assert table[task][0] == 3, "two of the task's own, and one of which the context is not known"
     assert {name: table[name][0] for name in table if name != task} == {
         OTHERS: 0,
@@ -78,14 +78,14 @@ def test_an_interrupt_is_not_the_task_it_came_upon(by: RateBy) -> None:
 
 
 def test_a_process_goes_by_the_name_it_had_last() -> None:
-    world = World(RateBy.PID)
+    world = World(GroupBy.PID)
     world.play([{"object": 1, "tgid": 7, "comm": b"sh"}])
     world.play([{"object": 2, "tgid": 7, "comm": b"make"}])
     assert set(world.table()) == {OTHERS, "7 (make)"}
 
 
 def test_caches_are_told_as_the_tables_tell_them() -> None:
-    world = World(RateBy.CACHE)
+    world = World(GroupBy.CACHE)
     world.play(
         [
             {"object": 1, "kind": Kind.CACHE, "cache": 77, "bytes_alloc": 192},
@@ -103,7 +103,7 @@ def test_caches_are_told_as_the_tables_tell_them() -> None:
 
 
 @pytest.mark.parametrize("by", BY)
-def test_any_history_adds_up(by: RateBy) -> None:
+def test_any_history_adds_up(by: GroupBy) -> None:
     random, world, alive, expected = np.random.default_rng(3), World(by), [], Counter()
     for start in range(1000, 5000, 100):
         made = [
@@ -122,7 +122,7 @@ def test_any_history_adds_up(by: RateBy) -> None:
 
 def test_groups_are_bounded_and_nothing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_group_counter, "MOST_GROUPS", 3)
-    world = World(RateBy.PID)
+    world = World(GroupBy.PID)
     for start in (10, 20, 30):
         world.play([{"object": start + n, "tgid": start + n} for n in range(5)])
     world.play([], [10, 34])

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from builders import Scene, rows
 
-from kleaktrace.core.grouping.outstanding_groups import By, group
+from kleaktrace.core.grouping.group_labels import GroupBy
+from kleaktrace.core.grouping.outstanding_groups import group
 from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
 from kleaktrace.core.rates.interval_rates import CounterSnapshot, Rate, rates
 
@@ -50,7 +51,7 @@ def test_a_group_sums_its_stacks_and_stacks_seen_since_count_from_zero() -> None
     before = CounterSnapshot.at(0, scene.ledger.snapshot())
     scene.allocate(2, A + 4096, stack=3)
     now = CounterSnapshot.at(SECOND, scene.ledger.snapshot())
-    (everything,) = group(scene.ledger.outstanding(), scene.names, By.CONTEXT)
+    (everything,) = group(scene.ledger.outstanding(), scene.names, GroupBy.CONTEXT)
     assert everything.stack_keys == (1, 3)
     assert rates([everything], before, now) == [Rate(1, 0, 128)]
 
