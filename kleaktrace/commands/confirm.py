@@ -9,8 +9,8 @@ import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
 from kleaktrace.commands.scanning import answered, scan_and_watch
-from kleaktrace.commands.signals import EndingBetween
-from kleaktrace.core.evidence.judged import Verdict
+from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.edge.kmemleak.client import KmemleakClient
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
 from kleaktrace.session.live import live_session
@@ -38,7 +38,7 @@ def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> No
     screen = console.make(stderr=output.is_stdout)
     client = KmemleakClient()
     client.require_on()
-    with EndingBetween() as ending, live_session(exact_stacks=exact_stacks) as session:
+    with DeferredInterrupt() as ending, live_session(exact_stacks=exact_stacks) as session:
         begun = time.monotonic()
         explained, memory = session.explained(), machine_memory()
         readings, gaps = scan_and_watch(session, client, ending, _GAP_S)

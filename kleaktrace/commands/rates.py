@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
-from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.session.live import live_session
@@ -54,7 +54,7 @@ def rates(
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
     recorder = RateRecorder(GroupBy(by))
-    with EndingBetween() as ending, live_session(filters, recorder, exact_stacks) as session:
+    with DeferredInterrupt() as ending, live_session(filters, recorder, exact_stacks) as session:
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, recorder, top, duration, ending)
         session.stop()
@@ -64,7 +64,12 @@ def rates(
 
 
 def _watch(
-    console: Console, session: Session, recorder: RateRecorder, top: int, duration: float | None, ending: EndingBetween
+    console: Console,
+    session: Session,
+    recorder: RateRecorder,
+    top: int,
+    duration: float | None,
+    ending: DeferredInterrupt,
 ) -> None:
     from kleaktrace.views.terminal.rates import lines
 

@@ -15,7 +15,7 @@ import click
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
 from kleaktrace.commands.running import run_command
 from kleaktrace.commands.scanning import answered, scan_and_watch
-from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.evidence.rounds import RoundSeries, marked
 from kleaktrace.core.kmemleak.diagnosis import State
 from kleaktrace.core.kmemleak.report_parser import Suspect
@@ -23,7 +23,7 @@ from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.kmemleak.client import KmemleakClient
 from kleaktrace.edge.kmemleak.diagnosis import diagnose
-from kleaktrace.edge.kmemleak.freelist_scrub import overwrite_stale_freelists
+from kleaktrace.edge.kmemleak.freelist_scrub import scrub_freelists
 from kleaktrace.edge.machine.marks import marks
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
 from kleaktrace.edge.machine.processes import living
@@ -79,9 +79,9 @@ def run(
     client, gaps = (None, []) if no_kmemleak else _kmemleak()
     for gap in gaps:
         console.make(stderr=True).print(f"kleaktrace: {gap}")
-    with EndingBetween() as ending, live_session(exact_stacks=exact_stacks) as session, marks() as set_marks:
+    with DeferredInterrupt() as ending, live_session(exact_stacks=exact_stacks) as session, marks() as set_marks:
         if client is not None:
-            overwrite_stale_freelists()
+            scrub_freelists()
         explained, memory = session.explained(), machine_memory()
         started_ns = time.monotonic_ns()
         with _progress(repeat) as progress:
@@ -132,7 +132,7 @@ def _kmemleak() -> tuple[KmemleakClient | None, list[str]]:
     ]
 
 
-def _settle(session: Session, ending: EndingBetween, scans_follow: bool) -> Settled | None:
+def _settle(session: Session, ending: DeferredInterrupt, scans_follow: bool) -> Settled | None:
     """Wait for what unloaded modules have set going, RCU and work queues; None: there is no need, or no time.
 
     Scans take their time, in which loaded ones may settle. Without, wait for those, too.

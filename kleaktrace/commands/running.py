@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.evidence.rounds import RoundSeries, repeated
 from kleaktrace.core.report import CommandResult
 from kleaktrace.edge.machine.processes import signal_all
@@ -31,7 +31,7 @@ class Ran:
 
 def run_command(
     command: tuple[str, ...],
-    ending: EndingBetween,
+    ending: DeferredInterrupt,
     repeat: int,
     timeout_s: float | None,
     progress: Callable[[int], None],
@@ -58,7 +58,7 @@ def run_command(
     return Ran(result, repeated(whole, starts[-1] if cut else ended_ns), ended_ns)
 
 
-def _run_once(command: tuple[str, ...], ending: EndingBetween, deadline: float | None) -> tuple[int, bool, bool]:
+def _run_once(command: tuple[str, ...], ending: DeferredInterrupt, deadline: float | None) -> tuple[int, bool, bool]:
     """Run it to its end: its status, whether it was cut short, and whether that was for want of time."""
     try:
         child = subprocess.Popen(command)

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.events.records import Kind, hide
-from kleaktrace.core.evidence.judged import Question
+from kleaktrace.core.evidence.evidence import Question
 from kleaktrace.core.kmemleak.report_parser import Suspect
-from kleaktrace.edge.kmemleak.client import GAP_S, KmemleakClient, ScanReading, scan_protocol
-from kleaktrace.edge.kmemleak.vmap_area_fill import filled_holes
+from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
+from kleaktrace.edge.kmemleak.client import GAP_S, KmemleakClient, ScanPhase, ScanReading, scan_protocol
+from kleaktrace.edge.kmemleak.vmap_area_fill import filled_vmap_areas
 from kleaktrace.errors import EnvironmentRefusal, EvidenceLost
 from kleaktrace.session.session import Session
 from kleaktrace.views.terminal import console
@@ -22,7 +23,7 @@ _QUIESCE_S = 1.0
 _ASK_AT_MOST = 256
 """Each question about an object makes the kernel write a dozen lines to its log."""
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[int, int, ScanPhase], None]
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def scan_progress() -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield (
             lambda done, total, doing: (
-                screen.print(f"kleaktrace: scan {done + 1} of {total}") if doing == "scanning" else None
+                screen.print(f"kleaktrace: scan {done + 1} of {total}") if doing is ScanPhase.SCANNING else None
             )
         )
         return
@@ -41,7 +42,7 @@ def scan_progress() -> Iterator[Progress]:
 
 
 def scan_and_watch(
-    session: Session, client: KmemleakClient, ending: EndingBetween, gap_s: float = GAP_S
+    session: Session, client: KmemleakClient, ending: DeferredInterrupt, gap_s: float = GAP_S
 ) -> tuple[list[list[Suspect]], list[str]]:
     """Scan as often as this kernel needs; from the first listing on, frees of listed objects are remembered.
 
@@ -57,7 +58,7 @@ def scan_and_watch(
 
 
 def _scan_and_watch(
-    session: Session, client: KmemleakClient, ending: EndingBetween, gap_s: float = GAP_S
+    session: Session, client: KmemleakClient, ending: DeferredInterrupt, gap_s: float = GAP_S
 ) -> list[list[Suspect]]:
     """As `scan_and_watch`, but raises as `KmemleakClient.scan` does, and KeyboardInterrupt."""
     readings = [list(client.read().objects)]
@@ -70,7 +71,7 @@ def _scan_and_watch(
 
     began = session.start.jiffies
     vmallocs = session.outstanding_objects(Kind.VMALLOC)
-    with filled_holes(vmallocs, session.free_before), scan_progress() as progress:
+    with filled_vmap_areas(vmallocs, session.free_before), scan_progress() as progress:
         scanned = scan_protocol(
             client, client.needed_scans(), gap_s, progress, pause, lambda done: _unsettled(done, began)
         )
@@ -86,7 +87,7 @@ def _unsettled(readings: Sequence[ScanReading], began: int) -> bool:
 def watch(session: Session, suspects: Sequence[Suspect]) -> None:
     """Have the ledger remember frees at these addresses, though it may not know their allocations."""
     for percpu in (False, True):
-        session.watch([hide(s.untagged) for s in suspects if (s.kind == "percpu") == percpu], percpu)
+        session.watch([hide(s.untagged) for s in suspects if (s.kind == SuspectKind.PERCPU) is percpu], percpu)
 
 
 def answered(client: KmemleakClient, questions: Sequence[Question]) -> dict[Question, bool]:

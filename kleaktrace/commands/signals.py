@@ -22,7 +22,7 @@ def _handling(numbers: tuple[signal.Signals, ...], handler: _Handler) -> Iterato
             signal.signal(number, old)
 
 
-class EndingBetween:
+class DeferredInterrupt:
     """Being asked to end raises KeyboardInterrupt in `sleep` only, so that nothing is left half printed.
 
     A context manager. Asked again before that, it is raised wherever we are: what we are doing may hang.
@@ -56,7 +56,7 @@ class EndingBetween:
         self.sleep(seconds if end is None else max(min(seconds, end - time.monotonic()), 0))
         return end is None or time.monotonic() < end
 
-    def __enter__(self) -> EndingBetween:
+    def __enter__(self) -> DeferredInterrupt:
         self._handling.__enter__()
         return self
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
-from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
 from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
@@ -64,7 +64,7 @@ def trace(
     """
     output = OutputFile(json_file)
     shown = _Shown(GroupBy(by), top, older)
-    with EndingBetween() as ending, live_session(filters, exact_stacks=exact_stacks) as session:
+    with DeferredInterrupt() as ending, live_session(filters, exact_stacks=exact_stacks) as session:
         # Now, and not before: what happens meanwhile is traced already.
         from kleaktrace.views.documents.json_document import document, dumps
         from kleaktrace.views.terminal import console, growing
@@ -138,7 +138,13 @@ class _Shown:
         return Renderables(summary, Text(), lines(groups, rates(groups, before, now), now.time_ns, self.by, frames))
 
 
-def _watch(console: Console, session: Session, shown: _Shown, duration: float | None, ending: EndingBetween) -> None:
+def _watch(
+    console: Console,
+    session: Session,
+    shown: _Shown,
+    duration: float | None,
+    ending: DeferredInterrupt,
+) -> None:
     end = None if duration is None else time.monotonic() + duration
     if console.is_terminal:
         _watch_live(console, session, shown, end, ending)
@@ -148,7 +154,13 @@ def _watch(console: Console, session: Session, shown: _Shown, duration: float | 
             console.print()
 
 
-def _watch_live(console: Console, session: Session, shown: _Shown, end: float | None, ending: EndingBetween) -> None:
+def _watch_live(
+    console: Console,
+    session: Session,
+    shown: _Shown,
+    end: float | None,
+    ending: DeferredInterrupt,
+) -> None:
     from rich.live import Live
 
     with Live(console=console, auto_refresh=False, transient=True) as live:

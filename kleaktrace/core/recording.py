@@ -13,7 +13,7 @@ import numpy as np
 from kleaktrace.core.events.clock import JiffiesClock
 from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
 from kleaktrace.core.events.records import Rows
-from kleaktrace.core.evidence.judged import Evidence, JudgedSuspect, Question, Verdict
+from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect, Question, SuspectSource, Verdict
 from kleaktrace.core.evidence.rounds import RoundSeries, load_cycles
 from kleaktrace.core.grouping.implied_frees import implied_from
 from kleaktrace.core.grouping.outstanding_groups import group_tally
@@ -149,7 +149,7 @@ class Recording:
         if not found:
             return []
         keys = {key for one in found for key in self._same.like(one.stack).tolist()}
-        listed = [s.stack for s in suspects if s.source == "kmemleak"] if self.readings else None
+        listed = [s.stack for s in suspects if s.source == SuspectSource.KMEMLEAK] if self.readings else None
         return named_growing(found, self._same, self.ledger.outstanding(keys), self.names, listed, self.alive)
 
     def with_contents(self, contents: ObjectContents) -> Recording:

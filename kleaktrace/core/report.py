@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
-from kleaktrace.core.evidence.judged import JudgedSuspect, Verdict
-from kleaktrace.core.grouping.outstanding_groups import Group
+from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
+from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.leaked_objects.anatomy import Anatomy
 from kleaktrace.core.ledger.ledger import Totals
@@ -96,7 +96,7 @@ class Report:
     loss: Loss
     totals: Totals
     suspects: Sequence[JudgedSuspect]
-    outstanding: Sequence[Group]
+    outstanding: Sequence[AllocationGroup]
     outcome: Outcome
     gaps: Sequence[str] = ()
     context_source: str = ""

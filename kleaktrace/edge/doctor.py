@@ -12,7 +12,7 @@ from kleaktrace.core.doctor_checks import Check, Health
 from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.kmemleak.diagnosis import State, clears_new_memory
 from kleaktrace.edge.kmemleak.diagnosis import diagnose
-from kleaktrace.edge.kmemleak.kernel_environment import surroundings
+from kleaktrace.edge.kmemleak.kernel_environment import kernel_environment
 from kleaktrace.errors import KleaktraceError
 
 
@@ -160,7 +160,7 @@ def _kmemleak() -> Check:
 
 def _new_memory() -> Check:
     """What kmemleak does not list for a word that was left by chance has no verdict."""
-    cleared = clears_new_memory(surroundings())
+    cleared = clears_new_memory(kernel_environment())
     if cleared:
         return Check("new memory", Health.OK, "cleared: no words are left in it that kmemleak takes for references")
     found = "not cleared" if cleared is False else "this kernel does not tell whether it is cleared"

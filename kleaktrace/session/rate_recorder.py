@@ -9,7 +9,7 @@ from kleaktrace.core.grouping.group_labels import GroupBy, StackLabels
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.rates.event_group_counter import GroupCounter
-from kleaktrace.core.rates.rate_table import MachineHistory, RateTable, group_rates
+from kleaktrace.core.rates.rate_table import MachineHistory, RateTable, rates_by_group
 from kleaktrace.edge.machine.meminfo import CgroupPaths, memory_in_use
 from kleaktrace.session.session import Session
 
@@ -55,7 +55,7 @@ class RateRecorder:
             return RateTable(
                 by=self._by,
                 seconds=seconds,
-                groups=group_rates(labels, snapshot, seconds, history, top),
+                groups=rates_by_group(labels, snapshot, seconds, history, top),
                 traced=recording.history.interval(books.stacks.tolist()),
                 machine=self._machine.growth(),
                 machine_whole=self._machine.whole_growth(),

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import Loss
+from kleaktrace.core.events.coverage import CoverageKind, Loss
 from kleaktrace.core.events.records import Kind, Rows
-from kleaktrace.core.evidence.judged import JudgedSuspect
+from kleaktrace.core.evidence.evidence import JudgedSuspect
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator
 from kleaktrace.core.leaked_objects.anatomy import ObjectContents
 from kleaktrace.core.ledger.ledger import Totals
@@ -162,9 +162,9 @@ class Session:
         seen = {coverage.kind for coverage in self._source.coverage if coverage.source}
         known = explained_by(self.counts().outstanding)
         return Explained(
-            slab=known.slab if "slab-bulk-free" in seen else None,
-            vmalloc=known.vmalloc if {"vmalloc", "vfree"} <= seen else None,
-            percpu=known.percpu if "percpu" in seen else None,
+            slab=known.slab if CoverageKind.SLAB_BULK_FREE in seen else None,
+            vmalloc=known.vmalloc if {CoverageKind.VMALLOC, CoverageKind.VFREE} <= seen else None,
+            percpu=known.percpu if CoverageKind.PERCPU in seen else None,
         )
 
     def read_contents(self, recording: Recording, suspects: Sequence[JudgedSuspect]) -> ObjectContents:

@@ -29,9 +29,9 @@ def _function(tracer: Tracer, row: np.void) -> str:
     return stack.lines()[0].partition("+")[0] if stack.frames else "no stack"
 
 
-def trace(without: frozenset[str]) -> dict[str, object]:
+def trace(left_out: frozenset[str]) -> dict[str, object]:
     """What is seen of a vmalloc leak, and of the module's own memory, which rmmod frees."""
-    with Tracer(without=without) as tracer:
+    with Tracer(left_out=left_out) as tracer:
         ledger = Ledger(history_min_lifetime_ns=0)
         subprocess.run(["insmod", sys.argv[2]], check=True)
         # By another process: the tracer leaves out what its own does.
@@ -57,4 +57,4 @@ def trace(without: frozenset[str]) -> dict[str, object]:
         }
 
 
-Path(sys.argv[1]).write_text(json.dumps({name: trace(without) for name, without in MEANS.items()}))
+Path(sys.argv[1]).write_text(json.dumps({name: trace(left_out) for name, left_out in MEANS.items()}))

@@ -18,13 +18,13 @@ NOTHING: frozenset[str] = frozenset()
 
 
 def traced(
-    load: Path, kind: str, seconds: float, exact: bool, without: frozenset[str] = NOTHING
+    load: Path, kind: str, seconds: float, exact: bool, left_out: frozenset[str] = NOTHING
 ) -> tuple[Tracer, Counter[tuple[str, ...]], int]:
     """Trace a load; the stacks of its slab objects with how often they came, and all allocations there were."""
     stacks: Counter[tuple[str, ...]] = Counter()
     allocations = 0
     with (
-        Tracer(exact_stacks=exact, without=without) as tracer,
+        Tracer(exact_stacks=exact, left_out=left_out) as tracer,
         load_on_all_cores(load, "kt-paths", kind, seconds) as processes,
     ):
         ending = False
@@ -45,12 +45,12 @@ def traced(
 
 # Sockets deliver in a softirq, on a stack of its own: what it came upon is not to be recognised.
 @pytest.mark.parametrize(
-    ("kind", "most", "without"),
+    ("kind", "most", "left_out"),
     [("churn", 0.3, NOTHING), ("sockets", 0.8, NOTHING), ("churn", 0.3, frozenset({"bpf_rdonly_cast"}))],
 )
-def test_most_stacks_are_recognised_and_rightly(load: Path, kind: str, most: float, without: frozenset[str]) -> None:
-    tracer, stacks, allocations = traced(load, kind, 4, exact=False, without=without)
-    assert not (without and tracer.has_plain_loads)
+def test_most_stacks_are_recognised_and_rightly(load: Path, kind: str, most: float, left_out: frozenset[str]) -> None:
+    tracer, stacks, allocations = traced(load, kind, 4, exact=False, left_out=left_out)
+    assert not (left_out and tracer.has_plain_loads)
     check = tracer.stack_check
     print(f"{check} of {allocations} allocations")
     assert check.unwound < most * allocations

@@ -55,12 +55,12 @@ def test_trace_under_load(load: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("exact_stacks", [False, True])
-@pytest.mark.parametrize("without", [frozenset[str](), frozenset({"bpf_rdonly_cast"})])
-def test_with_filters_programs_are_not_too_complex_for_the_kernel(exact_stacks: bool, without: frozenset[str]) -> None:
+@pytest.mark.parametrize("left_out", [frozenset[str](), frozenset({"bpf_rdonly_cast"})])
+def test_with_filters_programs_are_not_too_complex_for_the_kernel(exact_stacks: bool, left_out: frozenset[str]) -> None:
     """What it does not take costs coverage: it follows at most a million instructions."""
     everything = Filters(module="kt_filter", pid=1, comm="kt-filter", cache="kmalloc-64", min_size=1, max_size=1 << 20)
     for filters in (Filters(module="kt_filter"), everything):
-        with Tracer(filters, exact_stacks=exact_stacks, without=without) as tracer:
+        with Tracer(filters, exact_stacks=exact_stacks, left_out=left_out) as tracer:
             refusals = {kind: reason for kind, why in tracer.refusals.items() for reason in why if "too" in reason}
             assert not refusals
 

@@ -10,9 +10,9 @@ import numpy as np
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.coverage import Coverage, Loss
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind, LossWindow, hide
-from kleaktrace.core.evidence.judged import Evidence, JudgedSuspect
+from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect
 from kleaktrace.core.evidence.rounds import RoundSeries
-from kleaktrace.core.kmemleak.frames import Frame as KmemleakFrame
+from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.kernel_names import KernelNames

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from kleaktrace.core.events.coverage import Coverage, Loss
 from kleaktrace.core.events.records import Context
-from kleaktrace.core.evidence.judged import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings
-from kleaktrace.core.grouping.outstanding_groups import Group
+from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.growth.detection import Growing
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.ledger.ledger import Totals
@@ -51,7 +51,7 @@ def judged(**fields: object) -> JudgedSuspect:
     return JudgedSuspect(**{**known, **fields})  # type: ignore[arg-type]
 
 
-def group(**fields: object) -> Group:
+def group(**fields: object) -> AllocationGroup:
     known: dict[str, object] = {
         "label": "kmalloc-128",
         "stack": STACK,
@@ -63,7 +63,7 @@ def group(**fields: object) -> Group:
         "oldest_ns": START_NS + 10 * SECOND,
         "stack_keys": (1,),
     }
-    return Group(**{**known, **fields})  # type: ignore[arg-type]
+    return AllocationGroup(**{**known, **fields})  # type: ignore[arg-type]
 
 
 def growing_stack(**fields: object) -> GrowingStack:

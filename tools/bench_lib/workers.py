@@ -23,11 +23,12 @@ import numpy as np
 from bench_lib import processes
 from bench_lib.tracers import PROJECT
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import Coverage, Loss
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, Loss
 from kleaktrace.core.events.records import hide
-from kleaktrace.core.evidence.judged import Evidence
-from kleaktrace.core.kmemleak.frames import Frame
+from kleaktrace.core.evidence.evidence import Evidence
+from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.report_parser import Suspect, parse
+from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.core.symbols.symbol_table import parse_kallsyms
@@ -90,7 +91,7 @@ def judging(suspects: int, outstanding: int) -> dict[str, Any]:
         names,
         JiffiesClock(start, end),
         Loss(),
-        (Coverage("kfree", "raw_tracepoint:kfree"),),
+        (Coverage(CoverageKind.KFREE, "raw_tracepoint:kfree"),),
         [listed] * _READINGS,
     )
     begun = time.process_time()
@@ -106,8 +107,10 @@ def _suspect(row: Any, number: int, start: Moment) -> Suspect:
         address += 8
     elif number % 10 == 1:
         jiffies = start.jiffies - 1000 - number
-    frames = tuple(Frame(address=_TEXT + 256 * depth + 16) for depth in range(_FRAMES))
-    return Suspect(address, int(row["bytes_alloc"]), "slab", "task", int(row["tid"]), jiffies, None, number, frames)
+    frames = tuple(KmemleakFrame(address=_TEXT + 256 * depth + 16) for depth in range(_FRAMES))
+    return Suspect(
+        address, int(row["bytes_alloc"]), SuspectKind.SLAB, "task", int(row["tid"]), jiffies, None, number, frames
+    )
 
 
 def parsing(size: int, kind: str) -> dict[str, Any]:

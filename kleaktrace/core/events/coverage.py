@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from kleaktrace.core.events.records import LossWindow
+
+
+class CoverageKind(StrEnum):
+    """Kinds of events, and what else may be seen or not. The values are part of the JSON document."""
+
+    KMALLOC = "kmalloc"
+    KFREE = "kfree"
+    SLAB_CACHE_ALLOC = "slab-cache-alloc"
+    SLAB_CACHE_FREE = "slab-cache-free"
+    SLAB_BULK_ALLOC = "slab-bulk-alloc"
+    SLAB_BULK_FREE = "slab-bulk-free"
+    VMALLOC = "vmalloc"
+    VFREE = "vfree"
+    PERCPU = "percpu"
+    MODULES = "modules"
+    OBJECT_CONTENTS = "object-contents"
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """One kind of event: the source that reports it on this kernel, or None, and what that means."""
 
-    kind: str
+    kind: CoverageKind
     source: str | None
     note: str = ""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Source(StrEnum):
+class RoundSource(StrEnum):
     """What tells one round from the next."""
 
     REPEAT = "run"
@@ -28,7 +28,7 @@ class RoundSeries:
     marks that all have names of their own go by none.
     """
 
-    source: Source
+    source: RoundSource
     edges: tuple[int, ...]
     name: str = ""
 
@@ -40,16 +40,16 @@ class RoundSeries:
     def __str__(self) -> str:
         """One of them in words."""
         match self.source:
-            case Source.LOAD:
+            case RoundSource.LOAD:
                 return f"load of {self.name}"
-            case Source.MARK:
+            case RoundSource.MARK:
                 return f"round of {self.name}" if self.name else "round"
         return "run"
 
 
 def repeated(starts: Sequence[int], end_ns: int) -> RoundSeries:
     """The runs of a command that began at `starts`; the last was over at `end_ns`."""
-    return RoundSeries(Source.REPEAT, (*starts, end_ns) if starts else ())
+    return RoundSeries(RoundSource.REPEAT, (*starts, end_ns) if starts else ())
 
 
 def marked(marks: Iterable[tuple[int, str]], end_ns: int) -> list[RoundSeries]:
@@ -60,9 +60,9 @@ def marked(marks: Iterable[tuple[int, str]], end_ns: int) -> list[RoundSeries]:
     in_order = sorted(mark for mark in marks if mark[0] < end_ns)
     again = [name for name, times in Counter(name for _, name in in_order).items() if times > 1]
     if not again:
-        return [RoundSeries(Source.MARK, (*(at for at, _ in in_order), end_ns))] if in_order else []
+        return [RoundSeries(RoundSource.MARK, (*(at for at, _ in in_order), end_ns))] if in_order else []
     return [
-        RoundSeries(Source.MARK, (*(at for at, mark in in_order if mark == name), end_ns), name)
+        RoundSeries(RoundSource.MARK, (*(at for at, mark in in_order if mark == name), end_ns), name)
         for name in sorted(again)
     ]
 
@@ -73,4 +73,4 @@ def load_cycles(name: str, loads: Sequence[int], unloads: Sequence[int], end_ns:
     What has not been unloaded in the end is no round.
     """
     whole = loads and unloads and unloads[-1] >= loads[-1]
-    return RoundSeries(Source.LOAD, (*loads, max(end_ns, loads[-1] + 1)) if whole else tuple(loads), name)
+    return RoundSeries(RoundSource.LOAD, (*loads, max(end_ns, loads[-1] + 1)) if whole else tuple(loads), name)

@@ -15,6 +15,7 @@ from kleaktrace.core.arrays.types import I64, Index
 from kleaktrace.core.events.coverage import Loss
 from kleaktrace.core.events.records import Context, Kind, hide
 from kleaktrace.core.evidence.lifetimes import ENOUGH, Lifetimes
+from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.ledger.stack_counters import StackStatistics
 from kleaktrace.core.symbols.call_stacks import Stack
@@ -115,9 +116,9 @@ class StackEvidence:
             tuple((self.site(site), count) for site, count in statistics.free_sites),
         )
         lifetimes, likeness = Lifetimes.of([statistics]), "from the same call stack"
-        if lifetimes.freed < ENOUGH and stack.asker is not None and stack.asker.name:
+        if lifetimes.freed < ENOUGH and stack.owner is not None and stack.owner.name:
             lifetimes = Lifetimes.of(self._ledger.stack_statistics(self._same_requester(stack)))
-            likeness = f"asked for by {stack.asker.name}, from whatever call stack"
+            likeness = f"asked for by {stack.owner.name}, from whatever call stack"
         return KnownStack(tuple(stack.lines()), stack.context, siblings, lifetimes, lifetimes.old_enough_ns(), likeness)
 
     def _same_requester(self, stack: Stack) -> list[int]:
@@ -135,8 +136,9 @@ class StackEvidence:
         rows = rows[rows["time_ns"] <= np.uint64(loss_ns)]
         of_percpu, listed = rows["kind"] == Kind.PERCPU, np.zeros(rows.size, np.bool_)
         for percpu, of_kind in ((True, of_percpu), (False, ~of_percpu)):
-            names = [hide(suspect.untagged) for suspect in self._listed if (suspect.kind == "percpu") is percpu]
-            listed |= of_kind & np.isin(rows["object"], np.array(names, np.uint64))
+            suspects = [suspect for suspect in self._listed if (suspect.kind == SuspectKind.PERCPU) is percpu]
+            objects = np.array([hide(suspect.untagged) for suspect in suspects], np.uint64)
+            listed |= of_kind & np.isin(rows["object"], objects)
         rows = rows[~listed]
         ages = loss_ns - rows["time_ns"].astype(np.int64)
         return {stack: np.sort(ages[places]) for stack, places in places_by_stack(rows)}
@@ -144,10 +146,10 @@ class StackEvidence:
 
 def _to_requester(stack: Stack) -> tuple[object, ...]:
     """The frames up to the one that wanted the memory, by name; nothing if it has no name."""
-    asker = stack.asker
-    if asker is None or not asker.name:
+    owner = stack.owner
+    if owner is None or not owner.name:
         return ()
-    frames = stack.frames[: stack.frames.index(asker) + 1]
+    frames = stack.frames[: stack.frames.index(owner) + 1]
     return tuple((frame.name, frame.offset, frame.module) for frame in frames)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.events.records import Kind, hide
+from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.core.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Place = tuple[bool, int]
 _Identity = tuple[str, int, int]
 
 
-class Held(NamedTuple):
+class OutstandingAllocation(NamedTuple):
     """An outstanding allocation: fields of OUTSTANDING."""
 
     object: int
@@ -57,7 +58,7 @@ class Held(NamedTuple):
         return self.kind == Kind.PERCPU, self.object
 
 
-class Ended(NamedTuple):
+class EndedAllocation(NamedTuple):
     """An allocation that ended: fields of CLOSED."""
 
     object: int
@@ -77,26 +78,26 @@ class Ended(NamedTuple):
         return self.kind == Kind.PERCPU, self.object
 
 
-_Row = TypeVar("_Row", Held, Ended)
+_Row = TypeVar("_Row", OutstandingAllocation, EndedAllocation)
 
 
-def unpacked(rows: npt.NDArray[Any], row: type[_Row]) -> list[_Row]:
-    """OUTSTANDING rows as `Held`, or CLOSED rows as `Ended`."""
+def as_tuples(rows: npt.NDArray[Any], row: type[_Row]) -> list[_Row]:
+    """OUTSTANDING rows as `OutstandingAllocation`, or CLOSED rows as `EndedAllocation`."""
     columns: list[list[Any]] = [rows[name].tolist() for name in row._fields]
     return [row._make(values) for values in zip(*columns, strict=True)]
 
 
-class Case(NamedTuple):
+class SuspectCase(NamedTuple):
     """One suspect and what the ledger knows about its address."""
 
     suspect: Suspect
     percpu: bool
     name: int  # its hidden address
-    row: Held | None  # what is outstanding at its address
+    row: OutstandingAllocation | None  # what is outstanding at its address
     matches_row: bool  # whether that is the suspect itself,
     newer_row: bool  # or was allocated later
-    endings: Sequence[Ended]  # of allocations at its address, oldest first
-    watched: Sequence[Ended]  # seen since it was watched
+    endings: Sequence[EndedAllocation]  # of allocations at its address, oldest first
+    watched: Sequence[EndedAllocation]  # seen since it was watched
     listed_last: int  # by how many last readings in a row
     missed_last: int  # or by how many it is not
 
@@ -106,7 +107,7 @@ class Case(NamedTuple):
         return self.percpu, self.name, self.suspect.jiffies
 
     @property
-    def matched(self) -> Held:
+    def matched(self) -> OutstandingAllocation:
         """The row, for where `matches_row` holds."""
         assert self.row is not None
         return self.row
@@ -117,26 +118,26 @@ def same_time(apart: int, hz: float) -> bool:
     return -JIFFIES_TOLERANCE <= apart <= LATE_S * hz
 
 
-def cases(ledger: Ledger, readings: Sequence[Sequence[Suspect]], hz: float) -> list[Case]:
+def cases(ledger: Ledger, readings: Sequence[Sequence[Suspect]], hz: float) -> list[SuspectCase]:
     """Each suspect once, as the newest reading has it.
 
     readings: what was listed after each scan, oldest first. hz: jiffies per second.
     """
     newest, listed = _listed(readings)
     suspects = newest.values()
-    percpu = np.array([suspect.kind == "percpu" for suspect in suspects], np.bool_)
+    percpu = np.array([suspect.kind == SuspectKind.PERCPU for suspect in suspects], np.bool_)
     names = np.array([hide(address) for _, address, _ in newest], np.uint64)
     found, rows = ledger.lookup(names, percpu)
     ticks = np.array([suspect.jiffies & 0xFFFF_FFFF for suspect in suspects], np.uint32)
     apart = (rows["jiffies"] - ticks).view(np.int32)  # as the kernel's time_after() sees it
     matches = found & (apart >= -JIFFIES_TOLERANCE) & (apart <= LATE_S * hz)
     newer = found & (apart > LATE_S * hz)
-    held = iter(unpacked(rows[found], Held))
+    held = iter(as_tuples(rows[found], OutstandingAllocation))
     endings = _by_place(ledger.history(names, percpu))
     watched = _by_place(ledger.watched_frees())
     lengths = cache(lambda bits: _last(bits, len(readings)))
     return [
-        Case(
+        SuspectCase(
             suspect,
             of_percpu,
             name,
@@ -183,9 +184,9 @@ def _last(bits: int, readings: int) -> tuple[int, int]:
     return listed, missed
 
 
-def _by_place(closed: npt.NDArray[Any]) -> dict[Place, list[Ended]]:
+def _by_place(closed: npt.NDArray[Any]) -> dict[Place, list[EndedAllocation]]:
     """CLOSED rows by place, in their order."""
-    found: dict[Place, list[Ended]] = {}
-    for ended in unpacked(closed, Ended):
+    found: dict[Place, list[EndedAllocation]] = {}
+    for ended in as_tuples(closed, EndedAllocation):
         found.setdefault(ended.place, []).append(ended)
     return found

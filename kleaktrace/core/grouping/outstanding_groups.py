@@ -19,7 +19,7 @@ from kleaktrace.core.symbols.kernel_names import KernelNames
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class AllocationGroup:
     """Outstanding allocations that have the grouping in common.
 
     `label` names the group; `stack`, `cache`, `context` and `comm` are those of its allocations, several names joined
@@ -46,22 +46,22 @@ def _join(names: set[str]) -> str:
     return ", ".join(listed[:_MANY]) + (f", … ({len(listed)})" if len(listed) > _MANY else "")
 
 
-def group(rows: Rows, names: KernelNames, by: GroupBy = GroupBy.STACK) -> list[Group]:
+def group(rows: Rows, names: KernelNames, by: GroupBy = GroupBy.STACK) -> list[AllocationGroup]:
     """Group OUTSTANDING rows; the most bytes first."""
     return group_tally(tally(rows), names, by)
 
 
-def group_tally(counted: Tally, names: KernelNames, by: GroupBy = GroupBy.STACK) -> list[Group]:
+def group_tally(counted: Tally, names: KernelNames, by: GroupBy = GroupBy.STACK) -> list[AllocationGroup]:
     """Group what was counted, by one of `OUTSTANDING_BY`; the most bytes first."""
     return _grouped(counted, names, _LABELS[by], by)
 
 
-def as_one(rows: Rows, names: KernelNames) -> Group | None:
+def as_one(rows: Rows, names: KernelNames) -> AllocationGroup | None:
     """All OUTSTANDING rows as one group; None if there are none."""
     return next(iter(_grouped(tally(rows), names, lambda part: ("",), None)), None)
 
 
-def _grouped(counted: Tally, names: KernelNames, label_of: _LabelOf, by: GroupBy | None) -> list[Group]:
+def _grouped(counted: Tally, names: KernelNames, label_of: _LabelOf, by: GroupBy | None) -> list[AllocationGroup]:
     # Who allocated seldom matters to a label, and there are many of them: they are put in words once a group.
     kinds = alike(counted.rows, *(comm_words(counted.rows) if by is GroupBy.COMM else ()))
     parts = _described(counted.rows[one_of_each(kinds)], names, with_text=by is GroupBy.STACK)
@@ -82,7 +82,7 @@ def _grouped(counted: Tally, names: KernelNames, label_of: _LabelOf, by: GroupBy
         strict=True,
     )
     found = [
-        Group(
+        AllocationGroup(
             label=str(name[0]),
             stack=members[0].stack,
             cache=_join({part.cache for part in members}),

@@ -48,7 +48,7 @@ class KmemleakHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class KernelEnvironment:
     """What the edge read: the kernel's command line, its config and log (None: not readable), its lockdown mode, and
     whether we are root.
     """
@@ -106,7 +106,7 @@ def read_message(line: str) -> tuple[Reason, str, str] | None:
     return None
 
 
-def judge(state: State, around: Surroundings) -> KmemleakHealth:
+def diagnosis_of(state: State, around: KernelEnvironment) -> KmemleakHealth:
     """Find the reason for `state`. What no repair could help (no support in the kernel) is said first."""
     if state is State.ON:
         return KmemleakHealth(state, None, "kmemleak is on")
@@ -134,7 +134,7 @@ def judge(state: State, around: Surroundings) -> KmemleakHealth:
     return _off(state, around)
 
 
-def clears_new_memory(around: Surroundings) -> bool | None:
+def clears_new_memory(around: KernelEnvironment) -> bool | None:
     """Whether the kernel clears memory before it hands it out (`init_on_alloc`, mm/mm_init.c); None: it does not tell.
 
     Where it does not, words that are left in live objects, pointers of the allocator's own free lists among them, are
@@ -146,7 +146,7 @@ def clears_new_memory(around: Surroundings) -> bool | None:
     return _configured(around.config, "CONFIG_INIT_ON_ALLOC_DEFAULT_ON")
 
 
-def _no_debugfs(around: Surroundings) -> KmemleakHealth:
+def _no_debugfs(around: KernelEnvironment) -> KmemleakHealth:
     words = around.cmdline.split()
     if "debugfs=off" in words or "debugfs=no-mount" in words:
         word = "debugfs=off" if "debugfs=off" in words else "debugfs=no-mount"
@@ -166,7 +166,7 @@ def _no_debugfs(around: Surroundings) -> KmemleakHealth:
     )
 
 
-def _no_permission(around: Surroundings) -> KmemleakHealth:
+def _no_permission(around: KernelEnvironment) -> KmemleakHealth:
     if around.privileged and around.lockdown != "none":
         return KmemleakHealth(
             State.NO_PERMISSION,
@@ -184,7 +184,7 @@ def _no_permission(around: Surroundings) -> KmemleakHealth:
     )
 
 
-def _off(state: State, around: Surroundings) -> KmemleakHealth:
+def _off(state: State, around: KernelEnvironment) -> KmemleakHealth:
     words = around.cmdline.split()
     if "kmemleak=off" in words:
         return KmemleakHealth(

@@ -1,4 +1,4 @@
-"""Reads one line of a kmemleak backtrace, raw or decoded, into a `Frame`.
+"""Reads one line of a kmemleak backtrace, raw or decoded, into a `KmemleakFrame`.
 
 The kernel prints `[<%p>] %pS` up to 6.12 and plain `%pS` since (mm/kmemleak.c, `print_unreferenced`);
 decoders (scripts/decode_stacktrace.sh, syzkaller, addr2line) add `file:line`, `[inline]` and whole lines.
@@ -16,7 +16,7 @@ MAX_FRAMES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class KmemleakFrame:
     """One frame of a printed backtrace.
 
     `address` is the code address if the text gives it in the clear, else None; `printed` is what stood in
@@ -52,7 +52,7 @@ class Frame:
         return f"{self.text}{source}" + (" [inline]" if self.inline else "")
 
 
-END_MARK = Frame(printed="end")
+END_MARK = KmemleakFrame(printed="end")
 """A printed line that is no frame but the end of the trace: `0xffffffffffffffff`, `0x0` or `(null)`."""
 
 _BRACKET = r"(?:\[<\s*+(?P<printed>[^>\n]{0,32})>\]\s*+)?+"
@@ -76,7 +76,7 @@ _DECODED_TAIL = re.compile(r"\s*(?:\(discriminator \d+\)\s*)?(?:\[[\w.-]+\]\s*)*
 _ALL_ONES = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 
-def parse_frame(line: str) -> Frame | None:
+def parse_frame(line: str) -> KmemleakFrame | None:
     """Read one backtrace line without indent and log prefix; None if it is no frame, `END_MARK` at an end."""
     plain = _PLAIN.match(line)
     if plain:
@@ -87,7 +87,7 @@ def parse_frame(line: str) -> Frame | None:
     named = _NAME_ONLY.match(line)
     if named:
         printed = named["printed"].strip()
-        return Frame(_clear_address(printed), named["symbol"], module=_module(named["rest"]), printed=printed)
+        return KmemleakFrame(_clear_address(printed), named["symbol"], module=_module(named["rest"]), printed=printed)
     return None
 
 
@@ -97,7 +97,9 @@ def is_addr2line(line: str) -> bool:
     return bool(decoded and decoded["at"])
 
 
-def settle(frames: Sequence[Frame], notes: Sequence[tuple[int, Frame]] = ()) -> tuple[Frame, ...]:
+def settle(
+    frames: Sequence[KmemleakFrame], notes: Sequence[tuple[int, KmemleakFrame]] = ()
+) -> tuple[KmemleakFrame, ...]:
     """Return the frames of one object in order, innermost first, addresses judged together.
 
     `notes` are addr2line's lines, each with the index of the frame it stands below: the last one of a frame
@@ -115,16 +117,16 @@ def settle(frames: Sequence[Frame], notes: Sequence[tuple[int, Frame]] = ()) -> 
     )
 
 
-def _plain_frame(match: re.Match[str]) -> Frame:
+def _plain_frame(match: re.Match[str]) -> KmemleakFrame:
     printed = match["printed"]
     printed = printed.strip() if printed is not None else None
     if match["null"]:
         return END_MARK
     if match["bare"]:
         address = int(match["bare"], 16)
-        return END_MARK if address == 0 or address in _ALL_ONES else Frame(address, printed=printed)
+        return END_MARK if address == 0 or address in _ALL_ONES else KmemleakFrame(address, printed=printed)
     rest = match["rest"]
-    return Frame(
+    return KmemleakFrame(
         _clear_address(printed),
         match["symbol"],
         int(match["offset"], 16),
@@ -136,7 +138,7 @@ def _plain_frame(match: re.Match[str]) -> Frame:
     )
 
 
-def _decoded_frame(match: re.Match[str]) -> Frame | None:
+def _decoded_frame(match: re.Match[str]) -> KmemleakFrame | None:
     """Read a frame whose offset the decoder replaced by its source; prose that looks like one is refused."""
     rest = match["rest"]
     marked = match["printed"] is not None or match["inlined"] or match["at"] or match["open"]
@@ -144,7 +146,7 @@ def _decoded_frame(match: re.Match[str]) -> Frame | None:
         return None
     printed = match["printed"]
     more = _SOURCE.findall(rest) if match["open"] else []
-    return Frame(
+    return KmemleakFrame(
         _clear_address(printed),
         match["symbol"],
         module=_module(rest),
@@ -186,11 +188,11 @@ def _look_like_code(addresses: Iterable[int]) -> bool:
     return 2 * by_top_byte.most_common(1)[0][1] >= len(values)
 
 
-def _with_notes(frames: Sequence[Frame], notes: Sequence[tuple[int, Frame]]) -> list[Frame]:
-    below: dict[int, list[Frame]] = {}
+def _with_notes(frames: Sequence[KmemleakFrame], notes: Sequence[tuple[int, KmemleakFrame]]) -> list[KmemleakFrame]:
+    below: dict[int, list[KmemleakFrame]] = {}
     for index, note in notes:
         below.setdefault(index, []).append(note)
-    merged: list[Frame] = []
+    merged: list[KmemleakFrame] = []
     for index, frame in enumerate(frames):
         chain = below.get(index, [])
         merged += [replace(note, inline=True) for note in chain[:-1]]

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kleaktrace.core.kmemleak.frames import Frame
+from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.report_parser import Suspect
+from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 
 _SUFFIX = (
     r"(?:_(?:32|array|buckets|bulk|cache|caller|exec|flex|gfp|huge|large|lru|node|nolock|noprof|obj|objs|order|range"
@@ -26,11 +27,11 @@ _ALLOCATOR = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class SuspectGroup:
     """Suspects of one kind with the same backtrace, in the order of the text; objects without one stay alone."""
 
     kind: str
-    frames: tuple[Frame, ...]
+    frames: tuple[KmemleakFrame, ...]
     members: tuple[Suspect, ...]
 
     @property
@@ -49,7 +50,7 @@ class Group:
         return Counter(m.size for m in self.members)
 
     @property
-    def askers(self) -> Counter[tuple[str, int]]:
+    def allocators(self) -> Counter[tuple[str, int]]:
         """How many printed objects each comm and pid asked for."""
         return Counter((m.comm, m.pid) for m in self.members)
 
@@ -67,14 +68,14 @@ def is_allocator(symbol: str) -> bool:
     return bool(_ALLOCATOR.fullmatch(symbol.partition(".")[0]))
 
 
-def group(suspects: Iterable[Suspect]) -> tuple[Group, ...]:
+def group(suspects: Iterable[Suspect]) -> tuple[SuspectGroup, ...]:
     """Group by kind and backtrace, most bytes first. Inlined frames, which only decoders add, don't count."""
     together: dict[tuple[object, ...], list[Suspect]] = {}
     for suspect in suspects:
         stack = tuple(frame.text for frame in suspect.frames if not frame.inline)
         key = (suspect.kind, stack or suspect.address)
         together.setdefault(key, []).append(suspect)
-    groups = [Group(g[0].kind, g[0].frames, tuple(g)) for g in together.values()]
+    groups = [SuspectGroup(g[0].kind, g[0].frames, tuple(g)) for g in together.values()]
     return tuple(sorted(groups, key=lambda g: -g.bytes))
 
 
@@ -101,12 +102,12 @@ _BOOT_WRAP = 1 << 32
 _BOOT_SPAN = 300 * 1200  # INITIAL_JIFFIES is 300 s before the 32-bit wrap; HZ is at most 1200
 
 
-def hints(group: Group) -> tuple[str, ...]:
+def hints(group: SuspectGroup) -> tuple[str, ...]:
     """Say what the text gives away about a group, a sentence each: limits first, then possible innocence."""
     return tuple(_limits(group.frames, group.members[0]) + _innocence(group))
 
 
-def _limits(frames: Sequence[Frame], first: Suspect) -> list[str]:
+def _limits(frames: Sequence[KmemleakFrame], first: Suspect) -> list[str]:
     found = []
     if not frames:
         found.append("no backtrace: allocated before stacks could be taken, or the text was cut")
@@ -118,9 +119,9 @@ def _limits(frames: Sequence[Frame], first: Suspect) -> list[str]:
             f"{gone} frame{'s' * (gone > 1)} without a name: the module was unloaded before kmemleak printed it; "
             "`kleaktrace run` keeps the names"
         )
-    if first.kind == "percpu":
+    if first.kind == SuspectKind.PERCPU:
         found.append("a per-CPU object: the address is an offset, one copy of the size exists for every CPU")
-    if first.kind == "phys":
+    if first.kind == SuspectKind.PHYS:
         found.append("a block known by its physical address (memblock)")
     if first.comm in ("softirq", "hardirq") and first.pid == 0:
         found.append(f"allocated in a {first.comm}: comm and pid do not tell who asked")
@@ -129,7 +130,7 @@ def _limits(frames: Sequence[Frame], first: Suspect) -> list[str]:
     return found
 
 
-def _innocence(group: Group) -> list[str]:
+def _innocence(group: SuspectGroup) -> list[str]:
     found = []
     names = [f.symbol for f in group.frames if f.symbol]
     for pattern, what in _FALSE_POSITIVES:

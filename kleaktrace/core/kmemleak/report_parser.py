@@ -15,29 +15,29 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kleaktrace.core.arrays.gc_pause import kept_uncollected
-from kleaktrace.core.kmemleak.frames import END_MARK, MAX_FRAMES, Frame, is_addr2line, parse_frame, settle
+from kleaktrace.core.kmemleak.frames import END_MARK, MAX_FRAMES, KmemleakFrame, is_addr2line, parse_frame, settle
 from kleaktrace.core.kmemleak.log_prefixes import MAX_LINE, Margin, strip
+from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """One object that kmemleak lists as unreferenced.
 
-    `kind` is `slab` (any ordinary address, vmalloc included), `percpu` (`address` is then an offset, a name
-    space of its own) or `phys`. `size` is in bytes, `jiffies` the time of the allocation; `age_s` is printed
-    up to 6.7, `crc`, the checksum of the contents, from 6.8 on. `frames` are innermost first; `more` counts
+    `address` is of the name space that `kind` says. `size` is in bytes, `jiffies` the time of the allocation; `age_s`
+    is printed up to 6.7, `crc`, the checksum of the contents, from 6.8 on. `frames` are innermost first; `more` counts
     objects that the log only mentions as having the same backtrace; `line` is where the header stood.
     """
 
     address: int
     size: int
-    kind: str
+    kind: SuspectKind
     comm: str
     pid: int
     jiffies: int
     age_s: float | None
     crc: int | None
-    frames: tuple[Frame, ...]
+    frames: tuple[KmemleakFrame, ...]
     more: int = 0
     line: int = 0
 
@@ -49,7 +49,8 @@ class Suspect:
     @property
     def untagged(self) -> int:
         """The address without the tag that KASAN keeps in its top byte. Per-CPU offsets, any number, have none."""
-        return self.address | 0xFF << 56 if self.kind != "percpu" and self.address >> 55 & 1 else self.address
+        is_tagged = self.kind != SuspectKind.PERCPU and self.address >> 55 & 1
+        return self.address | 0xFF << 56 if is_tagged else self.address
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class ObjectDump:
     count: int
     flags: int
     checksum: int
-    frames: tuple[Frame, ...]
+    frames: tuple[KmemleakFrame, ...]
     line: int = 0
 
     @property
@@ -171,7 +172,7 @@ _CACHE_LIMIT = 1 << 16
 class _Body(NamedTuple):
     """The frames of one object and what stood around them."""
 
-    frames: tuple[Frame, ...]
+    frames: tuple[KmemleakFrame, ...]
     crc: int | None
     on_cpu: bool
     more: int
@@ -188,9 +189,9 @@ class _Parser:
         self.problems: list[Problem] = []
         self.dumps: list[ObjectDump] = []
         self.messages: list[Message] = []
-        self._chunks: dict[str, tuple[Frame, ...] | None] = {}
-        self._lines: dict[str, Frame | None] = {}
-        self._plain: dict[str, Frame | None] = {}
+        self._chunks: dict[str, tuple[KmemleakFrame, ...] | None] = {}
+        self._lines: dict[str, KmemleakFrame | None] = {}
+        self._plain: dict[str, KmemleakFrame | None] = {}
 
     def parse(self) -> KmemleakText:
         text, search = self.text, 0
@@ -253,7 +254,7 @@ class _Parser:
             Suspect(
                 int(address, 16),
                 int(size),
-                kind or ("percpu" if on_cpu else "slab"),
+                _kind_of(kind, on_cpu),
                 comm,
                 int(pid),
                 int(jiffies),
@@ -267,7 +268,7 @@ class _Parser:
         self._move(match.end())
         return True
 
-    def _chunk_frames(self, chunk: str) -> tuple[Frame, ...] | None:
+    def _chunk_frames(self, chunk: str) -> tuple[KmemleakFrame, ...] | None:
         """The frames of a whole backtrace; None if any line of it needs a closer look."""
         frames = []
         plain = self._plain
@@ -279,7 +280,7 @@ class _Parser:
                 frames.append(frame)
         return settle(frames)
 
-    def _plain_frame(self, line: str) -> Frame | None:
+    def _plain_frame(self, line: str) -> KmemleakFrame | None:
         """The frame on a line of a backtrace; None if it needs a closer look."""
         if len(self._plain) > _CACHE_LIMIT:
             self._plain.clear()
@@ -287,7 +288,7 @@ class _Parser:
         frame = self._plain[line] = None if is_addr2line(body) else self._frame(body)
         return frame
 
-    def _frame(self, body: str) -> Frame | None:
+    def _frame(self, body: str) -> KmemleakFrame | None:
         if body in self._lines:
             return self._lines[body]
         if len(self._lines) > _CACHE_LIMIT:
@@ -318,14 +319,14 @@ class _Parser:
             return True
         body = self._body(margin, name)
         kind = header["kind"]
-        if kind not in (None, "percpu", "phys"):
+        if kind not in (None, SuspectKind.PERCPU, SuspectKind.PHYS):
             self._problem(first, f"{name} is of an unknown kind ({kind})")
             return True
         self.objects.append(
             Suspect(
                 int(header["address"], 16),
                 int(header["size"]),
-                kind or ("percpu" if body.on_cpu else "slab"),
+                _kind_of(kind, body.on_cpu),
                 comm[0],
                 int(comm[1]["pid"]),
                 int(comm[1]["jiffies"]),
@@ -446,7 +447,7 @@ class _Parser:
         first = self.number
         values: dict[str, int] = {}
         comm: tuple[str, re.Match[str]] | None = None
-        frames: list[Frame] = []
+        frames: list[KmemleakFrame] = []
         in_trace = False
         margin = Margin(_TAG)
         self._next()
@@ -496,14 +497,14 @@ class _BodyReader:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.frames: list[Frame] = []
-        self.notes: list[tuple[int, Frame]] = []
+        self.frames: list[KmemleakFrame] = []
+        self.notes: list[tuple[int, KmemleakFrame]] = []
         self.promised = self.seen = 0
         self.crc: int | None = None
         self.on_cpu = self.in_trace = self.ended = self.anything = False
         self.more = 0
 
-    def would_take(self, body: str, frame: Frame | None) -> bool:
+    def would_take(self, body: str, frame: KmemleakFrame | None) -> bool:
         """Whether `take` would accept this line."""
         if frame is not None:
             return True
@@ -511,7 +512,7 @@ class _BodyReader:
             return bool(_MORE.match(body))
         return bool(_HEX_HEAD.match(body) or _BACKTRACE.match(body) or _HEX_ROW.match(body))
 
-    def take(self, body: str, frame: Frame | None) -> bool:
+    def take(self, body: str, frame: KmemleakFrame | None) -> bool:
         """Read one line; False if it is none of a report."""
         if self.ended:
             return False
@@ -528,7 +529,7 @@ class _BodyReader:
         """Return what was read."""
         return _Body(settle(self.frames, self.notes), self.crc, self.on_cpu, self.more)
 
-    def _take_hex(self, body: str, frame: Frame | None) -> bool:
+    def _take_hex(self, body: str, frame: KmemleakFrame | None) -> bool:
         row = _HEX_ROW.match(body)
         if row and self.seen < self.promised:
             self.seen += (row.end() + 1) // 3
@@ -547,7 +548,7 @@ class _BodyReader:
             return self._take_trace(body, frame)
         return bool(row)
 
-    def _take_trace(self, body: str, frame: Frame | None) -> bool:
+    def _take_trace(self, body: str, frame: KmemleakFrame | None) -> bool:
         if frame is END_MARK:
             return True
         if frame is not None:
@@ -587,3 +588,10 @@ class _BodyReader:
 
 def _shown(body: str) -> str:
     return repr(body if len(body) <= 60 else body[:57] + "...")
+
+
+def _kind_of(printed: str | None, on_cpu: str | bool | None) -> SuspectKind:
+    """Per-CPU objects have no word of their own in the header before 6.13: their hex dump says on which CPU it is."""
+    if printed is not None:
+        return SuspectKind(printed)
+    return SuspectKind.PERCPU if on_cpu else SuspectKind.SLAB

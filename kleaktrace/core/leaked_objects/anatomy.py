@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import Rows, hide
-from kleaktrace.core.evidence.judged import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.rounds import RoundSeries
 from kleaktrace.core.kept_on_purpose import rule_for_row
 from kleaktrace.core.leaked_objects.contents import facts

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kleaktrace.core.evidence.judged import JudgedSuspect, Rounds, Verdict
+from kleaktrace.core.evidence.evidence import JudgedSuspect, Rounds, Verdict
 from kleaktrace.core.leaked_objects.anatomy import Anatomy, Cause
-from kleaktrace.core.symbols.call_stacks import asking_function
+from kleaktrace.core.symbols.call_stacks import requester_function
 
 _MODULE_TAG = "["
 
@@ -70,14 +70,14 @@ def _leak(stack: tuple[str, ...], suspects: Sequence[JudgedSuspect], looked_into
     return Leak(
         module=in_module.rpartition(_MODULE_TAG)[2].rstrip("]"),
         function=in_module.partition("+")[0],
-        requester=asking_function(stack),
+        requester=requester_function(stack),
         stack=stack,
         objects=len(suspects),
         bytes=sum(suspect.size for suspect in suspects),
         rounds=next((suspect.rounds for suspect in suspects if suspect.rounds), None),
         sources=tuple(sorted({suspect.source for suspect in suspects})),
         cause=cause,
-        hangs_on="" if cause is not None or holder is None else asking_function(holder.stack),
+        hangs_on="" if cause is not None or holder is None else requester_function(holder.stack),
         notes=looked_into.notes_on(stack),
     )
 

@@ -27,7 +27,14 @@ from kleaktrace.core.ledger.event_matching import (
 )
 from kleaktrace.core.ledger.free_history import CLOSED, Closed, ClosedHistory, Ending
 from kleaktrace.core.ledger.free_samples import SiblingSamples, Traits
-from kleaktrace.core.ledger.outstanding_table import OUTSTANDING, Likeness, OutstandingRows, keys_of, object_keys, pick
+from kleaktrace.core.ledger.outstanding_table import (
+    OUTSTANDING,
+    Likeness,
+    OutstandingRows,
+    keys_of,
+    object_keys,
+    take_rows,
+)
 from kleaktrace.core.ledger.stack_counters import StackSnapshot, StackStatistics, StackTable
 from kleaktrace.core.ledger.tally import Tally, TallyCounts
 
@@ -291,7 +298,7 @@ class Ledger:
         if matches.reallocations.newer.size:
             endings.append(self._end_reallocated(allocations, matches.reallocations, doubled))
         if len(self._watched):
-            endings.append(_unmatched(pick(frees, matches.unknown_frees)))
+            endings.append(_unmatched(take_rows(frees, matches.unknown_frees)))
         self._unknown_frees += matches.unknown_frees.size
         self._remember(endings)
 
@@ -299,7 +306,7 @@ class Ledger:
         new_rows = self._rows.insert(matches.new_keys)
         rows = np.concatenate([matches.kept_rows, new_rows])
         which = np.concatenate([matches.kept_allocations, matches.new_allocations])
-        self._rows.write(rows, pick(allocations, which), stacks[which], doubled[which])
+        self._rows.write(rows, take_rows(allocations, which), stacks[which], doubled[which])
         self._rows.compact()
 
     def _end_freed(self, allocations: Rows, frees: Rows, stacks: Index, sizes: U64, matches: Matches) -> list[_Endings]:
@@ -314,19 +321,19 @@ class Ledger:
         self._stacks.freed(stacks, sizes, lifetimes, np.ascontiguousarray(frees["call_site"]).take(died))
         self._sample(stacks, allocations, matches)
 
-        kept = self._worth_keeping(lifetimes, lambda: keys_of(pick(frees, died)))
+        kept = self._worth_keeping(lifetimes, lambda: keys_of(take_rows(frees, died)))
         of_batch = int(np.searchsorted(kept, paired.size))
         closed = np.zeros(kept.size, CLOSED)
-        _describe(pick(allocations, paired[kept[:of_batch]]), closed[:of_batch])
+        _describe(take_rows(allocations, paired[kept[:of_batch]]), closed[:of_batch])
         self._rows.describe(rows[kept[of_batch:] - paired.size], self._stacks.keys, closed[of_batch:])
-        return [_endings(closed, pick(frees, died[kept]), lifetimes[kept], Ending.FREE)]
+        return [_endings(closed, take_rows(frees, died[kept]), lifetimes[kept], Ending.FREE)]
 
     def _sample(self, stacks: Index, allocations: Rows, matches: Matches) -> None:
         """Keep samples of what was freed; `stacks` of what is paired, then of the table's rows."""
         paired, rows = matches.paired_allocations, matches.freed_rows
         chosen = self._samples.choose(stacks)
         of_batch, of_table = np.split(chosen, [np.searchsorted(chosen, paired.size)])
-        self._samples.add(stacks[of_batch], of_batch, pick(allocations, paired[of_batch]))
+        self._samples.add(stacks[of_batch], of_batch, take_rows(allocations, paired[of_batch]))
         if of_table.size:
             decoded = self._rows.decode(rows[of_table - paired.size], self._stacks.keys)
             self._samples.add(stacks[of_table], of_table, decoded)
@@ -337,10 +344,10 @@ class Ledger:
         in_table = met.rows >= 0
         older = np.zeros(met.newer.size, OUTSTANDING)
         older[in_table] = self._rows.decode(met.rows[in_table], self._stacks.keys)
-        before = pick(allocations, met.older[~in_table])
+        before = take_rows(allocations, met.older[~in_table])
         for name in OUTSTANDING.names or ():
             older[name][~in_table] = before[name]
-        newer = pick(allocations, met.newer)
+        newer = take_rows(allocations, met.newer)
         was_second = np.zeros(met.newer.size, np.bool_)
         was_second[in_table] = self._rows.doubled(met.rows[in_table])
 
@@ -375,11 +382,11 @@ class Ledger:
         if not sequence.size:
             return
         order = np.argsort(sequence)
-        closed = pick(np.concatenate([ending.closed for ending in endings]), order)
+        closed = take_rows(np.concatenate([ending.closed for ending in endings]), order)
         lived = np.concatenate([ending.lifetimes for ending in endings])[order]
         matched = closed["ending"] != Ending.UNMATCHED
         lasting = np.flatnonzero(matched & (lived >= self._history_min_lifetime))
-        self._history.add(pick(closed, lasting))
+        self._history.add(take_rows(closed, lasting))
         if len(self._watched):
             keys, first = np.unique(keys_of(closed), return_index=True)
             rows, slots = self._watched.find(keys)

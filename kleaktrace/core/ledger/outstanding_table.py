@@ -52,7 +52,7 @@ def keys_of(events: Rows) -> U64:
     return object_keys(addresses, percpu) if percpu.any() else addresses
 
 
-def pick(events: Rows, which: Index) -> Rows:
+def take_rows(events: Rows, which: Index) -> Rows:
     """Return `events[which]`; numpy copies plain bytes faster than structured rows."""
     picked: Rows = events.view(np.dtype((np.void, events.dtype.itemsize))).take(which).view(events.dtype)
     return picked

@@ -15,7 +15,7 @@ MOST_S = 20.0
 """What is freed later than this is up to a timer of its own, and may as well be kept on purpose."""
 
 
-class Look(NamedTuple):
+class Level(NamedTuple):
     """At a time (s, any clock that only goes forward), how many candidates for a leak were outstanding."""
 
     time_s: float
@@ -36,7 +36,7 @@ class Settled:
         return f"waited {self.seconds:.1f} s for RCU and work queues: {self.freed:,} freed meanwhile"
 
 
-def is_settled(looks: Sequence[Look]) -> bool:
+def is_settled(looks: Sequence[Level]) -> bool:
     """Whether to stop waiting, by the looks so far, in order. The first is from when the waiting began.
 
     At once when nothing is left; else not before LEAST_S, nor before none has gone for QUIET_S, but after MOST_S.
@@ -51,7 +51,7 @@ def is_settled(looks: Sequence[Look]) -> bool:
     return waited_s >= MOST_S or (waited_s >= LEAST_S and last.time_s - went_s >= QUIET_S)
 
 
-def settled(looks: Sequence[Look]) -> Settled:
+def settled(looks: Sequence[Level]) -> Settled:
     """What the waiting came to. There is one look at least."""
     freed = sum(max(before.left - now.left, 0) for before, now in pairwise(looks))
     return Settled(looks[-1].time_s - looks[0].time_s, freed, looks[-1].left)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kleaktrace.core.grouping.outstanding_groups import Group
+from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 
 
@@ -51,7 +51,7 @@ class CounterSnapshot:
         )
 
 
-def rates(groups: Sequence[Group], before: CounterSnapshot, now: CounterSnapshot) -> list[Rate]:
+def rates(groups: Sequence[AllocationGroup], before: CounterSnapshot, now: CounterSnapshot) -> list[Rate]:
     """The rate of each group between two looks. All events of a group's stacks count for it."""
     seconds = max((now.time_ns - before.time_ns) / 1e9, 1e-9)
     found = []

@@ -33,7 +33,7 @@ class GroupRate:
     outstanding_bytes: int
 
 
-def group_rates(
+def rates_by_group(
     labels: Sequence[str], snapshot: StackSnapshot, seconds: float, history: LevelHistory, top: int
 ) -> list[GroupRate]:
     """Return the `top` groups that grow fastest. `labels` say for each place of the snapshot to which group it belongs.

@@ -9,8 +9,8 @@ import numpy as np
 
 from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.events.records import Context
-from kleaktrace.core.evidence.judged import Evidence
-from kleaktrace.core.evidence.rounds import RoundSeries, Source
+from kleaktrace.core.evidence.evidence import Evidence
+from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator
 from kleaktrace.core.repetition.sign_test import ANY, GONE, Counts, Course, Repetition, repetition, warm_up
 from kleaktrace.core.symbols.call_stacks import Stack
@@ -110,7 +110,7 @@ class RepeatedStacks:
 
     def _gone(self, stack: Stack, series: RoundSeries) -> bool:
         """Whether a module that it passes through was gone at the end of each round, or nearly each."""
-        if series.source is Source.LOAD:
+        if series.source is RoundSource.LOAD:
             return series.name in stack.modules
         unloads = self._evidence.names.symbols.unloads
         return any(len(unloads(module)) >= series.count - 1 for module in stack.modules)
@@ -143,7 +143,7 @@ _COURSES = (Course.GROWS, Course.LEVELS_OFF, Course.PENDING, Course.UNCLEAR)
 
 def _rank(rounds: StackRounds, stack: Stack) -> tuple[int, bool, int, float]:
     """The series that says most of a stack comes first: those of its own modules, and what covers most of it."""
-    foreign = rounds.series.source is Source.LOAD and rounds.series.name not in stack.modules
+    foreign = rounds.series.source is RoundSource.LOAD and rounds.series.name not in stack.modules
     return _COURSES.index(rounds.course), foreign, -int(rounds.left.sum()), rounds.repetition.chance
 
 

@@ -50,7 +50,7 @@ class Stack:
     """Whether vmalloc called itself."""
 
     @property
-    def asker(self) -> Frame | None:
+    def owner(self) -> Frame | None:
         """The innermost frame whose memory it is, by `requesters.owns`: what is left behind is its fault."""
         return next((f for f in self.frames if f.name is None or owns(f.name)), None)
 
@@ -58,7 +58,7 @@ class Stack:
     def requester(self) -> Frame | None:
         """The innermost frame that asked in its own interest, by `requesters.asks`: who is to be named.
 
-        It may be further out than the asker: code that sends an skb asked for it, and does not own it any more.
+        It may be further out than the owner: code that sends an skb asked for it, and does not own it any more.
         """
         return next((f for f in self.frames if f.name is None or asks(f.name)), None)
 
@@ -122,15 +122,15 @@ def _telling(frames: Sequence[Frame]) -> tuple[Context, int]:
     return Context.TASK, len(frames)
 
 
-def asking_line(lines: Sequence[str]) -> str:
+def requester_line(lines: Sequence[str]) -> str:
     """As `Stack.requester`, in frames as text; empty: there is none, or it has no name."""
     line = next((line for line in lines if asks(function_of(line))), "")
     return "" if line.startswith("0x") else line
 
 
-def asking_function(lines: Sequence[str]) -> str:
-    """The name of the function in `asking_line`."""
-    return function_of(asking_line(lines))
+def requester_function(lines: Sequence[str]) -> str:
+    """The name of the function in `requester_line`."""
+    return function_of(requester_line(lines))
 
 
 def function_of(line: str) -> str:

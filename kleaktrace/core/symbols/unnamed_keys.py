@@ -11,7 +11,7 @@ MOST = 1 << 16
 """Keys that are remembered. More are not counted."""
 
 
-class NamelessKeys:
+class UnnamedKeys:
     """Keys that are not in `named`. Key 0 needs no name."""
 
     def __init__(self, named: Container[int]) -> None:

@@ -4,56 +4,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kleaktrace.core.events.coverage import CoverageKind
 from kleaktrace.core.events.records import Context, Kind, hide
-from kleaktrace.core.evidence.judged import Evidence, Question
+from kleaktrace.core.evidence.evidence import Evidence, Question
 from kleaktrace.core.evidence.stack_evidence import StackEvidence
-from kleaktrace.core.evidence.suspect_cases import Held
+from kleaktrace.core.evidence.suspect_cases import OutstandingAllocation
 from kleaktrace.core.kept_on_purpose import Rule, rule_for_row
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 
 _CONTEXTS = {int(context): context for context in Context}
 
-_OPTIONAL_FREES: dict[int, tuple[str, str]] = {
-    Kind.KMALLOC: ("slab-bulk-free", "bulk free (kfree_rcu)"),
-    Kind.CACHE: ("slab-bulk-free", "bulk free (kfree_rcu)"),
-    Kind.VMALLOC: ("vfree", "vfree"),
+_OPTIONAL_FREES: dict[int, tuple[CoverageKind, str]] = {
+    Kind.KMALLOC: (CoverageKind.SLAB_BULK_FREE, "bulk free (kfree_rcu)"),
+    Kind.CACHE: (CoverageKind.SLAB_BULK_FREE, "bulk free (kfree_rcu)"),
+    Kind.VMALLOC: (CoverageKind.VFREE, "vfree"),
 }
 """Ways of freeing that not every kernel shows, though it shows the allocations: (kind of coverage, in words)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Judgement:
     """What the rules ask."""
 
     evidence: Evidence
     stacks: StackEvidence
     repeated: RepeatedStacks
 
-    def age_ns(self, row: Held) -> int:
+    def age_ns(self, row: OutstandingAllocation) -> int:
         """How old an allocation is."""
         return self.evidence.clock.end.time_ns - row.time_ns
 
-    def context(self, row: Held) -> Context:
+    def context(self, row: OutstandingAllocation) -> Context:
         """What the CPU was doing; where the event does not say, the stack may."""
         return self.stacks.of(row.stack).context if row.context == Context.UNKNOWN else _CONTEXTS[row.context]
 
-    def cache(self, row: Held) -> str:
+    def cache(self, row: OutstandingAllocation) -> str:
         """Where an allocation came from."""
         return self.evidence.names.cache(row.kind, row.cache, row.bytes_alloc)
 
-    def arguments(self, row: Held) -> tuple[str, ...]:
+    def arguments(self, row: OutstandingAllocation) -> tuple[str, ...]:
         """Of the program that allocated it; none: not known."""
         return self.evidence.names.programs.arguments(row.tgid, row.time_ns)
 
-    def tracked(self, row: Held) -> bool | None:
+    def tracked(self, row: OutstandingAllocation) -> bool | None:
         """Whether kmemleak still has an object there; None: it was not asked, or can't tell."""
         return self.evidence.answers.get(Question(hide(row.object), row.kind))
 
-    def kept(self, row: Held) -> Rule | None:
+    def kept(self, row: OutstandingAllocation) -> Rule | None:
         """The rule by which core code keeps it on purpose."""
         return rule_for_row(self.evidence.names, row.kind, row.cache, row.bytes_alloc, row.stack, row.gfp_flags)
 
-    def is_bookkeeping(self, row: Held) -> bool:
+    def is_bookkeeping(self, row: OutstandingAllocation) -> bool:
         """Whether this is what vmalloc or the per-CPU allocator took to describe what it gave out.
 
         It goes when that goes, which is judged for itself.
@@ -63,7 +64,7 @@ class Trial:
             return stack.below_machinery
         return row.kind == Kind.VMALLOC and stack.within_vmalloc
 
-    def unseen_free(self, row: Held) -> str:
+    def unseen_free(self, row: OutstandingAllocation) -> str:
         """How it may have been freed unseen on this kernel, with the figure; empty: its free would have been seen."""
         free = _OPTIONAL_FREES.get(row.kind)
         if free is None or self.evidence.covers(free[0]):

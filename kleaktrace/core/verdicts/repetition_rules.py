@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kleaktrace.core.evidence.judged import Rounds, Verdict
-from kleaktrace.core.evidence.suspect_cases import Held, unpacked
+from kleaktrace.core.evidence.evidence import Rounds, Verdict
+from kleaktrace.core.evidence.suspect_cases import OutstandingAllocation, as_tuples
 from kleaktrace.core.kept_on_purpose import Rule
 from kleaktrace.core.repetition.repeated_stacks import StackRounds, rounds_in_words
-from kleaktrace.core.verdicts.judgement import Trial
+from kleaktrace.core.verdicts.judgement import Judgement
 from kleaktrace.core.verdicts.unload_rules import Opinion
 
 _RULE = "repetition"
 
 
-def judge_repeated(trial: Trial) -> Iterator[tuple[Held, Opinion, Rounds]]:
+def judge_repeated(trial: Judgement) -> Iterator[tuple[OutstandingAllocation, Opinion, Rounds]]:
     """Judge what the stacks that grow in every round left behind in their rounds."""
     growing = trial.repeated.growing
-    for row in unpacked(trial.evidence.ledger.outstanding(growing), Held) if growing else ():
+    for row in as_tuples(trial.evidence.ledger.outstanding(growing), OutstandingAllocation) if growing else ():
         rounds = growing[row.stack]
         number = rounds.round_of(row.time_ns)
         if number is None or trial.is_bookkeeping(row) or _is_excused(trial.kept(row), rounds):
@@ -30,7 +30,7 @@ def _is_excused(rule: Rule | None, rounds: StackRounds) -> bool:
     return rule is not None and not (rule.until_needed and rounds.module_gone)
 
 
-def _opinion(trial: Trial, row: Held, rounds: StackRounds, number: int) -> Opinion:
+def _opinion(trial: Judgement, row: OutstandingAllocation, rounds: StackRounds, number: int) -> Opinion:
     words = rounds_in_words(rounds)
     unseen = trial.unseen_free(row)
     if unseen and not trial.tracked(row):

@@ -15,15 +15,23 @@ from kleaktrace.core.arrays.gc_pause import kept_uncollected
 from kleaktrace.core.events.clock import signed_difference
 from kleaktrace.core.events.records import Context, Kind
 from kleaktrace.core.evidence.contrasts import contrasts
-from kleaktrace.core.evidence.judged import ALONE, Evidence, Freed, JudgedSuspect, Question, Verdict
+from kleaktrace.core.evidence.evidence import ALONE, Evidence, Freed, JudgedSuspect, Question, SuspectSource, Verdict
 from kleaktrace.core.evidence.lifetimes import ENOUGH
 from kleaktrace.core.evidence.stack_evidence import StackEvidence, places_by_stack
-from kleaktrace.core.evidence.suspect_cases import JIFFIES_TOLERANCE, Case, Ended, Held, cases, same_time
+from kleaktrace.core.evidence.suspect_cases import (
+    JIFFIES_TOLERANCE,
+    EndedAllocation,
+    OutstandingAllocation,
+    SuspectCase,
+    cases,
+    same_time,
+)
+from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.core.ledger.free_history import Ending
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
-from kleaktrace.core.verdicts.judgement import Trial
+from kleaktrace.core.verdicts.judgement import Judgement
 from kleaktrace.core.verdicts.repetition_rules import judge_repeated
-from kleaktrace.core.verdicts.unload_rules import described, judge_unloaded
+from kleaktrace.core.verdicts.unload_rules import judge_unloaded, unlisted_suspect
 
 if TYPE_CHECKING:
     from kleaktrace.core.kmemleak.report_parser import Suspect
@@ -42,7 +50,7 @@ def judge(evidence: Evidence, repeated: RepeatedStacks | None = None) -> list[Ju
     Confirmed ones come first. repeated: of the same evidence, if somebody has counted the rounds already.
     """
     suspected = cases(evidence.ledger, evidence.readings, evidence.clock.hz)
-    trial = Trial(evidence, _stack_evidence(evidence, suspected), repeated or RepeatedStacks(evidence))
+    trial = Judgement(evidence, _stack_evidence(evidence, suspected), repeated or RepeatedStacks(evidence))
     judged = {case.place: _judge_suspect(trial, case) for case in suspected}
     # What is listed is judged. What was listed only before may be left behind all the same.
     matched = {case.matched.place: case for case in suspected if case.matches_row}
@@ -55,7 +63,7 @@ def judge(evidence: Evidence, repeated: RepeatedStacks | None = None) -> list[Ju
         which = matched[row.place].place if row.place in matched else (*row.place, -1)
         known = judged.get(which)
         if known is None or _says_more(opinion.verdict, known):
-            known = described(trial, row, "repetition", opinion)
+            known = unlisted_suspect(trial, row, SuspectSource.REPETITION, opinion)
         judged[which] = known._replace(rounds=rounds)
     _add_contrasts(evidence, judged)
     return _in_order(list(judged.values()))
@@ -66,7 +74,7 @@ def open_questions(evidence: Evidence, repeated: RepeatedStacks | None = None) -
     asked = _Answers(evidence.answers)
     evidence = replace(evidence, answers=asked)
     suspected = cases(evidence.ledger, evidence.readings, evidence.clock.hz)
-    trial = Trial(evidence, _stack_evidence(evidence, suspected), repeated or RepeatedStacks(evidence))
+    trial = Judgement(evidence, _stack_evidence(evidence, suspected), repeated or RepeatedStacks(evidence))
     listed = {case.matched.place for case in suspected if case.matches_row and case.listed_last}
     for _ in (*judge_unloaded(trial, listed), *judge_repeated(trial)):
         pass
@@ -100,7 +108,7 @@ def _says_more(by_rounds: Verdict, known: JudgedSuspect) -> bool:
     """Whether the rounds take the place of a verdict: they speak of what is referenced, too."""
     if known.verdict is Verdict.CONFIRMED:
         return False
-    return by_rounds is Verdict.CONFIRMED or (known.source, known.verdict) == ("unload", Verdict.UNDECIDED)
+    return by_rounds is Verdict.CONFIRMED or (known.source, known.verdict) == (SuspectSource.UNLOAD, Verdict.UNDECIDED)
 
 
 def _in_order(judged: Sequence[JudgedSuspect]) -> list[JudgedSuspect]:
@@ -113,7 +121,7 @@ def _in_order(judged: Sequence[JudgedSuspect]) -> list[JudgedSuspect]:
     return [judged[number] for number in order.tolist()]
 
 
-def _stack_evidence(evidence: Evidence, suspected: Iterable[Case]) -> StackEvidence:
+def _stack_evidence(evidence: Evidence, suspected: Iterable[SuspectCase]) -> StackEvidence:
     rows = [case.matched for case in suspected if case.matches_row]
     listed = evidence.readings[-1] if evidence.readings else ()
     stacks = {row.stack for row in rows} | {ending.stack for case in suspected for ending in case.endings}
@@ -132,7 +140,7 @@ def _add_contrasts(evidence: Evidence, judged: dict[tuple[bool, int, int], Judge
             judged[confirmed[number]] = judged[confirmed[number]]._replace(contrasts=found)
 
 
-def _judge_suspect(trial: Trial, case: Case) -> JudgedSuspect:
+def _judge_suspect(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     if _predates(trial, case):
         return _judge_predating(trial, case)
     for ending in reversed(case.endings):
@@ -146,7 +154,7 @@ def _judge_suspect(trial: Trial, case: Case) -> JudgedSuspect:
     return _judge_outstanding(trial, case)
 
 
-def _judge_predating(trial: Trial, case: Case) -> JudgedSuspect:
+def _judge_predating(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     """Allocated before tracing began: all we can do is watch for its free."""
     for free in case.watched:
         site = trial.stacks.site(free.free_site)
@@ -167,12 +175,12 @@ def _judge_predating(trial: Trial, case: Case) -> JudgedSuspect:
     return _verdict(trial, case, Verdict.UNDECIDED, reason, in_window=False)
 
 
-def _judge_no_longer_listed(trial: Trial, case: Case) -> JudgedSuspect:
+def _judge_no_longer_listed(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     """Of a suspect whose allocation was not seen, only kmemleak knows whether it is still there.
 
     If it is, something points to it now; a stale word on some stack will do, so that is no reason to dismiss it.
     """
-    kind = Kind.PERCPU if case.suspect.kind == "percpu" else Kind.KMALLOC
+    kind = Kind.PERCPU if case.suspect.kind == SuspectKind.PERCPU else Kind.KMALLOC
     known = trial.evidence.answers.get(Question(case.suspect.untagged, kind))
     verdict, reason = Verdict.UNDECIDED, "no longer listed: freed, or something points to it now, perhaps by chance"
     if known is False:
@@ -182,11 +190,11 @@ def _judge_no_longer_listed(trial: Trial, case: Case) -> JudgedSuspect:
     return _verdict(trial, case, verdict, reason, in_window=not _predates(trial, case))
 
 
-def _predates(trial: Trial, case: Case) -> bool:
+def _predates(trial: Judgement, case: SuspectCase) -> bool:
     return trial.evidence.clock.before_start(case.suspect.jiffies, JIFFIES_TOLERANCE) and not case.matches_row
 
 
-def _judge_ended(trial: Trial, case: Case, ending: Ended) -> JudgedSuspect:
+def _judge_ended(trial: Judgement, case: SuspectCase, ending: EndedAllocation) -> JudgedSuspect:
     """Matched, and its end was seen."""
     after_s = (ending.closed_ns - ending.time_ns) / 1e9
     if ending.ending == Ending.IMPLIED:
@@ -197,21 +205,21 @@ def _judge_ended(trial: Trial, case: Case, ending: Ended) -> JudgedSuspect:
     return _verdict(trial, case, Verdict.DISMISSED, reason, freed=Freed(after_s, site), closed=ending)
 
 
-def _judge_unseen(trial: Trial, case: Case) -> JudgedSuspect:
+def _judge_unseen(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     """Allocated in the window, but its allocation was not seen."""
     if not case.listed_last:
         return _judge_no_longer_listed(trial, case)
     lost = trial.evidence.loss.events
     if lost:
         return _verdict(trial, case, Verdict.UNDECIDED, f"its allocation was not seen: {lost} events were lost")
-    if case.suspect.kind == "phys":
+    if case.suspect.kind == SuspectKind.PHYS:
         reason = "a physical address: such allocations have no event to trace"
         return _verdict(trial, case, Verdict.UNDECIDED, reason)
     reason = "its allocation was not seen: it came by a path without an event, or was filtered out"
     return _verdict(trial, case, Verdict.UNDECIDED, reason)
 
 
-def _judge_outstanding(trial: Trial, case: Case) -> JudgedSuspect:
+def _judge_outstanding(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     """Matched, and no free was seen."""
     if case.missed_last >= _STABLE_READINGS:
         reason = f"referenced again: listed by one scan, not by the {case.missed_last} after it"
@@ -225,7 +233,7 @@ def _judge_outstanding(trial: Trial, case: Case) -> JudgedSuspect:
     return _verdict(trial, case, Verdict.CONFIRMED, reason)
 
 
-def _sizes_differ(_: Trial, case: Case, row: Held) -> str:
+def _sizes_differ(_: Judgement, case: SuspectCase, row: OutstandingAllocation) -> str:
     asked, given = row.bytes_req, row.bytes_alloc
     size = case.suspect.size
     if asked <= size <= given or (row.kind == Kind.VMALLOC and _is_in_huge_pages(asked, size)):
@@ -242,18 +250,18 @@ def _is_in_huge_pages(asked: int, size: int) -> bool:
     return 0 <= size - asked < page
 
 
-def _scans_disagree(_: Trial, case: Case, __: Held) -> str:
+def _scans_disagree(_: Judgement, case: SuspectCase, __: OutstandingAllocation) -> str:
     if case.missed_last:
         return "listed by one scan, but not by the last; scan again"
     return "listed by the last scan only; scan again" if case.listed_last < _STABLE_READINGS else ""
 
 
-def _loss_in_lifetime(trial: Trial, _: Case, row: Held) -> str:
+def _loss_in_lifetime(trial: Judgement, _: SuspectCase, row: OutstandingAllocation) -> str:
     lost = trial.stacks.lost_since(row.time_ns)
     return f"{lost} events were lost in its lifetime" if lost else ""
 
 
-def _siblings_live_longer(trial: Trial, _: Case, row: Held) -> str:
+def _siblings_live_longer(trial: Judgement, _: SuspectCase, row: OutstandingAllocation) -> str:
     """A reason to wait: siblings are freed at an age that this one has not reached, as far as their number tells."""
     known, age_ns = trial.stacks.of(row.stack), trial.age_ns(row)
     if not row.stack or age_ns >= known.old_enough_ns:
@@ -266,7 +274,7 @@ def _siblings_live_longer(trial: Trial, _: Case, row: Held) -> str:
     )
 
 
-def _siblings_freed_unseen(trial: Trial, _: Case, row: Held) -> str:
+def _siblings_freed_unseen(trial: Judgement, _: SuspectCase, row: OutstandingAllocation) -> str:
     """The same reason to wait, when the frees that would have told it may be among the events that were lost.
 
     How old such a sibling was when the loss ended is how old it may have become.
@@ -295,13 +303,13 @@ def _kmemleak_context(suspect: Suspect) -> Context:
 
 
 def _verdict(
-    trial: Trial,
-    case: Case,
+    trial: Judgement,
+    case: SuspectCase,
     verdict: Verdict,
     reason: str,
     *,
     freed: Freed | None = None,
-    closed: Ended | None = None,
+    closed: EndedAllocation | None = None,
     in_window: bool = True,
 ) -> JudgedSuspect:
     """A judged suspect, with all the evidence there is for it: ours if it was matched, else kmemleak's."""
@@ -311,7 +319,7 @@ def _verdict(
         return _unmatched(trial, suspect, verdict, reason, freed, in_window)
     stack = trial.stacks.of(known.stack)
     return JudgedSuspect(
-        source="kmemleak",
+        source=SuspectSource.KMEMLEAK,
         address=suspect.untagged,
         size=suspect.size,
         verdict=verdict,
@@ -334,10 +342,10 @@ def _verdict(
 
 
 def _unmatched(
-    trial: Trial, suspect: Suspect, verdict: Verdict, reason: str, freed: Freed | None, in_window: bool
+    trial: Judgement, suspect: Suspect, verdict: Verdict, reason: str, freed: Freed | None, in_window: bool
 ) -> JudgedSuspect:
     return JudgedSuspect(
-        source="kmemleak",
+        source=SuspectSource.KMEMLEAK,
         address=suspect.untagged,
         size=suspect.size,
         verdict=verdict,

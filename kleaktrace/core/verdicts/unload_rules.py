@@ -6,11 +6,11 @@ from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 from kleaktrace.core.events.records import comm_text, hide
-from kleaktrace.core.evidence.judged import ALONE, Evidence, JudgedSuspect, Verdict
-from kleaktrace.core.evidence.suspect_cases import Held, Place, unpacked
+from kleaktrace.core.evidence.evidence import ALONE, Evidence, JudgedSuspect, SuspectSource, Verdict
+from kleaktrace.core.evidence.suspect_cases import OutstandingAllocation, Place, as_tuples
 from kleaktrace.core.repetition.sign_test import Course
 from kleaktrace.core.symbols.call_stacks import Stack
-from kleaktrace.core.verdicts.judgement import Trial
+from kleaktrace.core.verdicts.judgement import Judgement
 
 
 class Opinion(NamedTuple):
@@ -22,21 +22,26 @@ class Opinion(NamedTuple):
     rule: str = "unloaded module"
 
 
-def judge_unloaded(trial: Trial, listed: Set[Place]) -> Iterator[tuple[Place, JudgedSuspect]]:
+def judge_unloaded(trial: Judgement, listed: Set[Place]) -> Iterator[tuple[Place, JudgedSuspect]]:
     """Judge what went through modules that are gone; not what is `listed` by kmemleak."""
     symbols = trial.evidence.names.symbols
     behind = _left_behind(trial.evidence)
-    for row in unpacked(trial.evidence.ledger.outstanding(behind), Held) if behind else ():
+    for row in as_tuples(trial.evidence.ledger.outstanding(behind), OutstandingAllocation) if behind else ():
         if row.place in listed or trial.is_bookkeeping(row):
             continue
         for module, own_code in behind[row.stack]:
             gone_ns = symbols.unloaded_after(module, row.time_ns)
             if gone_ns is not None:
-                yield row.place, described(trial, row, "unload", _opinion(trial, row, module, own_code, gone_ns))
+                yield (
+                    row.place,
+                    unlisted_suspect(trial, row, SuspectSource.UNLOAD, _opinion(trial, row, module, own_code, gone_ns)),
+                )
                 break
 
 
-def described(trial: Trial, row: Held, source: str, opinion: Opinion) -> JudgedSuspect:
+def unlisted_suspect(
+    trial: Judgement, row: OutstandingAllocation, source: SuspectSource, opinion: Opinion
+) -> JudgedSuspect:
     """A suspect that kmemleak does not list, with the evidence of our own."""
     stack = trial.stacks.of(row.stack)
     return JudgedSuspect(
@@ -73,13 +78,13 @@ def _left_behind(evidence: Evidence) -> dict[int, list[tuple[str, bool]]]:
 
 def _modules_behind(stack: Stack) -> list[tuple[str, bool]]:
     """The modules an allocation passes through, and whether the module's own code asked; that one first."""
-    asker = stack.asker
-    own = asker.module if asker is not None else None
+    owner = stack.owner
+    own = owner.module if owner is not None else None
     others = sorted(stack.modules - {own})
     return ([(own, True)] if own else []) + [(module, False) for module in others]
 
 
-def _opinion(trial: Trial, row: Held, module: str, own_code: bool, gone_ns: int) -> Opinion:
+def _opinion(trial: Judgement, row: OutstandingAllocation, module: str, own_code: bool, gone_ns: int) -> Opinion:
     since = f"{module} was unloaded {(trial.evidence.clock.end.time_ns - gone_ns) / 1e9:.1f} s ago"
     known = trial.tracked(row)
     if known is False:
@@ -95,7 +100,7 @@ def _opinion(trial: Trial, row: Held, module: str, own_code: bool, gone_ns: int)
     return Opinion(Verdict.CONFIRMED, f"{since}, and its own code never freed this")
 
 
-def _on_its_behalf(trial: Trial, row: Held, since: str) -> Opinion:
+def _on_its_behalf(trial: Judgement, row: OutstandingAllocation, since: str) -> Opinion:
     """Core code allocated this for the module, and may keep it on purpose."""
     rule = trial.kept(row)
     if rule is not None:

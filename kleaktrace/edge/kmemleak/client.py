@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
-from kleaktrace.core.kmemleak.diagnosis import State, judge
+from kleaktrace.core.kmemleak.diagnosis import State, diagnosis_of
 from kleaktrace.core.kmemleak.report_parser import KmemleakText, ObjectDump, Suspect, parse
-from kleaktrace.edge.kmemleak.kernel_environment import surroundings
+from kleaktrace.edge.kmemleak.kernel_environment import kernel_environment
 from kleaktrace.edge.machine.kernel_log import KMSG, KernelLog
 from kleaktrace.errors import EnvironmentRefusal, EvidenceLost, KleaktraceError, UsageError
 
@@ -222,16 +223,24 @@ class KmemleakClient:
         return any(line.split()[2:3] == ["debugfs"] for line in mounts.splitlines())
 
     def _lost(self, when: str) -> EvidenceLost:
-        health = judge(State.OFF, surroundings())
+        health = diagnosis_of(State.OFF, kernel_environment())
         because = f": {health.evidence}" if health.evidence else ""
         return EvidenceLost(f"kmemleak went off {when}{because}", health.fix)
+
+
+class ScanPhase(StrEnum):
+    """What a series of scans is doing, in words."""
+
+    WAITING = "waiting for the next scan"
+    SCANNING = "scanning"
+    READING = "reading"
 
 
 def scan_protocol(
     client: KmemleakClient,
     scans: int,
     gap_s: float = GAP_S,
-    progress: Callable[[int, int, str], None] = lambda done, total, doing: None,
+    progress: Callable[[int, int, ScanPhase], None] = lambda done, total, doing: None,
     sleep: Callable[[float], None] = time.sleep,
     unsettled: Callable[[Sequence[ScanReading]], bool] = lambda readings: False,
 ) -> list[ScanReading]:
@@ -247,13 +256,13 @@ def scan_protocol(
         done = len(readings)
         total = max(total, done + 1)
         if done:
-            progress(done, total, f"waiting {gap_s:.0f} s for the next scan")
+            progress(done, total, ScanPhase.WAITING)
             sleep(gap_s)
-        progress(done, total, "scanning")
+        progress(done, total, ScanPhase.SCANNING)
         before = time.monotonic_ns()
         client.scan()
         after = time.monotonic_ns()
-        progress(done + 1, total, "reading")
+        progress(done + 1, total, ScanPhase.READING)
         readings.append(ScanReading(before, after, client.read()))
     return readings
 
@@ -279,5 +288,5 @@ class _Unsignalled(threading.Thread):
 
 
 def _refusal(state: State) -> KleaktraceError:
-    health = judge(state, surroundings())
+    health = diagnosis_of(state, kernel_environment())
     return EnvironmentRefusal(f"kmemleak: {health.what}", health.fix)

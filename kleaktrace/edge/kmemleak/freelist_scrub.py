@@ -45,7 +45,7 @@ _CLOEXEC = 1
 _SO_SNDBUFFORCE = 32  # include/uapi/asm-generic/socket.h
 
 
-def overwrite_stale_freelists() -> int:
+def scrub_freelists() -> int:
     """Pass free pages through a file in memory that nobody else sees; returns the bytes passed.
 
     As much as is free among the unmovable pages, within bounds that leave others in peace; 0 if the kernel

@@ -7,13 +7,13 @@ import os
 import re
 from pathlib import Path
 
-from kleaktrace.core.kmemleak.diagnosis import Surroundings
+from kleaktrace.core.kmemleak.diagnosis import KernelEnvironment
 from kleaktrace.edge.machine.kernel_log import KernelLog
 
 
-def surroundings() -> Surroundings:
+def kernel_environment() -> KernelEnvironment:
     """Read the kernel's command line, config, log and lockdown mode, as far as this user may; never raises."""
-    return Surroundings(
+    return KernelEnvironment(
         _read(Path("/proc/cmdline")) or "",
         _config(),
         _log(),

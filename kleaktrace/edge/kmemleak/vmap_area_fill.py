@@ -55,7 +55,7 @@ _SHARE = 8
 
 
 @contextlib.contextmanager
-def filled_holes(addresses: Collection[int], free_before: FreeBefore) -> Iterator[None]:
+def filled_vmap_areas(addresses: Collection[int], free_before: FreeBefore) -> Iterator[None]:
     """Have what was freed given back; and meanwhile, keep the free ranges in use that end at one of the `addresses`.
 
     Addresses are hidden ones. `free_before` gives the bytes of the range that ends at an address. As many as can be

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kleaktrace.core.machine.settling import Look, Settled, is_settled, settled
+from kleaktrace.core.machine.settling import Level, Settled, is_settled, settled
 
 RCU_BARRIER = Path("/sys/module/rcutree/parameters/do_rcu_barrier")
 """Waits for the callbacks queued by now (kernel/rcu/tree.c, param_set_do_rcu_barrier)."""
@@ -31,11 +31,11 @@ def settle(
     left: how many allocations are outstanding that would count as left behind, asked twice a second. sleep: for so many
     seconds; what it raises ends the wait. barrier: hurries what waits for RCU.
     """
-    looks = [Look(clock(), left())]
+    looks = [Level(clock(), left())]
     while not is_settled(looks):
         (barrier or rcu_barrier)()
         sleep(_LOOK_S)
-        looks.append(Look(clock(), left()))
+        looks.append(Level(clock(), left()))
     return settled(looks)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kleaktrace.core.events.coverage import CoverageKind
 from kleaktrace.core.symbols.symbol_table import SymbolTable
 from kleaktrace.edge.bpf.bpf_object import BpfObject, Hook
 from kleaktrace.edge.bpf.btf import Btf
@@ -34,7 +35,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Source:
+class ProbeSet:
     """Probes that together report one kind of event; all must attach."""
 
     probes: tuple[Probe, ...]
@@ -45,20 +46,20 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Need:
+class EventKind:
     """A kind of event, with the sources this kernel may have for it, best first.
 
-    `without` says what is missed when none works. A `required` kind without a source makes tracing pointless.
+    `if_missing` says what that means when none works. A `required` kind without a source makes tracing pointless.
     """
 
-    kind: str
-    sources: tuple[Source, ...]
-    without: str
+    kind: CoverageKind
+    sources: tuple[ProbeSet, ...]
+    if_missing: str
     required: bool = False
 
-    def possible(self, without: frozenset[str]) -> list[Source]:
+    def possible(self, left_out: frozenset[str]) -> list[ProbeSet]:
         """The sources that do without some ways of hooking."""
-        return [source for source in self.sources if not any(probe.how in without for probe in source.probes)]
+        return [source for source in self.sources if not any(probe.how in left_out for probe in source.probes)]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Plan:
     All that is an address is a value, for it is another one after each boot.
     """
 
-    needs: tuple[Need, ...]
+    needs: tuple[EventKind, ...]
     macros: Macros
     values: Mapping[str, int]
     context_source: str
@@ -122,11 +123,11 @@ class _Planner:
         hooks = tuple(map(Hook.raw_tracepoint, functions))
         return Probe("raw_tracepoint", name, lambda bpf: bpf.attach_raw_tracepoint(name, *functions), hooks)
 
-    def events(self, *names: str) -> tuple[Source, ...]:
+    def events(self, *names: str) -> tuple[ProbeSet, ...]:
         """One source out of several tracepoints, or none if one of them is missing."""
         probes = tuple(self.event(name) for name in names)
         found = tuple(probe for probe in probes if probe is not None)
-        return (Source(found),) if len(found) == len(probes) else ()
+        return (ProbeSet(found),) if len(found) == len(probes) else ()
 
     def function(self, name: str, value: str) -> bool:
         """Whether the kernel has this function; tells the C side where it lies."""
@@ -149,7 +150,7 @@ class _Planner:
                 self.values[value] = first
                 self.macros[f"{value}_LENGTH"] = last - first
 
-    def slab(self) -> list[Need]:
+    def slab(self) -> list[EventKind]:
         """Slab allocations and frees; on kernels before v6.1 the _node twins are events of their own."""
         for field_name, macro in (
             ("name", "CACHE_NAME_OFFSET"),
@@ -167,63 +168,71 @@ class _Planner:
             self.macros["CACHE_ALLOCFLAGS_OFFSET"] = flags
         needs = []
         for kind, name, twin in (
-            ("kmalloc", "kmalloc", "kmalloc_node"),
-            ("slab-cache-alloc", "kmem_cache_alloc", "kmem_cache_alloc_node"),
+            (CoverageKind.KMALLOC, "kmalloc", "kmalloc_node"),
+            (CoverageKind.SLAB_CACHE_ALLOC, "kmem_cache_alloc", "kmem_cache_alloc_node"),
         ):
             names = [name]
             if self._btf.tracepoint_arguments(twin) is not None:
                 names.append(twin)
-            needs.append(Need(kind, self.events(*names), "these allocations are not seen", required=True))
-        needs.append(Need("kfree", self.events("kfree"), "these frees are not seen", required=True))
-        needs.append(Need("slab-cache-free", self.events("kmem_cache_free"), "these frees are not seen", required=True))
+            needs.append(EventKind(kind, self.events(*names), "these allocations are not seen", required=True))
+        needs.append(EventKind(CoverageKind.KFREE, self.events("kfree"), "these frees are not seen", required=True))
+        needs.append(
+            EventKind(
+                CoverageKind.SLAB_CACHE_FREE, self.events("kmem_cache_free"), "these frees are not seen", required=True
+            )
+        )
         return needs
 
-    def bulk_alloc(self) -> Need:
+    def bulk_alloc(self) -> EventKind:
         """Arrays of objects handed out without an event."""
-        sources: tuple[Source, ...] = ()
+        sources: tuple[ProbeSet, ...] = ()
         for name in _BULK_ALLOC_FUNCTIONS:
             if self._btf.has_function(name) and self._symbols.address_of(name) is not None:
                 self.macros["BULK_ALLOC_FUNCTION"] = name
                 by_kprobe = (_kprobe(name, "on_bulk_alloc_entry"), _kretprobe(name, "on_bulk_alloc_return"))
-                sources = (Source((_fexit(name),)), Source(by_kprobe))
+                sources = (ProbeSet((_fexit(name),)), ProbeSet(by_kprobe))
                 break
-        return Need("slab-bulk-alloc", sources, "objects that kmem_cache_alloc_bulk hands out are not seen")
-
-    def bulk_free(self) -> Need:
-        """Arrays freed without an event, kfree_rcu batches among them."""
-        name = "kmem_cache_free_bulk"
-        sources: tuple[Source, ...] = ()
-        if self.function(name, "BULK_FREE"):
-            sources = (
-                Source((_fentry(name),)),
-                Source((_kprobe(name, f"on_{name}"),)),
-            )
-        return Need(
-            "slab-bulk-free", sources, "kfree_bulk and kfree_rcu batches stay outstanding until the memory is reused"
+        return EventKind(
+            CoverageKind.SLAB_BULK_ALLOC, sources, "objects that kmem_cache_alloc_bulk hands out are not seen"
         )
 
-    def vmalloc(self) -> list[Need]:
+    def bulk_free(self) -> EventKind:
+        """Arrays freed without an event, kfree_rcu batches among them."""
+        name = "kmem_cache_free_bulk"
+        sources: tuple[ProbeSet, ...] = ()
+        if self.function(name, "BULK_FREE"):
+            sources = (
+                ProbeSet((_fentry(name),)),
+                ProbeSet((_kprobe(name, f"on_{name}"),)),
+            )
+        return EventKind(
+            CoverageKind.SLAB_BULK_FREE,
+            sources,
+            "kfree_bulk and kfree_rcu batches stay outstanding until the memory is reused",
+        )
+
+    def vmalloc(self) -> list[EventKind]:
         """The functions where they can be hooked, else the events of the address space."""
-        alloc: list[Source] = []
-        free: list[Source] = []
+        alloc: list[ProbeSet] = []
+        free: list[ProbeSet] = []
         for name in _VMALLOC_FUNCTIONS:
             if self._btf.has_function(name) and self._symbols.address_of(name) is not None:
                 self.macros["VMALLOC_FUNCTION"] = name
-                alloc.append(Source((_fexit(name),)))
+                alloc.append(ProbeSet((_fexit(name),)))
                 alloc.append(
-                    Source((_kprobe(name, "on_vmalloc_entry"), _kretprobe(name, "on_vmalloc_return"))),
+                    ProbeSet((_kprobe(name, "on_vmalloc_entry"), _kretprobe(name, "on_vmalloc_return"))),
                 )
                 break
         if self.function("vfree", "VFREE"):
             names = ["vfree", *(["vfree_atomic"] if self.function("vfree_atomic", "VFREE_ATOMIC") else [])]
-            free.append(Source(tuple(_fentry(name) for name in names)))
-            free.append(Source(tuple(_kprobe(name, f"on_{name}_entry") for name in names)))
+            free.append(ProbeSet(tuple(_fentry(name) for name in names)))
+            free.append(ProbeSet(tuple(_kprobe(name, f"on_{name}_entry") for name in names)))
         note = "also sees vmap, ioremap and module areas; sizes include the guard page"
-        alloc += [Source(source.probes, note) for source in self.events("alloc_vmap_area")]
-        free += [Source(source.probes, note) for source in self.events("free_vmap_area_noflush")]
+        alloc += [ProbeSet(source.probes, note) for source in self.events("alloc_vmap_area")]
+        free += [ProbeSet(source.probes, note) for source in self.events("free_vmap_area_noflush")]
         return [
-            Need("vmalloc", tuple(alloc), "vmalloc allocations are not seen"),
-            Need("vfree", tuple(free), "vmalloc frees are not seen"),
+            EventKind(CoverageKind.VMALLOC, tuple(alloc), "vmalloc allocations are not seen"),
+            EventKind(CoverageKind.VFREE, tuple(free), "vmalloc frees are not seen"),
         ]
 
     def free_areas(self) -> None:
@@ -248,22 +257,24 @@ class _Planner:
         if len(found) == len(places):
             self.macros |= found
 
-    def percpu(self) -> Need:
+    def percpu(self) -> EventKind:
         """Per-CPU memory, both directions or none."""
-        return Need(
-            "percpu", self.events("percpu_alloc_percpu", "percpu_free_percpu"), "per-CPU allocations are not seen"
+        return EventKind(
+            CoverageKind.PERCPU,
+            self.events("percpu_alloc_percpu", "percpu_free_percpu"),
+            "per-CPU allocations are not seen",
         )
 
-    def modules(self) -> Need:
+    def modules(self) -> EventKind:
         """Modules coming and going, for names and for the unload rule."""
         without = "modules that come or go meanwhile are not noticed"
         if not Path("/proc/modules").exists():
-            return Need("modules", (), "this kernel has no loadable modules")
+            return EventKind(CoverageKind.MODULES, (), "this kernel has no loadable modules")
         places = self._module_places()
         if places is None:
-            return Need("modules", (), without)
+            return EventKind(CoverageKind.MODULES, (), without)
         self.macros.update(places)
-        return Need("modules", self.events("module_load", "module_free"), without)
+        return EventKind(CoverageKind.MODULES, self.events("module_load", "module_free"), without)
 
     def _module_places(self) -> Macros | None:
         """Where struct module keeps text and symbols: `mem[]` since v6.4 (commit ac3b43283923), else two layouts."""

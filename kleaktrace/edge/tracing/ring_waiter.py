@@ -1,4 +1,4 @@
-"""Resting until it is time, or until the kernel or another thread says that it must not wait."""
+"""Waits until it is time to poll, or until the kernel or another thread says that it must be now."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import select
 from collections.abc import Iterable
 
 
-class Rest:
-    """Rests that end when a program hands over a record with BPF_RB_FORCE_WAKEUP, or somebody calls `end`.
+class RingWaiter:
+    """Waits on BPF ring buffers, as long as no program hands over a record with BPF_RB_FORCE_WAKEUP.
 
-    What waits in a ring already ends none: epoll is told to look out for new wake-ups only (EPOLLET), of which a ring
+    Records that were in a ring before end no wait: epoll is told to report new wake-ups only (EPOLLET), of which a ring
     has none for records with BPF_RB_NO_WAKEUP (kernel/bpf/ringbuf.c).
     """
 
     def __init__(self, rings: Iterable[int]) -> None:
         """`rings` are file descriptors of BPF ring buffers."""
-        self._ended = os.eventfd(0)
+        self._stopped = os.eventfd(0)
         self._epoll = select.epoll()
-        self._epoll.register(self._ended, select.EPOLLIN)
+        self._epoll.register(self._stopped, select.EPOLLIN)
         for ring in rings:
             self._epoll.register(ring, select.EPOLLIN | select.EPOLLET)
-        self._epoll.poll(0)  # as they are new to it, it takes everything for news
+        self._epoll.poll(0)  # a descriptor that was just registered is reported once, whatever its state
 
-    def take(self, seconds: float) -> None:
-        """Rest for so long at most."""
+    def wait(self, seconds: float) -> None:
+        """Return after so long, or earlier."""
         self._epoll.poll(seconds)
 
-    def end(self) -> None:
-        """There is no rest from now on, in any thread."""
-        os.eventfd_write(self._ended, 1)
+    def stop(self) -> None:
+        """End all waiting, now and from now on, in any thread."""
+        os.eventfd_write(self._stopped, 1)
 
     def close(self) -> None:
-        """No thread may be at rest any more. May be called twice."""
+        """No thread may be waiting any more. May be called twice."""
         if not self._epoll.closed:
             self._epoll.close()
-            os.close(self._ended)
+            os.close(self._stopped)

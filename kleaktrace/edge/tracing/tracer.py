@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.events.clock import Moment
-from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, Loss, StackCheck
 from kleaktrace.core.events.records import Batch, LossWindow
 from kleaktrace.core.report import Kernel
 from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
 from kleaktrace.core.symbols.symbol_table import SymbolTable, parse_kallsyms
-from kleaktrace.core.symbols.unnamed_keys import NamelessKeys
+from kleaktrace.core.symbols.unnamed_keys import UnnamedKeys
 from kleaktrace.core.unwind.stack_paths import StackSample
 from kleaktrace.edge.bpf.bpf_object import AttachRefused, BpfObject, Hook
 from kleaktrace.edge.bpf.btf import kernel_btf
@@ -34,9 +34,9 @@ from kleaktrace.edge.tracing.abi import Counter, State
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
 from kleaktrace.edge.tracing.object_reader import ObjectReader
-from kleaktrace.edge.tracing.probe_plan import Macros, Need, Plan, Source, make_plan
+from kleaktrace.edge.tracing.probe_plan import EventKind, Macros, Plan, ProbeSet, make_plan
 from kleaktrace.edge.tracing.ring import EventRing, NameRing
-from kleaktrace.edge.tracing.ring_waiter import Rest
+from kleaktrace.edge.tracing.ring_waiter import RingWaiter
 from kleaktrace.edge.tracing.running_programs import running_programs
 from kleaktrace.edge.tracing.stack_path_writer import MOST_PATHS, StackPathWriter
 from kleaktrace.errors import EnvironmentRefusal
@@ -107,9 +107,9 @@ def _kernel_text(plan: Plan) -> range:
     return range(start, start + int(plan.macros.get("KERNEL_TEXT_LENGTH", 0)))
 
 
-def _likely(needs: Iterable[Need], without: frozenset[str]) -> list[Hook]:
+def _likely(needs: Iterable[EventKind], left_out: frozenset[str]) -> list[Hook]:
     """What will have to be loaded if the kernel takes the best of each."""
-    best = (next(iter(need.possible(without)), None) for need in needs)
+    best = (next(iter(kind.possible(left_out)), None) for kind in needs)
     return [hook for source in best if source for probe in source.probes for hook in probe.hooks]
 
 
@@ -123,14 +123,14 @@ class Tracer:
         self,
         filters: Filters | None = None,
         event_ring: int | None = None,
-        without: frozenset[str] = frozenset(),
+        left_out: frozenset[str] = frozenset(),
         exact_stacks: bool = False,
     ) -> None:
         """Attach.
 
-        `event_ring`: its bytes, a power of two; None: by the machine's memory. `without` leaves out ways of hooking
-        ("fentry", "fexit", "kprobe", …) and of reading memory ("bpf_rdonly_cast"), to try a fallback. `exact_stacks`:
-        unwind always, instead of recognising the stacks that are known.
+        `event_ring`: its bytes, a power of two; None: by the machine's memory. `left_out`: ways of hooking ("fentry",
+        "fexit", "kprobe", …) and of reading memory ("bpf_rdonly_cast") that are not used, to try a fallback.
+        `exact_stacks`: unwind always, instead of recognising the stacks that are known.
         """
         if os.geteuid() != 0:
             raise EnvironmentRefusal("tracing the kernel needs root", "run it with sudo")
@@ -145,7 +145,7 @@ class Tracer:
         """As of the last `check_loss`."""
         self._lost = _Lost()
         self._windows: list[LossWindow] = []
-        loads = {} if PLAIN_LOADS in without else plain_loads(kernel_btf())
+        loads = {} if PLAIN_LOADS in left_out else plain_loads(kernel_btf())
         self.has_plain_loads = bool(loads)
         """Whether programs read kernel memory by plain loads, or copy it piece by piece, which costs more."""
         values = {"SELF": os.getpid(), **_pid_namespace(), **self.plan.values, **loads, **filters.values()}
@@ -162,10 +162,10 @@ class Tracer:
             self._names = NameRing(self._bpf.map_fd("names"), NAME_RING)
             self._rings = [self._events, self._names]
             self._state = mmap.mmap(self._bpf.map_fd("state"), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
-            self._rest = Rest(self._bpf.map_fd(name) for name in ("events", "names"))
+            self._waiter = RingWaiter(self._bpf.map_fd(name) for name in ("events", "names"))
             self._watch_module(base)
-            self._bpf.load_ahead(_likely(self.plan.needs, without))
-            self._attach(self.plan.needs, without)
+            self._bpf.load_ahead(_likely(self.plan.needs, left_out))
+            self._attach(self.plan.needs, left_out)
             self._watch_tasks()
             self._watch_programs()
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
@@ -178,8 +178,8 @@ class Tracer:
                 for tgid, arguments in running_programs():
                     self.names.programs.add(tgid, 0, arguments)
             self._nameless = {
-                "stack": NamelessKeys(self.names.stacks),
-                "cache": NamelessKeys(self.names.caches),
+                "stack": UnnamedKeys(self.names.stacks),
+                "cache": UnnamedKeys(self.names.caches),
             }
         except BaseException:
             self._bpf.close()
@@ -210,25 +210,25 @@ class Tracer:
         with contextlib.suppress(AttachRefused):
             self._bpf.attach_raw_tracepoint("sched_process_exec", "on_exec")
 
-    def _attach(self, needs: Iterable[Need], without: frozenset[str]) -> None:
-        covered = [self._attach_need(need, without) for need in needs]
+    def _attach(self, needs: Iterable[EventKind], left_out: frozenset[str]) -> None:
+        covered = [self._attach_need(kind, left_out) for kind in needs]
         self.coverage = tuple(covered)
 
-    def _attach_need(self, need: Need, without: frozenset[str]) -> Coverage:
-        refused = self.refusals.setdefault(need.kind, [])
-        for source in need.possible(without):
+    def _attach_need(self, kind: EventKind, left_out: frozenset[str]) -> Coverage:
+        refused = self.refusals.setdefault(kind.kind, [])
+        for source in kind.possible(left_out):
             reason = self._try(source)
             if reason is None:
-                return Coverage(need.kind, str(source), source.note)
+                return Coverage(kind.kind, str(source), source.note)
             refused.append(f"{source}: {reason}")
-        if need.required:
+        if kind.required:
             raise EnvironmentRefusal(
-                f"no source for {need.kind}: {'; '.join(refused) or 'this kernel has no such tracepoint'}",
+                f"no source for {kind.kind}: {'; '.join(refused) or 'this kernel has no such tracepoint'}",
                 "run as root; `kleaktrace doctor` shows what this kernel offers",
             )
-        return Coverage(need.kind, None, need.without)
+        return Coverage(kind.kind, None, kind.if_missing)
 
-    def _try(self, source: Source) -> str | None:
+    def _try(self, source: ProbeSet) -> str | None:
         """Attach all probes of a source; if the kernel refuses one, none of them, and its reason."""
         before = self._bpf.attached
         for probe in source.probes:
@@ -289,11 +289,11 @@ class Tracer:
 
     def wait(self, seconds: float) -> None:
         """Return after so long, or as soon as a program wakes us (BPF_RB_FORCE_WAKEUP) or `wake` was called once."""
-        self._rest.take(seconds)
+        self._waiter.wait(seconds)
 
     def wake(self) -> None:
         """End all waiting, now and from now on."""
-        self._rest.end()
+        self._waiter.stop()
 
     def pause(self) -> None:
         """Have the kernel report nothing more."""
@@ -356,8 +356,8 @@ class Tracer:
         """Whether `read_objects` works on this kernel."""
         refusal = self._reader.refusal()
         if refusal:
-            return Coverage("object-contents", None, f"what objects hold is not seen: {refusal}")
-        return Coverage("object-contents", "bpf_prog_test_run")
+            return Coverage(CoverageKind.OBJECT_CONTENTS, None, f"what objects hold is not seen: {refusal}")
+        return Coverage(CoverageKind.OBJECT_CONTENTS, "bpf_prog_test_run")
 
     def _count_losses(self) -> tuple[list[int], int]:
         """The loss counters, and how many events no program took because all were at work (bpf/slab.c)."""
@@ -397,7 +397,7 @@ class Tracer:
         self._bpf.close()
         while self._rings:
             self._rings.pop().close()
-        self._rest.close()
+        self._waiter.close()
 
     def __enter__(self) -> Tracer:
         return self

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from kleaktrace.core.evidence.judged import JudgedSuspect
-from kleaktrace.core.grouping.outstanding_groups import Group
+from kleaktrace.core.evidence.evidence import JudgedSuspect
+from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
 from kleaktrace.core.report import Report
@@ -69,7 +69,7 @@ def document(report: Report) -> dict[str, Any]:
     }
 
 
-def outstanding(groups: Sequence[Group], now_ns: int) -> list[dict[str, Any]]:
+def outstanding(groups: Sequence[AllocationGroup], now_ns: int) -> list[dict[str, Any]]:
     """Groups of outstanding allocations, in their order."""
     return [
         {

@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.text import Text
 
 from kleaktrace.core.kmemleak.diagnosis import KmemleakHealth, State, read_message
-from kleaktrace.core.kmemleak.groups import Group, group, hints
+from kleaktrace.core.kmemleak.groups import SuspectGroup, group, hints
 from kleaktrace.core.kmemleak.report_parser import KmemleakText, Message, ObjectDump, Problem, Suspect
+from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.terminal import clean
 
-_SHOWN_ASKERS = 3
+_SHOWN_ALLOCATORS = 3
 _SHOWN_SIZES = 4
 _DISABLED = re.compile(r"leak detector disabled|Kmemleak disabled")
 
@@ -99,10 +100,10 @@ def show_health(console: Console, health: KmemleakHealth) -> None:
         _line(console, f"  fix: {health.fix}")
 
 
-def _show_group(console: Console, number: int, one: Group) -> None:
-    kind = "" if one.kind == "slab" else f" ({one.kind})"
+def _show_group(console: Console, number: int, one: SuspectGroup) -> None:
+    kind = "" if one.kind == SuspectKind.SLAB else f" ({one.kind})"
     _line(console, f"{number}. {_objects(one.count)}{kind}, {_bytes(one)}", "bold")
-    _line(console, f"   by {_askers(one)}; {_when(one.members)}")
+    _line(console, f"   by {_allocators(one)}; {_when(one.members)}")
     if one.count == 1:
         _line(console, f"   at 0x{one.members[0].address:08x}")
     for index, frame in enumerate(one.frames):
@@ -112,7 +113,7 @@ def _show_group(console: Console, number: int, one: Group) -> None:
         _line(console, f"   · {hint}", "cyan")
 
 
-def _bytes(one: Group) -> str:
+def _bytes(one: SuspectGroup) -> str:
     sizes = sorted(one.sizes.items(), reverse=True)
     if len(sizes) == 1:
         return f"{one.bytes:,} bytes" + (f", {sizes[0][0]:,} each" if one.count > 1 else "")
@@ -120,10 +121,10 @@ def _bytes(one: Group) -> str:
     return f"{one.bytes:,} bytes: {shown}" + (", …" if len(sizes) > _SHOWN_SIZES else "")
 
 
-def _askers(one: Group) -> str:
-    askers = one.askers.most_common()
-    shown = [f'"{clean(comm)}" (pid {pid})' for (comm, pid), _ in askers[:_SHOWN_ASKERS]]
-    more = len(askers) - len(shown)
+def _allocators(one: SuspectGroup) -> str:
+    allocators = one.allocators.most_common()
+    shown = [f'"{clean(comm)}" (pid {pid})' for (comm, pid), _ in allocators[:_SHOWN_ALLOCATORS]]
+    more = len(allocators) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from kleaktrace.core.grouping.group_labels import GroupBy
-from kleaktrace.core.grouping.outstanding_groups import Group
+from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.rates.interval_rates import Rate
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
@@ -15,7 +15,7 @@ from kleaktrace.views.terminal import units
 _COLUMNS = "{:>10} {:>9} {:>12} {:>8} {:>8} {:>12}  "
 
 
-def lines(groups: Sequence[Group], rates: Sequence[Rate], now_ns: int, by: GroupBy, frames: int) -> Text:
+def lines(groups: Sequence[AllocationGroup], rates: Sequence[Rate], now_ns: int, by: GroupBy, frames: int) -> Text:
     """Groups in their order; below each, if they are call stacks, `frames` of them at most, innermost first.
 
     Frames have lines of their own, so that they are whole on a narrow screen, too.
@@ -34,7 +34,7 @@ def lines(groups: Sequence[Group], rates: Sequence[Rate], now_ns: int, by: Group
     return text
 
 
-def _figures(group: Group, rate: Rate, now_ns: int) -> str:
+def _figures(group: AllocationGroup, rate: Rate, now_ns: int) -> str:
     return _COLUMNS.format(
         units.size(group.bytes),
         f"{group.count:,}",
@@ -45,11 +45,11 @@ def _figures(group: Group, rate: Rate, now_ns: int) -> str:
     )
 
 
-def _title(group: Group, by: GroupBy) -> str:
+def _title(group: AllocationGroup, by: GroupBy) -> str:
     return f"{group.cache}, {group.context}, {group.comm}" if by is GroupBy.STACK else group.label
 
 
-def _append_stack(text: Text, group: Group, frames: int) -> None:
+def _append_stack(text: Text, group: AllocationGroup, frames: int) -> None:
     stack = group.stack.lines() or ["(no stack could be taken)"]
     for line in stack[:frames]:
         text.append(f"\n      {clean(line)}")

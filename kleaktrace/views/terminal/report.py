@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from kleaktrace.core.evidence.judged import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.report import CommandResult, Outcome, Report
-from kleaktrace.core.symbols.call_stacks import asking_line, function_of
+from kleaktrace.core.symbols.call_stacks import function_of, requester_line
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import growing, units
 from kleaktrace.views.terminal.held import held_words
@@ -202,7 +202,7 @@ def _show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | N
 
 def _missed_free(suspect: JudgedSuspect) -> Iterator[str]:
     """Where to look for a leak whose siblings are freed."""
-    line = asking_line(suspect.stack)
+    line = requester_line(suspect.stack)
     sites = [site for site, _ in suspect.siblings.free_sites if "+" in site]
     if suspect.verdict is not Verdict.CONFIRMED or not line or not sites:
         return

@@ -63,7 +63,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
         monkeypatch.setattr(module, "live_session", lambda **_: Session(machine.source))
         monkeypatch.setattr(module, "missing_since", lambda *_: [])
     monkeypatch.setattr(run_module, "_kmemleak", lambda: (machine.kmemleak, []))
-    monkeypatch.setattr(run_module, "overwrite_stale_freelists", lambda: None)
+    monkeypatch.setattr(run_module, "scrub_freelists", lambda: None)
     monkeypatch.setattr(run_module, "settle", lambda left, sleep: None)
     monkeypatch.setattr(confirm_module, "KmemleakClient", lambda: machine.kmemleak)
     monkeypatch.setattr(signals_module.time, "sleep", lambda seconds: None)

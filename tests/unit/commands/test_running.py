@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from kleaktrace.commands.running import run_command
-from kleaktrace.commands.signals import EndingBetween
+from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.edge.machine.processes import ancestors, descendants, environment, living
 from kleaktrace.errors import UsageError
 
 
 def ran(*command: str, repeat: int = 1, timeout_s: float | None = None):
     done: list[int] = []
-    with EndingBetween() as ending:
+    with DeferredInterrupt() as ending:
         return run_command(command, ending, repeat, timeout_s, done.append), done
 
 

@@ -13,7 +13,7 @@ from builders import FULL_COVERAGE, START_JIFFIES, START_NS, Scene, jiffies_at, 
 
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.coverage import Loss
-from kleaktrace.core.evidence.judged import Verdict
+from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult, Kernel, Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from reports import judged
 
-from kleaktrace.core.evidence.judged import Verdict
+from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.report import Outcome, outcome
 
 LEAK = judged(verdict=Verdict.CONFIRMED)

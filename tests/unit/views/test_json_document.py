@@ -11,7 +11,7 @@ from reports import EVIL, START_NS, group, growing_stack, judged, report
 
 from kleaktrace.core.events.coverage import Coverage, Loss
 from kleaktrace.core.events.records import Context, LossWindow
-from kleaktrace.core.evidence.judged import Freed, Verdict
+from kleaktrace.core.evidence.evidence import Freed, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings
 from kleaktrace.core.report import CommandResult, Outcome, Report
 from kleaktrace.core.symbols.call_stacks import NO_STACK

@@ -9,7 +9,7 @@ from reports import EVIL, STACK, console, growing_stack, judged, printed, report
 
 from kleaktrace.core.events.coverage import Coverage, Loss
 from kleaktrace.core.events.records import Context
-from kleaktrace.core.evidence.judged import Freed, Rounds, Verdict
+from kleaktrace.core.evidence.evidence import Freed, Rounds, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings
 from kleaktrace.core.ledger.ledger import Totals
 from kleaktrace.core.report import CommandResult, Kernel, Outcome, Report

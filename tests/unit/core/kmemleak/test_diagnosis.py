@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from kleaktrace.core.kmemleak.diagnosis import (
+    KernelEnvironment,
     KmemleakHealth,
     Reason,
     State,
-    Surroundings,
     clears_new_memory,
-    judge,
+    diagnosis_of,
 )
 
 BUILT = "CONFIG_DEBUG_FS=y\nCONFIG_DEBUG_KMEMLEAK=y\nCONFIG_DEBUG_KMEMLEAK_MEM_POOL_SIZE=16000\n"
@@ -25,7 +25,7 @@ def why(
     lockdown: str = "none",
     privileged: bool = True,
 ) -> KmemleakHealth:
-    health = judge(state, Surroundings(cmdline, config, log, lockdown, privileged))
+    health = diagnosis_of(state, KernelEnvironment(cmdline, config, log, lockdown, privileged))
     assert health.state is state
     assert health.fix or state is State.ON
     return health
@@ -136,4 +136,4 @@ CLEARS = "CONFIG_INIT_ON_ALLOC_DEFAULT_ON=y\n"
     ],
 )
 def test_whether_new_memory_is_cleared(cmdline: str, config: str | None, cleared: bool | None) -> None:
-    assert clears_new_memory(Surroundings(cmdline, config)) is cleared
+    assert clears_new_memory(KernelEnvironment(cmdline, config)) is cleared

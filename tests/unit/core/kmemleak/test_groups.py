@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from kleaktrace.core.kmemleak.frames import Frame
+from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.groups import group, hints, is_allocator
 from kleaktrace.core.kmemleak.report_parser import Suspect
 
-KMALLOC = Frame(None, "__kmalloc_cache_noprof", 0x236, 0x290)
-PROBE = Frame(None, "probe", 0x44, 0xF0, "drv")
+KMALLOC = KmemleakFrame(None, "__kmalloc_cache_noprof", 0x236, 0x290)
+PROBE = KmemleakFrame(None, "probe", 0x44, 0xF0, "drv")
 
 
 def suspect(
@@ -19,24 +19,24 @@ def suspect(
     jiffies: int = 4295017005,
     age_s: float | None = None,
     crc: int | None = 0x1234,
-    frames: tuple[Frame, ...] = (KMALLOC, PROBE),
+    frames: tuple[KmemleakFrame, ...] = (KMALLOC, PROBE),
     more: int = 0,
 ) -> Suspect:
     return Suspect(address, size, kind, comm, pid, jiffies, age_s, crc, frames, more)
 
 
 def test_identical_backtraces_are_one_group_most_bytes_first() -> None:
-    other = (KMALLOC, Frame(None, "probe", 0x48, 0xF0, "drv"))
+    other = (KMALLOC, KmemleakFrame(None, "probe", 0x48, 0xF0, "drv"))
     groups = group(
         [suspect(1, 64), suspect(2, 4096, frames=other), suspect(3, 96, comm="modprobe"), suspect(4, 64, more=5)]
     )
     assert [(g.count, g.bytes) for g in groups] == [(1, 4096), (8, 224)]
     assert groups[1].sizes == {64: 2, 96: 1}
-    assert groups[1].askers == {("insmod", 7): 2, ("modprobe", 7): 1}
+    assert groups[1].allocators == {("insmod", 7): 2, ("modprobe", 7): 1}
 
 
 def test_inlined_frames_do_not_part_a_group() -> None:
-    inlined = (Frame(None, "kzalloc", source="slab.h:1", inline=True), KMALLOC, PROBE)
+    inlined = (KmemleakFrame(None, "kzalloc", source="slab.h:1", inline=True), KMALLOC, PROBE)
     assert len(group([suspect(1), suspect(2, frames=inlined)])) == 1
 
 
@@ -83,14 +83,17 @@ def test_an_ordinary_suspect_has_no_hints() -> None:
     ("fields", "said"),
     [
         ({"frames": (PROBE,) * 16}, "cut at 16"),
-        ({"frames": (KMALLOC, Frame(0xFFFFFFFFC03A204B), Frame(0xFFFFFFFFC03A3000))}, "2 frames without a name"),
+        (
+            {"frames": (KMALLOC, KmemleakFrame(0xFFFFFFFFC03A204B), KmemleakFrame(0xFFFFFFFFC03A3000))},
+            "2 frames without a name",
+        ),
         ({"frames": ()}, "no backtrace"),
         ({"kind": "percpu"}, "per-CPU"),
         ({"kind": "phys"}, "physical"),
         ({"comm": "softirq", "pid": 0}, "softirq"),
-        ({"frames": (KMALLOC, PROBE, Frame(None, "__irq_svc", 1, 2))}, "interrupted"),
-        ({"frames": (KMALLOC, Frame(None, "setup_zone_pageset", 1, 2))}, "known false positive"),
-        ({"frames": (KMALLOC, Frame(None, "kvmppc_create_pte", 1, 2))}, "page tables"),
+        ({"frames": (KMALLOC, PROBE, KmemleakFrame(None, "__irq_svc", 1, 2))}, "interrupted"),
+        ({"frames": (KMALLOC, KmemleakFrame(None, "setup_zone_pageset", 1, 2))}, "known false positive"),
+        ({"frames": (KMALLOC, KmemleakFrame(None, "kvmppc_create_pte", 1, 2))}, "page tables"),
         ({"crc": 0}, "crc 0"),
         ({"age_s": 5.2}, "younger than 10 s"),
         ({"jiffies": 4294892296}, "five minutes of boot"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kleaktrace.core.kmemleak.frames import Frame
+from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.report_parser import Suspect, parse
 
 
@@ -97,13 +97,13 @@ def facts(suspect: Suspect) -> tuple[object, ...]:
 names = st.from_regex(r"[a-z_][a-z0-9_.]{0,20}", fullmatch=True)
 frames = st.one_of(
     st.builds(
-        lambda symbol, offset, extra, module: Frame(None, symbol, offset, offset + extra, module),
+        lambda symbol, offset, extra, module: KmemleakFrame(None, symbol, offset, offset + extra, module),
         names,
         st.integers(0, 0xFFFF),
         st.integers(1, 0xFFFF),
         st.none() | st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True).filter(lambda m: m != "inline"),
     ),
-    st.integers(0xFFFFFFFFC0000000, 0xFFFFFFFFC0FFFFFF).map(Frame),
+    st.integers(0xFFFFFFFFC0000000, 0xFFFFFFFFC0FFFFFF).map(KmemleakFrame),
 )
 comms = st.text(
     st.characters(min_codepoint=1, max_codepoint=126), max_size=15
@@ -248,7 +248,7 @@ def test_every_field_of_a_plain_report() -> None:
         "leak_init+0x44/0xf0 [leaky]",
         "do_one_initcall+0x44/0x330",
     ]
-    assert suspect.frames[1] == Frame(None, "leak_init", 0x44, 0xF0, "leaky")
+    assert suspect.frames[1] == KmemleakFrame(None, "leak_init", 0x44, 0xF0, "leaky")
     assert not suspect.truncated
 
 
@@ -263,7 +263,7 @@ def test_decoded_inline_frames_do_not_count_as_kept_frames() -> None:
     suspect = only(PLAIN + inlined)
     assert len(suspect.frames) == 17
     assert not suspect.truncated
-    assert suspect.frames[3] == Frame(None, "caller_0", source="lib/some.c:1", inline=True)
+    assert suspect.frames[3] == KmemleakFrame(None, "caller_0", source="lib/some.c:1", inline=True)
 
 
 @pytest.mark.parametrize(
@@ -278,32 +278,32 @@ def test_end_marks_are_no_frames(end: str) -> None:
     [
         (
             "[<ffffffff848a2f5f>] sock_kmalloc+0x7f/0xc0 net/core/sock.c:1774",
-            Frame(
+            KmemleakFrame(
                 0xFFFFFFFF848A2F5F, "sock_kmalloc", 0x7F, 0xC0, source="net/core/sock.c:1774",
                 printed="ffffffff848a2f5f",
             ),
         ),
         (
             "[<0000000070ad19b0>] kmalloc include/linux/slab.h:557 [inline]",
-            Frame(
+            KmemleakFrame(
                 None, "kmalloc", source="include/linux/slab.h:557", inline=True, printed="0000000070ad19b0"
             ),
         ),
         (
             "xp_assign_dev+0x369/0x670 (net/xdp/xsk_buff_pool.c:226)",
-            Frame(None, "xp_assign_dev", 0x369, 0x670, source="net/xdp/xsk_buff_pool.c:226"),
+            KmemleakFrame(None, "xp_assign_dev", 0x369, 0x670, source="net/xdp/xsk_buff_pool.c:226"),
         ),
         (
             "probe (drivers/a/b.c:12 (discriminator 3) include/c.h:4) my_drv",
-            Frame(None, "probe", source="drivers/a/b.c:12 include/c.h:4"),
+            KmemleakFrame(None, "probe", source="drivers/a/b.c:12 include/c.h:4"),
         ),
-        ("[<1d054583>] 0xbf00102c", Frame(0xBF00102C, printed="1d054583")),
-        ("[<(ptrval)>] foo.isra.7+0x1/0x2 [mod]", Frame(None, "foo.isra.7", 1, 2, "mod", printed="(ptrval)")),
-        ("foo+0x1/0x2 [mod 0123456789abcdef]", Frame(None, "foo", 1, 2, "mod")),
-        ("system_call+0x6e/0x90--", Frame(None, "system_call", 0x6E, 0x90)),
+        ("[<1d054583>] 0xbf00102c", KmemleakFrame(0xBF00102C, printed="1d054583")),
+        ("[<(ptrval)>] foo.isra.7+0x1/0x2 [mod]", KmemleakFrame(None, "foo.isra.7", 1, 2, "mod", printed="(ptrval)")),
+        ("foo+0x1/0x2 [mod 0123456789abcdef]", KmemleakFrame(None, "foo", 1, 2, "mod")),
+        ("system_call+0x6e/0x90--", KmemleakFrame(None, "system_call", 0x6E, 0x90)),
     ],
 )  # fmt: skip
-def test_forms_of_frames(line: str, frame: Frame) -> None:
+def test_forms_of_frames(line: str, frame: KmemleakFrame) -> None:
     assert only(f"{PLAIN}    {line}\n").frames[3] == frame
 
 

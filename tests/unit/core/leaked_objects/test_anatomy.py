@@ -8,7 +8,7 @@ import numpy as np
 from builders import SECOND, START_NS, Scene, inside
 
 from kleaktrace.core.events.records import Kind, hide
-from kleaktrace.core.evidence.judged import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.rounds import repeated
 from kleaktrace.core.leaked_objects.anatomy import Anatomy, anatomy, leaked_rows, overwritten_words
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kleaktrace.core.machine.settling import LEAST_S, MOST_S, Look, Settled, is_settled
+from kleaktrace.core.machine.settling import LEAST_S, MOST_S, Level, Settled, is_settled
 from kleaktrace.edge.machine.settle import rcu_barrier, settle
 
 
@@ -57,7 +57,7 @@ def test_waits_while_frees_keep_coming(freed_at: tuple[float, ...], waited: Sett
 
 
 def test_new_ones_are_no_frees() -> None:
-    looks = [Look(second / 2, 10 + second) for second in range(13)]
+    looks = [Level(second / 2, 10 + second) for second in range(13)]
     assert not is_settled(looks[:12])
     assert is_settled(looks)
 
@@ -68,9 +68,9 @@ def test_without_a_look_nothing_is_settled() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.01, 5), st.integers(0, 9)), max_size=40))
 def test_the_bounds_hold_whatever_comes(steps: list[tuple[float, int]]) -> None:
-    looks = [Look(0.0, 5)]
+    looks = [Level(0.0, 5)]
     for seconds, left in steps:
-        looks.append(Look(looks[-1].time_s + seconds, left))
+        looks.append(Level(looks[-1].time_s + seconds, left))
         waited, done = looks[-1].time_s, is_settled(looks)
         assert done or waited < MOST_S
         assert done or left

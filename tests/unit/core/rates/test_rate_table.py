@@ -8,7 +8,7 @@ import pytest
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
-from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory, explained, group_rates
+from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory, explained, rates_by_group
 
 SECOND = 1_000_000_000
 
@@ -33,7 +33,7 @@ def test_the_fastest_come_first_with_their_figures() -> None:
     for second in range(61):
         now = books([second, 2 * second, 1000 * second + 5, 9000], [0, 0, 1000 * second, 0])
         history.sample(second * SECOND, now)
-    found = group_rates(["leak", "leak", "churn", "large"], now, 60.0, history, 2)
+    found = rates_by_group(["leak", "leak", "churn", "large"], now, 60.0, history, 2)
     assert [rate.label for rate in found] == ["leak", "churn"]
     leak, churn = found
     assert (leak.allocations, leak.frees, leak.outstanding, leak.outstanding_bytes) == (3, 0, 180, 18_000)
@@ -44,16 +44,16 @@ def test_the_fastest_come_first_with_their_figures() -> None:
 
 
 def test_groups_that_never_allocated_are_left_out() -> None:
-    assert [rate.label for rate in group_rates(["a", "b"], books([0, 5], [0, 0]), 1.0, LevelHistory(), 5)] == ["b"]
+    assert [rate.label for rate in rates_by_group(["a", "b"], books([0, 5], [0, 0]), 1.0, LevelHistory(), 5)] == ["b"]
 
 
 def test_with_too_few_samples_nothing_is_certain() -> None:
     history = LevelHistory()
     history.sample(0, books([0], [0]))
     history.sample(SECOND, books([5], [0]))
-    (found,) = group_rates(["x"], books([5], [0]), 1.0, history, 5)
+    (found,) = rates_by_group(["x"], books([5], [0]), 1.0, history, 5)
     assert (found.net_bytes.low, found.net_bytes.high) == (-np.inf, np.inf)
-    assert group_rates([], books([], []), 1.0, history, 5) == []
+    assert rates_by_group([], books([], []), 1.0, history, 5) == []
 
 
 def test_what_the_machine_says() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.symbols import call_stacks as module
-from kleaktrace.core.symbols.call_stacks import NO_STACK, Stack, Stacks, asking_function, context_from, trim
+from kleaktrace.core.symbols.call_stacks import NO_STACK, Stack, Stacks, context_from, requester_function, trim
 from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.core.symbols.symbol_table import parse_kallsyms
 
@@ -70,7 +70,7 @@ def test_a_stack_of_nothing_but_allocators_is_kept_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stack", "asker"),
+    ("stack", "owner"),
     [
         ("drv_probe[drv] do_one_initcall", "drv_probe[drv]"),
         ("__kmalloc_noprof drv_probe[drv]", "drv_probe[drv]"),
@@ -78,15 +78,15 @@ def test_a_stack_of_nothing_but_allocators_is_kept_whole() -> None:
         ("__kmalloc_noprof ? drv_probe[drv]", "?"),
     ],
 )
-def test_the_asker_is_the_innermost_that_is_no_allocator(stack: str, asker: str) -> None:
-    found = Stack(frames(stack), Context.TASK).asker
+def test_the_owner_is_the_innermost_that_is_no_allocator(stack: str, owner: str) -> None:
+    found = Stack(frames(stack), Context.TASK).owner
     assert found is not None
-    assert words((found,)) == asker
+    assert words((found,)) == owner
 
 
-def test_without_a_caller_there_is_no_asker() -> None:
-    assert Stack(frames("__kmalloc_noprof"), Context.TASK).asker is None
-    assert NO_STACK.asker is None
+def test_without_a_caller_there_is_no_owner() -> None:
+    assert Stack(frames("__kmalloc_noprof"), Context.TASK).owner is None
+    assert NO_STACK.owner is None
     assert NO_STACK.lines() == []
 
 
@@ -240,4 +240,4 @@ def test_what_an_interrupt_came_upon_is_not_its_own(stack: str, own: int) -> Non
     ],
 )
 def test_who_asked_for_the_memory(lines: list[str], function: str) -> None:
-    assert asking_function(lines) == function
+    assert requester_function(lines) == function

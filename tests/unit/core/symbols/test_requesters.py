@@ -38,7 +38,7 @@ def test_a_function_has_a_role_by_its_name(function: str, role: Role | None) -> 
 
 
 @pytest.mark.parametrize(
-    ("stack", "shown", "asker", "requester"),
+    ("stack", "shown", "owner", "requester"),
     [
         # what a driver has devres keep is the driver's
         (
@@ -64,13 +64,13 @@ def test_a_function_has_a_role_by_its_name(function: str, role: Role | None) -> 
         ("devm_kmalloc ? drv_probe[drv]", "devm_kmalloc ? drv_probe[drv]", "?", "?"),
     ],
 )
-def test_who_owns_and_who_is_named(stack: str, shown: str, asker: str, requester: str) -> None:
+def test_who_owns_and_who_is_named(stack: str, shown: str, owner: str, requester: str) -> None:
     kept = trim(frames(stack))
     assert words(kept) == shown
     found = Stack(kept, Context.TASK)
-    assert found.asker is not None
+    assert found.owner is not None
     assert found.requester is not None
-    assert (words((found.asker,)), words((found.requester,))) == (asker, requester)
+    assert (words((found.owner,)), words((found.requester,))) == (owner, requester)
 
 
 def test_nobody_is_named_where_all_are_helpers() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kleaktrace.core.symbols import unnamed_keys
-from kleaktrace.core.symbols.unnamed_keys import NamelessKeys
+from kleaktrace.core.symbols.unnamed_keys import UnnamedKeys
 
 
 def keys(*values: int) -> np.ndarray:
@@ -13,7 +13,7 @@ def keys(*values: int) -> np.ndarray:
 
 def test_what_gets_its_name_later_was_not_lost() -> None:
     named = {1: "a"}
-    nameless = NamelessKeys(named)
+    nameless = UnnamedKeys(named)
     nameless.note(keys(0, 1, 2, 2, 3, 2**64 - 1))
     assert nameless.count() == 3
     named |= {3: "c", 2: "b"}
@@ -25,7 +25,7 @@ def test_what_gets_its_name_later_was_not_lost() -> None:
 
 def test_not_more_are_remembered_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unnamed_keys, "MOST", 10)
-    nameless = NamelessKeys(())
+    nameless = UnnamedKeys(())
     for first in range(1, 100, 3):
         nameless.note(keys(first, first + 1, first + 2))
     assert nameless.count() == 10

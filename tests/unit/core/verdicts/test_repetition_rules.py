@@ -9,8 +9,8 @@ from builders import FULL_COVERAGE, SECOND, START_NS, Scene, inside, module_imag
 
 from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import Context, Kind
-from kleaktrace.core.evidence.judged import JudgedSuspect, Rounds, Verdict
-from kleaktrace.core.evidence.rounds import RoundSeries, Source, load_cycles, repeated
+from kleaktrace.core.evidence.evidence import JudgedSuspect, Rounds, Verdict
+from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource, load_cycles, repeated
 from kleaktrace.core.symbols.kernel_names import CacheName
 
 A = 0xFFFF888100010000
@@ -185,7 +185,7 @@ def test_what_kmemleak_takes_for_referenced_again_is_a_leak_all_the_same() -> No
 
 def test_marks_are_compared_like_runs() -> None:
     edges = rounds(10).edges
-    judged = leaking([1] * 10).judge(series=[RoundSeries(Source.MARK, edges, "probe")])
+    judged = leaking([1] * 10).judge(series=[RoundSeries(RoundSource.MARK, edges, "probe")])
     assert judged[0].reason.startswith("1 object more with each round of probe, in 9 of 9")
 
 

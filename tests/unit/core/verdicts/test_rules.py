@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import Context, Kind
-from kleaktrace.core.evidence.judged import Freed, JudgedSuspect, Verdict
+from kleaktrace.core.evidence.evidence import Freed, JudgedSuspect, Verdict
 from kleaktrace.core.evidence.suspect_cases import JIFFIES_TOLERANCE, LATE_S
 
 A = 0xFFFF888100010000

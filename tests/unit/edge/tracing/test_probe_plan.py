@@ -12,7 +12,7 @@ from builders import kallsyms
 from kleaktrace.core.symbols.symbol_table import parse_kallsyms
 from kleaktrace.edge.bpf.compiled_programs import VALUES
 from kleaktrace.edge.tracing import probe_plan as module
-from kleaktrace.edge.tracing.probe_plan import Need, Plan, make_plan
+from kleaktrace.edge.tracing.probe_plan import EventKind, Plan, make_plan
 from kleaktrace.errors import EnvironmentRefusal
 
 ALLOC = ("call_site", "ptr", "bytes_req", "bytes_alloc", "gfp_flags", "node")
@@ -96,7 +96,7 @@ def plan(btf: FakeBtf, hidden: set[str] = frozenset()) -> Plan:  # type: ignore[
     return make_plan(btf, parse_kallsyms(kallsyms(addresses) + data))  # type: ignore[arg-type]
 
 
-def need(found: Plan, kind: str) -> Need:
+def need(found: Plan, kind: str) -> EventKind:
     (one,) = [need for need in found.needs if need.kind == kind]
     return one
 
@@ -311,7 +311,7 @@ def test_modules_are_not_followed_on_half_a_layout(path: tuple[Any, ...]) -> Non
 
 def test_a_kernel_without_modules_says_so(modules_allowed: Path) -> None:
     modules_allowed.unlink()
-    assert need(plan(modern()), "modules").without == "this kernel has no loadable modules"
+    assert need(plan(modern()), "modules").if_missing == "this kernel has no loadable modules"
     assert sources(plan(modern()), "modules") == []
 
 

@@ -1,4 +1,4 @@
-"""Rests end in time, or when somebody says so. What the kernel says is tested on it: tests/host/test_rest.py."""
+"""Rests end in time, or when somebody says so. What the kernel says is tested on it: tests/host/test_ring_waiter.py."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import os
 import threading
 import time
 
-from kleaktrace.edge.tracing.ring_waiter import Rest
+from kleaktrace.edge.tracing.ring_waiter import RingWaiter
 
 
 def test_a_rest_takes_its_time() -> None:
-    rest = Rest([])
+    waiter = RingWaiter([])
     begun = time.monotonic()
-    rest.take(0.05)
+    waiter.wait(0.05)
     assert time.monotonic() - begun >= 0.05
-    rest.close()
+    waiter.close()
 
 
 def test_another_thread_ends_it_and_all_that_come_after() -> None:
-    rest = Rest([])
-    threading.Timer(0.05, rest.end).start()
-    rest.take(60)
-    rest.take(60)
-    rest.close()
-    rest.close()
+    waiter = RingWaiter([])
+    threading.Timer(0.05, waiter.stop).start()
+    waiter.wait(60)
+    waiter.wait(60)
+    waiter.close()
+    waiter.close()
 
 
 def test_what_was_there_before_ends_none_and_what_comes_later_does() -> None:
     read, write = os.pipe()
     os.write(write, b"before")
-    rest = Rest([read])
+    waiter = RingWaiter([read])
     begun = time.monotonic()
-    rest.take(0.05)
+    waiter.wait(0.05)
     assert time.monotonic() - begun >= 0.05
     os.write(write, b"later")
-    rest.take(60)
-    rest.close()
+    waiter.wait(60)
+    waiter.close()
     for fd in (read, write):
         os.close(fd)

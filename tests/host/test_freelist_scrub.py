@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kleaktrace.edge.kmemleak.freelist_scrub import PAGETYPEINFO, overwrite_stale_freelists
+from kleaktrace.edge.kmemleak.freelist_scrub import PAGETYPEINFO, scrub_freelists
 from kleaktrace.edge.machine.meminfo import memory_in_use
 
 pytestmark = pytest.mark.host
@@ -17,7 +17,7 @@ def test_free_pages_are_passed_through_and_given_back() -> None:
         pytest.skip("this kernel does not tell its free pages by type (CONFIG_PROC_PAGE_MONITOR)")
     mounts = Path("/proc/self/mountinfo").read_text()
     before = memory_in_use()["Unevictable"]
-    passed = overwrite_stale_freelists()
+    passed = scrub_freelists()
     assert passed > 0
     assert memory_in_use()["Unevictable"] < before + passed // 2
     assert Path("/proc/self/mountinfo").read_text() == mounts

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from kleaktrace.core.events.clock import JiffiesClock
-from kleaktrace.core.events.coverage import Coverage, Loss
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, Loss
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.contrasts import Contrast
 from kleaktrace.core.evidence.rounds import RoundSeries
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 ALONE = Siblings(0, 0, 0)
 """Of what has no call stack."""
+
+
+class SuspectSource(StrEnum):
+    """What makes an allocation a suspect."""
+
+    KMEMLEAK = "kmemleak"
+    UNLOAD = "unload"
+    REPETITION = "repetition"
 
 
 class Verdict(StrEnum):
@@ -58,7 +66,7 @@ class JudgedSuspect(NamedTuple):
     allocated it, its name first; none: not known.
     """
 
-    source: str
+    source: SuspectSource
     address: int
     size: int
     verdict: Verdict
@@ -108,6 +116,6 @@ class Evidence:
     series: Sequence[RoundSeries] = ()
     alive: frozenset[int] = frozenset()
 
-    def covers(self, kind: str) -> bool:
+    def covers(self, kind: CoverageKind) -> bool:
         """Whether events of this kind were seen."""
         return any(c.kind == kind and c.source is not None for c in self.coverage)

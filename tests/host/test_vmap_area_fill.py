@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kleaktrace.edge.kmemleak import vmap_area_fill
-from kleaktrace.edge.kmemleak.vmap_area_fill import VMALLOCINFO, _array, filled_holes
+from kleaktrace.edge.kmemleak.vmap_area_fill import VMALLOCINFO, _array, filled_vmap_areas
 
 pytestmark = pytest.mark.host
 
@@ -30,14 +30,14 @@ def arrays() -> list[int]:
 
 def test_each_hole_is_taken_with_what_the_kernel_adds_and_given_back() -> None:
     holes = {1: 40 * PAGE, 2: 2 * PAGE, 3: 0, 4: 7 * PAGE}
-    with filled_holes(holes, lambda address: 0 if holes[address] - 2 * PAGE in arrays() else holes[address]):
+    with filled_vmap_areas(holes, lambda address: 0 if holes[address] - 2 * PAGE in arrays() else holes[address]):
         # the second has no room for a map, and the third is none
         assert sorted(arrays()) == [5 * PAGE, 38 * PAGE]
     assert arrays() == []
 
 
 def test_a_range_that_is_never_taken_is_given_up() -> None:
-    with filled_holes([1], lambda _: 3 * PAGE):
+    with filled_vmap_areas([1], lambda _: 3 * PAGE):
         assert 0 < len(arrays()) <= 256
     assert arrays() == []
 
@@ -46,13 +46,13 @@ def test_a_kernel_that_does_not_tell_its_holes_is_left_alone() -> None:
     def refuse(address: int) -> int:
         raise OSError(address)
 
-    with filled_holes([1], refuse):
+    with filled_vmap_areas([1], refuse):
         assert arrays() == []
 
 
 def test_holes_are_filled_though_the_kernel_does_not_tell_what_it_gave_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vmap_area_fill, "VMALLOCINFO", Path("/proc/no-vmallocinfo"))
-    with filled_holes([1], lambda _: 0 if arrays() else 9 * PAGE):
+    with filled_vmap_areas([1], lambda _: 0 if arrays() else 9 * PAGE):
         assert arrays() == [7 * PAGE]
     assert arrays() == []
 
@@ -69,5 +69,5 @@ def test_what_was_freed_is_given_back() -> None:
             os.close(_array(size * PAGE))
         time.sleep(0.1)
     assert unpurged() >= 50
-    with filled_holes([1], lambda _: 0):
+    with filled_vmap_areas([1], lambda _: 0):
         assert unpurged() < 25, "others may have freed some meanwhile"
