@@ -31,7 +31,8 @@ def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> No
     is freed meanwhile is dismissed. The rest stays undecided. To have a leak confirmed, reproduce it under
     `kleaktrace run`.
     """
-    from kleaktrace.views.documents.json_document import document, dumps
+    from kleaktrace.views.documents.json_text import dumps
+    from kleaktrace.views.documents.report import document
     from kleaktrace.views.terminal import report as view
 
     output = OutputFile(json_file)

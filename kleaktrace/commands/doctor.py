@@ -17,13 +17,14 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
     Exit code: 0 if tracing works here, 3 if not.
     """
-    from kleaktrace.views.documents.json_document import dumps
+    from kleaktrace.views.documents.doctor import document
+    from kleaktrace.views.documents.json_text import dumps
     from kleaktrace.views.terminal import console
     from kleaktrace.views.terminal import doctor as view
 
     checks = examine()
     if as_json:
-        click.echo(dumps(view.document(checks)), nl=False)
+        click.echo(dumps(document(checks)), nl=False)
     else:
         view.show(console.make(), checks)
     if any(check.health is Health.BROKEN for check in checks):

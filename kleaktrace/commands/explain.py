@@ -23,12 +23,13 @@ def explain(ctx: click.Context, file: str, as_json: bool) -> None:
     # rich costs as much as the rest of the start, so it is imported where it prints.
     from rich.console import Console
 
+    from kleaktrace.views.documents.kmemleak import document
     from kleaktrace.views.terminal import kmemleak as view
 
     text = parse(_read(file))
     problems = view.explained_problems(text)
     if as_json:
-        click.echo(json.dumps(view.document(text, problems), indent=1))
+        click.echo(json.dumps(document(text, problems), indent=1))
     else:
         view.show(Console(), text, problems)
     if not _readable(text):

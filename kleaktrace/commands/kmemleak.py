@@ -67,13 +67,14 @@ def scan(automatic: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document, as explain does.")
 def show(as_json: bool) -> None:
     """Show what is listed now, identical backtraces together. Does not scan."""
+    from kleaktrace.views.documents.kmemleak import document
     from kleaktrace.views.terminal import kmemleak as view
 
     client = KmemleakClient()
     client.require_on()
     text = client.read()
     if as_json:
-        click.echo(json.dumps(view.document(text, text.problems), indent=1))
+        click.echo(json.dumps(document(text, text.problems), indent=1))
     elif not text.objects:
         click.echo("kmemleak lists nothing. Two scans, 6 s apart, list what leaked before the first.")
     else:

@@ -47,9 +47,10 @@ def rates(
     Rates are per second since tracing began. The interval holds the lasting growth of what is outstanding, above what
     merely comes and goes, with 95 % confidence. Below the table is what the machine itself says about the same time.
     """
-    from kleaktrace.views.documents.json_document import dumps
+    from kleaktrace.views.documents.json_text import dumps
+    from kleaktrace.views.documents.rates import document
     from kleaktrace.views.terminal import console
-    from kleaktrace.views.terminal.rates import document, lines
+    from kleaktrace.views.terminal.rates import lines
 
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)

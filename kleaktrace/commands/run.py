@@ -69,7 +69,8 @@ def run(
     Exit code: 0 clean, 1 confirmed leaks, 4 evidence incomplete, or something left that nothing explains. CMD's own
     status is reported, not returned.
     """
-    from kleaktrace.views.documents.json_document import document, dumps
+    from kleaktrace.views.documents.json_text import dumps
+    from kleaktrace.views.documents.report import document
     from kleaktrace.views.terminal import report as view
 
     if shutil.which(command[0]) is None:

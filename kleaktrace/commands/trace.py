@@ -66,7 +66,8 @@ def trace(
     shown = _Shown(GroupBy(by), top, older)
     with DeferredInterrupt() as ending, live_session(filters, exact_stacks=exact_stacks) as session:
         # Now, and not before: what happens meanwhile is traced already.
-        from kleaktrace.views.documents.json_document import document, dumps
+        from kleaktrace.views.documents.json_text import dumps
+        from kleaktrace.views.documents.report import document
         from kleaktrace.views.terminal import console, growing
         from kleaktrace.views.terminal import report as view
 

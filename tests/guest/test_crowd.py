@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from guest_tool import PROJECT, Guest
+from schemas import validated
 
 sys.path.insert(0, str(PROJECT / "tools"))
 
@@ -71,7 +72,7 @@ class Seen:
         self._out = out
 
     def json(self, step: str) -> Any:
-        return json.loads((self._out / f"{step}.json").read_text() or self.text(step))
+        return validated(json.loads((self._out / f"{step}.json").read_text() or self.text(step)))
 
     def text(self, step: str) -> str:
         return (self._out / f"{step}.txt").read_text()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from guest_tool import PROJECT, Guest
+from schemas import validated
 
 pytestmark = pytest.mark.guest
 
@@ -46,7 +47,7 @@ class Steps:
     def document(self, step: str) -> dict[str, Any]:
         text = (self._directory / f"{step}.json").read_text()
         assert text, f"{step} wrote no document; it printed:\n{self.printed(step)}"
-        document: dict[str, Any] = json.loads(text)
+        document: dict[str, Any] = validated(json.loads(text))
         return document
 
     def status(self, step: str) -> int:
@@ -205,7 +206,7 @@ def test_the_module_filter_lets_only_the_module_through(steps: Steps) -> None:
 
 def test_doctor_finds_everything(steps: Steps) -> None:
     assert steps.status("doctor") == 0
-    checks = {c["name"]: c for c in json.loads(steps.printed("doctor"))["checks"]}
+    checks = {c["name"]: c for c in validated(json.loads(steps.printed("doctor")))["checks"]}
     assert checks["kmemleak"]["health"] == "ok"
     assert checks["new memory"]["health"] == "ok"
     assert checks["probe: vmalloc"]["found"].startswith("fexit:")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from guest_tool import PROJECT, Guest
 from lab_books import Object
+from schemas import validated
 
 pytestmark = pytest.mark.guest
 
@@ -39,7 +40,7 @@ class Steps:
     def document(self, step: str) -> dict[str, Any]:
         text = (self.directory / f"{step}.json").read_text()
         assert text, f"{step} wrote no document; it printed:\n{self.printed(step)}"
-        document: dict[str, Any] = json.loads(text)
+        document: dict[str, Any] = validated(json.loads(text))
         return document
 
     def status(self, step: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from guest_tool import PROJECT, Guest
+from schemas import validated
 
 pytestmark = pytest.mark.guest
 
@@ -34,7 +35,7 @@ class Seen:
     truth: dict[str, float]
 
     def document(self, name: str) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads((self.directory / f"{name}.json").read_text())
+        document: dict[str, Any] = validated(json.loads((self.directory / f"{name}.json").read_text()))
         return document
 
     def group(self, by: str, name: str) -> dict[str, Any]:

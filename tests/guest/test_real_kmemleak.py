@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from schemas import validated
 
 pytestmark = pytest.mark.guest
 
@@ -80,7 +81,7 @@ def test_the_commands(seen: Any) -> None:
     assert "suspects listed" in told["scan"]
     assert r'by "a", pid\n\x1b\xff"b" (pid ' in told["show"]
     # Nothing is added to the list without a scan, but what is on it may be freed meanwhile.
-    shown = {one["address"] for one in json.loads(told["show --json"])["objects"]}
+    shown = {one["address"] for one in validated(json.loads(told["show --json"]))["objects"]}
     assert set(seen["commands"]["after_show"]) <= shown <= set(seen["commands"]["before_show"])
     assert len(shown) >= 10
     assert "unreferenced in the last scan" in told[results[4][0]]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from guest_tool import PROJECT, Guest
+from schemas import validated
 
 pytestmark = pytest.mark.guest
 
@@ -23,7 +24,7 @@ class Seen:
     def json(self, step: str) -> Any:
         path = self._out / f"{step}.json"
         assert path.stat().st_size, self.text(step)
-        return json.loads(path.read_text())
+        return validated(json.loads(path.read_text()))
 
     def text(self, step: str) -> str:
         return (self._out / f"{step}.txt").read_text()

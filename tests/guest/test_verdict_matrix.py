@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from schemas import validated
 from verdict_matrix import Phase, run, show
 
 pytestmark = pytest.mark.guest
@@ -15,6 +17,8 @@ def phases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Phase]:
     directory: Path = tmp_path_factory.mktemp("matrix")
     found = run(directory)
     show(found)
+    for phase in found:
+        validated(json.loads((directory / f"{phase.name}.json").read_text()))
     return {phase.name: phase for phase in found}
 
 

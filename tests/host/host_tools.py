@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from schemas import validated
+
 PROJECT = Path(__file__).resolve().parents[2]
 KLEAKTRACE = (sys.executable, "-m", "kleaktrace")
 TIMEOUT_S = 120.0
@@ -138,7 +140,7 @@ def trace(tmp_path: Path, *arguments: object) -> dict[str, Any]:
 def read_json(file: Path) -> dict[str, Any]:
     """A document; the file is readable by its owner only."""
     assert file.stat().st_mode & 0o777 == 0o600
-    document: dict[str, Any] = json.loads(file.read_text())
+    document: dict[str, Any] = validated(json.loads(file.read_text()))
     return document
 
 

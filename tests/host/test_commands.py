@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from host_tools import KLEAKTRACE, PROJECT, check_books, kleaktrace, read_json, trace
+from schemas import validated
 
 pytestmark = pytest.mark.host
 
@@ -49,7 +50,7 @@ def test_run_ends_the_command_when_its_time_is_up_and_reports(tmp_path: Path) ->
     done = kleaktrace(
         tmp_path, "run", "--no-kmemleak", "--timeout", "1", "--repeat", "3", "--json", file, "--", "sleep", "1000"
     )
-    assert json.loads(file.read_text())["runs"] == {"total": 1, "failed": 1, "timed_out": True}
+    assert validated(json.loads(file.read_text()))["runs"] == {"total": 1, "failed": 1, "timed_out": True}
     assert "its time was up" in done.stdout
 
 
@@ -64,7 +65,7 @@ def test_marks_inside_the_command_are_rounds(tmp_path: Path) -> None:
 def test_run_prints_json_only(tmp_path: Path) -> None:
     done = kleaktrace(tmp_path, "run", "--no-kmemleak", "--json", "-", "--", "true")
     assert done.status == 0
-    document = json.loads(done.stdout)
+    document = validated(json.loads(done.stdout))
     check_books(document)
     assert document["command"]["status"] == 0
     assert "clean" in done.stderr
@@ -91,13 +92,13 @@ def test_run_refuses_before_anything_runs(arguments: tuple[str, ...], said: str,
 def test_trace_prints_json_only(tmp_path: Path) -> None:
     done = kleaktrace(tmp_path, "trace", "--duration", 1, "--json", "-")
     assert done.status == 0
-    check_books(json.loads(done.stdout))
+    check_books(validated(json.loads(done.stdout)))
 
 
 def test_doctor(tmp_path: Path) -> None:
     done = kleaktrace(tmp_path, "doctor", "--json")
     assert done.status == 0
-    document = json.loads(done.stdout)
+    document = validated(json.loads(done.stdout))
     assert document["tracing"] is True
     checks = {check["name"]: check for check in document["checks"]}
     for name in ("privilege", "BTF", "bcc", "symbols", "probe: kmalloc", "probe: kfree"):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from host_tools import Done, kleaktrace, load_on_all_cores, read_json
+from schemas import validated
 
 pytestmark = pytest.mark.host
 
@@ -91,7 +92,7 @@ def test_every_grouping(by: str, tmp_path: Path) -> None:
 def test_next_to_it_is_what_the_machine_says(tmp_path: Path) -> None:
     done = kleaktrace(tmp_path, "rates", "--duration", 1, "--json", "-")
     assert done.status == 0
-    document = json.loads(done.stdout)
+    document = validated(json.loads(done.stdout))
     assert set(document["machine"]) == {"Slab", "SUnreclaim", "VmallocUsed", "Percpu"}
     assert document["traced"]["ci95"] is None, "a second is too short"
     assert "the machine itself:  Slab " in done.stderr

@@ -76,7 +76,7 @@ def of_kmemleak(suspects: Iterable[Suspect], truth: Truth) -> Kmemleak:
 
 
 def of_kleaktrace(document: dict[str, Any], truth: Truth) -> Kleaktrace:
-    """Count what kleaktrace confirmed (docs of the JSON document: kleaktrace/views/documents/json_document.py)."""
+    """Count what kleaktrace confirmed (docs of the JSON document: kleaktrace/views/documents/report.py)."""
     confirmed = [each for each in document["suspects"] if each["verdict"] == "confirmed"]
     named = [each for each in confirmed if any(is_of(truth.function, frame) for frame in each["stack"])]
     sources = sorted({each.get("source", "kmemleak") for each in named})

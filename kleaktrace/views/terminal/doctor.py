@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -12,14 +11,6 @@ from kleaktrace.core.doctor_checks import Check, Health
 from kleaktrace.terminal import clean
 
 _STYLES = {Health.OK: "green", Health.MISSING: "yellow", Health.BROKEN: "bold red"}
-
-
-def document(checks: Sequence[Check]) -> dict[str, Any]:
-    """The findings as plain values."""
-    return {
-        "checks": [{"name": c.name, "health": str(c.health), "found": c.found, "fix": c.fix} for c in checks],
-        "tracing": all(c.health is not Health.BROKEN for c in checks),
-    }
 
 
 def show(console: Console, checks: Sequence[Check]) -> None:

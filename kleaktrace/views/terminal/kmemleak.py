@@ -1,4 +1,4 @@
-"""Shows suspects as kmemleak lists them, grouped, and what their text says; as a screen and as JSON.
+"""Shows suspects as kmemleak lists them, grouped, and what their text says.
 
 Reports are hostile input: every name goes through `terminal.clean`, none through rich's markup.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -21,14 +20,6 @@ from kleaktrace.terminal import clean
 _SHOWN_ALLOCATORS = 3
 _SHOWN_SIZES = 4
 _DISABLED = re.compile(r"leak detector disabled|Kmemleak disabled")
-
-
-def document(text: KmemleakText, problems: Sequence[Problem]) -> dict[str, Any]:
-    """Return the JSON document of `explain --json` and `kmemleak show --json`."""
-    return {
-        "objects": [_object(s) for s in text.objects],
-        "problems": [{"line": p.line, "what": p.what} for p in problems],
-    }
 
 
 def explained_problems(text: KmemleakText) -> tuple[Problem, ...]:
@@ -143,20 +134,3 @@ def _objects(count: int) -> str:
 
 def _line(console: Console, text: str = "", style: str = "") -> None:
     console.print(Text(text, style=style), soft_wrap=True)
-
-
-def _object(suspect: Suspect) -> dict[str, Any]:
-    return {
-        "address": f"0x{suspect.address:08x}",
-        "size": suspect.size,
-        "kind": suspect.kind,
-        "comm": suspect.comm,
-        "pid": suspect.pid,
-        "jiffies": suspect.jiffies,
-        "age_s": suspect.age_s,
-        "crc": suspect.crc,
-        "frames": [str(frame) for frame in suspect.frames],
-        "truncated": suspect.truncated,
-        "more": suspect.more,
-        "line": suspect.line,
-    }

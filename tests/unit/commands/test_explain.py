@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
+from schemas import validated
 
 from kleaktrace.commands import explain as module
 from kleaktrace.commands.explain import explain
@@ -51,7 +52,7 @@ def screen(text: str) -> str:
 def test_the_json_document() -> None:
     result = run(REPORT + OTHER, "--json")
     assert result.exit_code == 0
-    document = json.loads(result.output)
+    document = validated(json.loads(result.output))
     assert document["problems"] == []
     first, second = document["objects"]
     assert first == {
@@ -105,7 +106,7 @@ def test_a_hostile_comm_does_not_reach_the_terminal() -> None:
     result = run(hostile)
     assert "\x1b" not in result.output
     assert r'"\x1b]0;x\x07[red]"' in result.output
-    assert json.loads(run(hostile, "--json").output)["objects"][0]["comm"] == "\x1b]0;x\x07[red]"
+    assert validated(json.loads(run(hostile, "--json").output))["objects"][0]["comm"] == "\x1b]0;x\x07[red]"
 
 
 def test_a_log_that_says_why_kmemleak_is_off() -> None:
@@ -115,7 +116,7 @@ def test_a_log_that_says_why_kmemleak_is_off() -> None:
         "[    0.0] kmemleak: Kernel memory leak detector disabled\n"
     )
     result = run(log, "--json")
-    document = json.loads(result.output)
+    document = validated(json.loads(result.output))
     assert (result.exit_code, document["objects"]) == (0, [])
     (problem,) = document["problems"]
     assert problem["line"] == 1
@@ -132,23 +133,23 @@ def test_a_log_that_only_counts_suspects() -> None:
 def test_a_text_without_kmemleak_is_refused(text: str | bytes) -> None:
     result = run(text, "--json")
     assert result.exit_code == 2
-    assert json.loads(result.output)["problems"][0]["what"] == "nothing of kmemleak in this text"
+    assert validated(json.loads(result.output))["problems"][0]["what"] == "nothing of kmemleak in this text"
 
 
 def test_a_text_of_which_nothing_can_be_read_is_refused_with_its_line() -> None:
     result = run("\n" + REPORT[: REPORT.index("  hex")].replace("pid", "PID"), "--json")
     assert result.exit_code == 2
-    assert json.loads(result.output)["problems"][0]["line"] == 2
+    assert validated(json.loads(result.output))["problems"][0]["line"] == 2
 
 
 def test_a_broken_report_beside_a_whole_one_is_named() -> None:
     result = run(REPORT + REPORT[:60], "--json")
-    document = json.loads(result.output)
+    document = validated(json.loads(result.output))
     assert (result.exit_code, len(document["objects"]), len(document["problems"])) == (0, 1, 1)
 
 
 def test_utf_16_as_windows_shells_write_it() -> None:
-    assert len(json.loads(run(REPORT.encode("utf-16"), "--json").output)["objects"]) == 1
+    assert len(validated(json.loads(run(REPORT.encode("utf-16"), "--json").output))["objects"]) == 1
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner, Result
+from schemas import validated
 
 from kleaktrace.commands import kmemleak as module
 from kleaktrace.commands.kmemleak import kmemleak
@@ -85,13 +86,13 @@ def test_status_when_off_says_why_and_fails(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_show_and_its_json() -> None:
     assert r'"\x1b[2Jevil" (pid 762)' in run("show").output
-    assert json.loads(run("show", "--json").output)["objects"][0]["comm"] == "\x1b[2Jevil"
+    assert validated(json.loads(run("show", "--json").output))["objects"][0]["comm"] == "\x1b[2Jevil"
 
 
 def test_show_with_nothing_listed(fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake, "text", KmemleakText((), ()))
     assert "lists nothing" in run("show").output
-    assert json.loads(run("show", "--json").output) == {"objects": [], "problems": []}
+    assert validated(json.loads(run("show", "--json").output)) == {"objects": [], "problems": []}
 
 
 @pytest.mark.parametrize("address", ["0xffff888003692380", "ffff888003692380"])

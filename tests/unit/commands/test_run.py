@@ -12,6 +12,7 @@ from builders import FULL_COVERAGE, inside, module_image, suspect
 from click.testing import CliRunner, Result
 from made_up_kmemleak import MadeUpKmemleak
 from made_up_source import MadeUpSource
+from schemas import validated
 
 from kleaktrace.commands import confirm as confirm_module
 from kleaktrace.commands import run as run_module
@@ -53,7 +54,7 @@ class Machine:
 
     @property
     def document(self) -> Any:
-        return json.loads(self._file.read_text())
+        return validated(json.loads(self._file.read_text()))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult, Kernel, Outcome
-from kleaktrace.views.documents.json_document import document
+from kleaktrace.views.documents.report import document
 
 A, B, C = 0xFFFF888100010000, 0xFFFF888100020000, 0xFFFF888100030000
 
@@ -80,7 +80,7 @@ def test_what_kmemleak_must_be_asked_is_known_before_and_its_answers_are_evidenc
 
 def test_nothing_of_the_edge_is_needed() -> None:
     code = (
-        "import sys, kleaktrace.core.recording, kleaktrace.views.documents.json_document\n"
+        "import sys, kleaktrace.core.recording, kleaktrace.views.documents.report\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('bcc', 'rich') or m.startswith('kleaktrace.edge')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,7 +3,8 @@ from __future__ import annotations
 from reports import EVIL, console, printed
 
 from kleaktrace.core.doctor_checks import Check, Health
-from kleaktrace.views.terminal.doctor import document, show
+from kleaktrace.views.documents.doctor import document
+from kleaktrace.views.terminal.doctor import show
 
 CHECKS = [
     Check("BTF", Health.OK, "/sys/kernel/btf/vmlinux"),

@@ -6,12 +6,14 @@ import json
 import math
 
 from reports import EVIL, console, printed, report
+from schemas import validated
 
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.rates.rate_table import GroupRate, RateTable
-from kleaktrace.views.documents.json_document import dumps
-from kleaktrace.views.terminal.rates import document, lines
+from kleaktrace.views.documents.json_text import dumps
+from kleaktrace.views.documents.rates import document
+from kleaktrace.views.terminal.rates import lines
 
 UNKNOWN = Interval(0.0, -math.inf, math.inf)
 
@@ -90,7 +92,7 @@ def test_nothing_from_the_kernel_reaches_the_terminal_raw() -> None:
 
 
 def test_the_document() -> None:
-    found = json.loads(dumps(document(table(), report())))
+    found = validated(json.loads(dumps(document(table(), report()))))
     assert found["schema"] == 1
     assert found["by"] == "context"
     assert {"kernel", "window", "loss", "coverage", "totals"} <= set(found)
@@ -106,6 +108,6 @@ def test_the_document() -> None:
     assert found["rates"][2]["ci95"] is None
     assert found["machine"]["VmallocUsed"]["bytes_per_s"] == -4096.0
     assert found["explained"] == {"share": 0.9845, "ci95": [0.7161, 1.4062]}
-    assert json.loads(dumps(document(table(machine_whole=UNKNOWN), report())))["explained"] is None
-    unknown = json.loads(dumps(document(table(traced=UNKNOWN), report())))
+    assert validated(json.loads(dumps(document(table(machine_whole=UNKNOWN), report()))))["explained"] is None
+    unknown = validated(json.loads(dumps(document(table(traced=UNKNOWN), report()))))
     assert unknown["explained"] == {"share": 0.0, "ci95": None}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from reports import EVIL, START_NS, group, growing_stack, judged, report
+from schemas import validated
 
 from kleaktrace.core.events.coverage import Coverage, Loss
 from kleaktrace.core.events.records import Context, LossWindow
@@ -15,7 +16,8 @@ from kleaktrace.core.evidence.evidence import Freed, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings
 from kleaktrace.core.report import CommandResult, Outcome, Report
 from kleaktrace.core.symbols.call_stacks import NO_STACK
-from kleaktrace.views.documents.json_document import document, dumps
+from kleaktrace.views.documents.json_text import dumps
+from kleaktrace.views.documents.report import document
 
 NUMBER = (int, float)
 
@@ -128,7 +130,8 @@ FULL = report(
 
 @pytest.mark.parametrize("what", [report(), report(outstanding=(), coverage=()), FULL], ids=["clean", "empty", "full"])
 def test_every_field_of_the_contract_is_there(what: Report) -> None:
-    assert breaches(json.loads(dumps(document(what))), CONTRACT) == []
+    told = validated(json.loads(dumps(document(what))))
+    assert breaches(told, CONTRACT) == []
 
 
 def test_the_contract_itself_finds_breaches() -> None:

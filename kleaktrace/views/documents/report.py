@@ -1,16 +1,19 @@
-"""The JSON document: a public contract, to which fields are only ever added."""
+"""The JSON document of a report: a public contract, to which fields are only ever added.
+
+`schema.json` says the same for programs. Every field is named here, so that a change of our own types changes nothing.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
-from kleaktrace.core.evidence.evidence import JudgedSuspect
+from kleaktrace.core.evidence.contrasts import Contrast
+from kleaktrace.core.evidence.evidence import JudgedSuspect, Rounds
 from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
+from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.report import Report
 
 SCHEMA = 1
@@ -24,7 +27,7 @@ def document(report: Report) -> dict[str, Any]:
         "schema": SCHEMA,
         "kernel": {"release": report.kernel.release, "arch": report.kernel.arch},
         "window": {"start": report.window.start.isoformat(), "seconds": round(seconds, 3)},
-        "coverage": [{"kind": c.kind, "source": c.source, "note": c.note} for c in report.coverage],
+        "coverage": [{"kind": str(c.kind), "source": c.source, "note": c.note} for c in report.coverage],
         "loss": {
             "events": report.loss.events,
             "stacks": report.loss.stacks,
@@ -34,7 +37,11 @@ def document(report: Report) -> dict[str, Any]:
                 for w in report.loss.windows
             ],
         },
-        "stack_check": asdict(report.stack_check),
+        "stack_check": {
+            "unwound": report.stack_check.unwound,
+            "checked": report.stack_check.checked,
+            "wrong": report.stack_check.wrong,
+        },
         "totals": {
             "allocations": report.totals.allocations,
             "frees": report.totals.frees,
@@ -60,7 +67,7 @@ def document(report: Report) -> dict[str, Any]:
             "timed_out": report.command.timed_out,
         },
         "leaks": [_leak(leak) for leak in leaks(report.suspects, report.findings.anatomy)],
-        "settled": None if report.findings.settled is None else asdict(report.findings.settled),
+        "settled": _settled(report.findings.settled),
         "missing": [
             {"name": one.name, "bytes": one.bytes, "meaning": one.meaning, "sites": [list(site) for site in one.sites]}
             for one in report.findings.missing
@@ -74,6 +81,7 @@ def outstanding(groups: Sequence[AllocationGroup], now_ns: int) -> list[dict[str
     return [
         {
             "stack": g.stack.lines(),
+            "key": stack_key(g.stack.lines()),
             "count": g.count,
             "bytes": g.bytes,
             "oldest_s": round(max(now_ns - g.oldest_ns, 0) / 1e9, 3),
@@ -107,7 +115,7 @@ def _growing(one: GrowingStack, now_ns: int) -> dict[str, Any]:
 def _suspect(suspect: JudgedSuspect) -> dict[str, Any]:
     siblings = suspect.siblings
     return {
-        "source": suspect.source,
+        "source": str(suspect.source),
         "address": f"{suspect.address:#x}",
         "size": suspect.size,
         "bytes_req": suspect.bytes_req,
@@ -129,13 +137,36 @@ def _suspect(suspect: JudgedSuspect) -> dict[str, Any]:
             "median_lifetime_s": siblings.median_lifetime_s,
             "free_sites": [{"site": site, "count": count} for site, count in siblings.free_sites],
         },
-        "contrasts": [asdict(contrast) for contrast in suspect.contrasts],
+        "contrasts": [_contrast(contrast) for contrast in suspect.contrasts],
         "freed": None if suspect.freed is None else {"after_s": suspect.freed.after_s, "site": suspect.freed.site},
         "in_window": suspect.in_window,
         "counts_against_clean": suspect.counts_against_clean,
         "rule": suspect.rule,
         "key": stack_key(suspect.stack),
-    } | ({} if suspect.rounds is None else {"rounds": asdict(suspect.rounds)})
+    } | ({} if suspect.rounds is None else {"rounds": _rounds(suspect.rounds)})
+
+
+def _contrast(contrast: Contrast) -> dict[str, Any]:
+    return {
+        "trait": contrast.trait,
+        "value": contrast.value,
+        "leaked": contrast.leaked,
+        "leaked_of": contrast.leaked_of,
+        "freed": contrast.freed,
+        "freed_of": contrast.freed_of,
+        "by_chance": contrast.by_chance,
+        "also": [list(pair) for pair in contrast.also],
+    }
+
+
+def _rounds(rounds: Rounds) -> dict[str, Any]:
+    return {"total": rounds.total, "grew_in": rounds.grew_in, "per_round": rounds.per_round}
+
+
+def _settled(settled: Settled | None) -> dict[str, Any] | None:
+    if settled is None:
+        return None
+    return {"seconds": settled.seconds, "freed": settled.freed, "left": settled.left}
 
 
 def _leak(leak: Leak) -> dict[str, Any]:
@@ -152,20 +183,4 @@ def _leak(leak: Leak) -> dict[str, Any]:
         "notes": list(leak.notes),
         "stack": list(leak.stack),
         "key": leak.key,
-    } | ({} if leak.rounds is None else {"rounds": asdict(leak.rounds)})
-
-
-def dumps(value: dict[str, Any]) -> str:
-    """JSON text, ASCII only: a comm may hold what a terminal would obey.
-
-    A field a line, and of lists an item a line: that is what people page and grep through, and json's own indentation
-    is written in Python and ten times as slow.
-    """
-    fields = (f"  {json.dumps(name)}: {_lines(field)}" for name, field in value.items())
-    return "{\n" + ",\n".join(fields) + "\n}\n"
-
-
-def _lines(field: object) -> str:
-    if not isinstance(field, list) or not field:
-        return json.dumps(field)
-    return "[\n    " + ",\n    ".join(map(json.dumps, field)) + "\n  ]"
+    } | ({} if leak.rounds is None else {"rounds": _rounds(leak.rounds)})

@@ -1,0 +1,16 @@
+"""The JSON document of `doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kleaktrace.core.doctor_checks import Check, Health
+
+
+def document(checks: Sequence[Check]) -> dict[str, Any]:
+    """The findings as plain values."""
+    return {
+        "checks": [{"name": c.name, "health": str(c.health), "found": c.found, "fix": c.fix} for c in checks],
+        "tracing": all(c.health is not Health.BROKEN for c in checks),
+    }
