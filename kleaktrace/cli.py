@@ -6,11 +6,12 @@ import faulthandler
 import importlib
 import os
 import sys
+import traceback
 
 import click
 
-from kleaktrace import __version__
-from kleaktrace.errors import ExitCode, KleaktraceError
+from kleaktrace import __version__, logs
+from kleaktrace.errors import BUG_FIX, ExitCode, KleaktraceError
 from kleaktrace.terminal import clean
 
 # name: (what it does, in the help's words); each lives in kleaktrace/commands/NAME.py as a click object of that name.
@@ -48,6 +49,8 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"kleaktrace.commands.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
+        if not any(parameter.name == _VERBOSE for parameter in command.params):
+            command.params.append(_verbose_option())  # people write it behind the command as well
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -55,13 +58,26 @@ class _Commands(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+_VERBOSE = "verbose"
+
+
+def _verbose_option() -> click.Option:
+    return click.Option(
+        ["-v", f"--{_VERBOSE}"],
+        is_flag=True,
+        expose_value=False,
+        callback=lambda _, __, verbose: logs.configure(True) if verbose else None,
+        help="Tell on standard error what happens inside.",
+    )
+
+
+@click.group(cls=_Commands, params=[_verbose_option()], context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kleaktrace")
 def kleaktrace() -> None:
     """Kernel memory leaks as they happen, and a verdict on every suspect that kmemleak names.
 
     Exit codes: 0 clean, 1 confirmed leaks, 2 wrong usage, 3 this machine can't do it (with the fix), 4 evidence
-    incomplete.
+    incomplete, 70 a bug of kleaktrace.
     """
 
 
@@ -73,9 +89,12 @@ def main() -> None:
 
 def _run() -> int:
     try:
+        logs.configure(False)
         status = kleaktrace.main(standalone_mode=False)
         sys.stdout.flush()
     except KleaktraceError as error:
+        if error.exit_code == ExitCode.BUG:
+            _show_traceback()
         _complain(error.what, error.fix)
         return int(error.exit_code)
     except click.ClickException as error:
@@ -88,7 +107,16 @@ def _run() -> int:
         # whoever read our output has seen enough; keep Python from complaining when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:
+        _show_traceback()
+        _complain(f"a bug of kleaktrace: {type(error).__name__}: {error}", BUG_FIX)
+        return int(ExitCode.BUG)
     return int(status or 0)
+
+
+def _show_traceback() -> None:
+    if logs.is_shown():
+        traceback.print_exc()
 
 
 def _complain(what: str, fix: str = "") -> None:

@@ -1,22 +1,25 @@
 """What can go wrong, for the user: one line what, one line what to do, and an exit code.
 
 Every error a user can cause or a kernel can answer with is a `KleaktraceError`; `cli.main` is the only
-place that catches and prints it. Anything else is a bug and keeps its traceback.
+place that catches and prints it. Anything else is a bug, and shows its traceback with `-v`.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
+BUG_FIX = "run it again with -v, and report what it shows with `kleaktrace doctor --json`"
+
 
 class ExitCode(IntEnum):
-    """Exit codes of `run`, `confirm` and `report` (a public contract)."""
+    """Exit codes of `run`, `confirm` and `report` (a public contract), and of a bug of ours."""
 
     CLEAN = 0
     LEAKS = 1
     USAGE = 2
     ENVIRONMENT = 3
     INCOMPLETE = 4
+    BUG = 70  # EX_SOFTWARE of sysexits.h
 
 
 class KleaktraceError(Exception):
@@ -46,3 +49,9 @@ class EvidenceLost(KleaktraceError):
     """What was needed for an answer went missing while we worked."""
 
     exit_code = ExitCode.INCOMPLETE
+
+
+class InternalFault(KleaktraceError):
+    """A bug of ours, met where it can be told from the kernel's doing. Its cause is what was raised."""
+
+    exit_code = ExitCode.BUG

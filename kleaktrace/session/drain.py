@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -15,9 +16,11 @@ from kleaktrace.core.events.records import Batch
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.edge.machine import malloc_tuning
-from kleaktrace.errors import EvidenceLost
+from kleaktrace.errors import BUG_FIX, InternalFault
 from kleaktrace.session.drain_interval import drain_interval_s
 from kleaktrace.session.source import EventSource
+
+_LOG = logging.getLogger(__name__)
 
 _LOSS_S = 0.5
 """Between readings of the loss counters: how sharply a loss window is known."""
@@ -67,9 +70,9 @@ class Drain:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nothing is drained meanwhile. Raises `EvidenceLost` if draining has failed."""
+        """Nothing is drained meanwhile. Raises `InternalFault` if draining has failed."""
         if self._failure is not None:
-            raise EvidenceLost(f"draining the ring failed: {self._failure!r}", "this is a bug: please report it")
+            raise InternalFault(f"draining the ring failed: {self._failure!r}", BUG_FIX) from self._failure
         with self._lock:
             yield
 
@@ -127,6 +130,8 @@ class Drain:
             now_ns, reported = time.monotonic_ns(), self._source.reported
             batch = self._source.poll()
             self.ledger.apply(batch)
+            if batch.size:
+                _LOG.debug("%d events; the ring is %.1f %% full", batch.size, 100 * self._source.backlog)
             self._entered_ns = now_ns if self._source.polled >= reported else max(self._entered_ns, batch.newest_ns)
             if self._observer is not None:
                 self._observer.batch(batch)
@@ -149,6 +154,7 @@ class Drain:
             known = len(self.loss.windows)
             self.loss = self._source.check_loss()
             for window in self.loss.windows[known:]:
+                _LOG.info("%d events were lost within %.1f s", window.events, (window.to_ns - window.from_ns) / 1e9)
                 self.ledger.note_loss(window)
 
 

@@ -78,7 +78,7 @@ class Session:
         return (self.now_ns - self._start.time_ns) / 1e9
 
     def catch_up(self) -> None:
-        """Return when everything that had happened at the call is in the ledger. Raises `EvidenceLost`, as all do."""
+        """Return when everything that had happened at the call is in the ledger. Raises `InternalFault`, as all do."""
         self._drain.catch_up()
 
     def stop(self) -> None:

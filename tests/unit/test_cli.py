@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import subprocess
 import sys
 
@@ -126,11 +128,6 @@ def test_an_interrupt_is_said(raising) -> None:
     assert raising(KeyboardInterrupt()) == (130, "", "\nkleaktrace: interrupted\n")
 
 
-def test_a_bug_keeps_its_traceback(raising) -> None:
-    with pytest.raises(ZeroDivisionError):
-        raising(ZeroDivisionError())
-
-
 def test_a_command_s_exit_code_is_ours(monkeypatch: pytest.MonkeyPatch, main) -> None:
     @click.command()
     @click.pass_context
@@ -152,3 +149,51 @@ def test_a_reader_that_has_seen_enough_gets_no_complaint_and_is_not_told_of_leak
     )
     done = python(code)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_bug_is_no_verdict_and_shows_where_it_is_to_who_asks(raising, main, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = raising(ZeroDivisionError("made up"))
+    assert (code, out) == (70, "")
+    assert "a bug of kleaktrace: ZeroDivisionError: made up" in err
+    assert "Traceback" not in err
+    code, _, err = main("-v", "fail")
+    assert (code, "Traceback" in err) == (70, True)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_again():
+    yield
+    root = logging.getLogger("kleaktrace")
+    root.handlers[:] = []
+    root.setLevel(logging.NOTSET)
+    root.propagate = True
+
+
+def test_the_log_is_told_on_standard_error_to_who_asks_by_option_or_environment() -> None:
+    code = "import logging, sys\nfrom kleaktrace import cli, logs\nimport click\n"
+    code += "say = lambda: logging.getLogger('kleaktrace.x').debug('inside')\n"
+    code += "cli._Commands.get_command = lambda *_: click.Command('c', callback=say)\n"
+    for words, environment, told in (
+        (["-v", "c"], {}, True),
+        (["c"], {"KLEAKTRACE_LOG": "debug"}, True),
+        (["c"], {}, False),
+    ):
+        script = code + f"sys.argv = ['kleaktrace', *{words}]\ncli.main()\n"
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            check=True,
+        )
+        assert (done.stdout, "kleaktrace.x: inside" in done.stderr) == ("", told), done.stderr
+
+
+def test_a_level_that_there_is_not_is_refused(main, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLEAKTRACE_LOG", "loud")
+    code, _, err = main("--help")
+    assert (code, "KLEAKTRACE_LOG=loud is no level" in err) == (2, True)
+
+
+def test_verbose_may_stand_behind_the_command(main) -> None:
+    assert main("schema", "-v")[0] == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ _SOURCES = (
 )
 _MOST_FILES = 32
 """Each about 100 kB. There is one for each set of options that are compiled in."""
+
+_LOG = logging.getLogger(__name__)
 
 _FILE_LIMIT = 16 << 20
 _ROOT = 0
@@ -62,6 +65,7 @@ def compiled_programs(macros: Mapping[str, str | int]) -> Programs:
     sources = source_directory()
     key = _key(sources, macros)
     kept = _load(key)
+    _LOG.info("programs %s are %s", key[:12], "compiled now" if kept is None else "kept from an earlier start")
     if kept is None:
         text = "\n".join((sources / name).read_text() for name in _SOURCES)
         kept = bcc_library.compile_programs(text, sources / "shim", macros)

@@ -8,6 +8,7 @@ that begins with `off` disables kmemleak until the next boot.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import signal
@@ -23,6 +24,8 @@ from kleaktrace.core.kmemleak.report_parser import KmemleakText, ObjectDump, Sus
 from kleaktrace.edge.kmemleak.kernel_environment import kernel_environment
 from kleaktrace.edge.machine.kernel_log import KMSG, KernelLog
 from kleaktrace.errors import EnvironmentRefusal, EvidenceLost, KleaktraceError, UsageError
+
+_LOG = logging.getLogger(__name__)
 
 KMEMLEAK = Path("/sys/kernel/debug/kmemleak")
 PARAMETERS = Path("/sys/module/kmemleak/parameters")
@@ -264,6 +267,9 @@ def scan_protocol(
         after = time.monotonic_ns()
         progress(done + 1, total, ScanPhase.READING)
         readings.append(ScanReading(before, after, client.read()))
+        _LOG.info(
+            "scan %d of %d took %.1f s: %d listed", done + 1, total, (after - before) / 1e9, len(readings[-1].objects)
+        )
     return readings
 
 

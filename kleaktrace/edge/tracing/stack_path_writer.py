@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 
 from kleaktrace.core.unwind.stack_paths import Change, Lead, Slot, StackPath, StackPaths, StackSample
 from kleaktrace.edge.bpf.bpf_object import BpfObject
 from kleaktrace.edge.tracing.abi import FROM_END, PATH_SLOT, PATH_SLOTS, STACK_PATH
+
+_LOG = logging.getLogger(__name__)
 
 MOST_PATHS = 8192
 _MAP = "stack_paths"
@@ -48,6 +51,8 @@ class StackPathWriter:
             for key in self._written:
                 self._bpf.delete(_MAP, key)
             self._written.clear()
+        if change.paths:
+            _LOG.debug("%d stacks learned, %d known", len(change.paths), len(self._written))
         for path in change.paths:
             key = path.key.to_bytes(8, "little")
             if self._bpf.write(_MAP, key, _encoded(path)):

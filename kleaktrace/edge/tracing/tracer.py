@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 import sys
@@ -40,6 +41,8 @@ from kleaktrace.edge.tracing.ring_waiter import RingWaiter
 from kleaktrace.edge.tracing.running_programs import running_programs
 from kleaktrace.edge.tracing.stack_path_writer import MOST_PATHS, StackPathWriter
 from kleaktrace.errors import EnvironmentRefusal
+
+_LOG = logging.getLogger(__name__)
 
 KALLSYMS = Path("/proc/kallsyms")
 PID_NAMESPACE = Path("/proc/self/ns/pid")
@@ -136,6 +139,7 @@ class Tracer:
             raise EnvironmentRefusal("tracing the kernel needs root", "run it with sudo")
         filters = filters or Filters()
         event_ring = event_ring or event_ring_size(memory_in_use()["MemTotal"])
+        begun = time.monotonic()
         base = read_kallsyms()
         self.plan: Plan = make_plan(kernel_btf(), base)
         self.filters = filters
@@ -166,6 +170,7 @@ class Tracer:
             self._watch_module(base)
             self._bpf.load_ahead(_likely(self.plan.needs, left_out))
             self._attach(self.plan.needs, left_out)
+            _LOG.info("attached after %.2f s: %s", time.monotonic() - begun, self.plan.context_source)
             self._watch_tasks()
             self._watch_programs()
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
@@ -219,7 +224,9 @@ class Tracer:
         for source in kind.possible(left_out):
             reason = self._try(source)
             if reason is None:
+                _LOG.debug("%s: by %s", kind.kind, source)
                 return Coverage(kind.kind, str(source), source.note)
+            _LOG.info("%s: %s was refused: %s", kind.kind, source, reason)
             refused.append(f"{source}: {reason}")
         if kind.required:
             raise EnvironmentRefusal(

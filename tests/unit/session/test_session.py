@@ -12,7 +12,7 @@ from kleaktrace.core.events.coverage import Loss
 from kleaktrace.core.events.records import Batch, Kind, LossWindow, hide
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.report import Outcome
-from kleaktrace.errors import EvidenceLost
+from kleaktrace.errors import ExitCode, InternalFault
 from kleaktrace.session.session import Session
 from kleaktrace.session.source import EventSource
 
@@ -96,8 +96,10 @@ def test_a_drain_that_fails_is_no_quiet_kernel(source: MadeUpSource) -> None:
     session._drain._thread.join(10)
     source.allocate(A)
     for look in (session.counts, session.outstanding, session.looking().__enter__, session.stop):
-        with pytest.raises(EvidenceLost, match="made up"):
+        with pytest.raises(InternalFault, match="made up") as raised:
             look()
+        assert isinstance(raised.value.__cause__, ZeroDivisionError)
+        assert raised.value.exit_code is ExitCode.BUG
     session.__exit__(None, None, None)
     assert source.closed == 1
 
