@@ -52,7 +52,7 @@ def trace(left_out: frozenset[str]) -> dict[str, object]:
             "bytes_req": sorted({int(row["bytes_req"]) for row in rows}),
             "functions": sorted({_function(tracer, row) for row in rows}),
             "module_freed": len(freed),
-            "free_sites": sorted({str(tracer.names.symbols.frame(int(row["free_site"])).name) for row in freed}),
+            "free_sites": sorted({str(tracer.names.sites.frame(int(row["free_site"])).name) for row in freed}),
             "loss": tracer.check_loss().events,
         }
 

@@ -71,7 +71,8 @@ _FIRST_UNIT = [
 ]
 
 FREE = np.dtype(_FIRST_UNIT)
-"""One free. `call_site` is where, `tid` by whom; it has no stack, cgroup or context."""
+"""One free. `call_site` is where (from the tracer on a key, see `CallSites`), `tid` by whom; it has no stack, cgroup or
+context."""
 
 ALLOCATION = np.dtype(
     [

@@ -77,9 +77,9 @@ class StackEvidence:
         return self._known[stack]
 
     def site(self, call_site: int) -> str:
-        """A call site in words."""
+        """A place that freed, by its key (`CallSites`), in words."""
         if call_site not in self._sites:
-            frame = self._names.symbols.frame(call_site)
+            frame = self._names.sites.frame(call_site)
             self._sites[call_site] = str(frame) if call_site else "an unknown caller"
         return self._sites[call_site]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kleaktrace.core.events.records import Kind
+from kleaktrace.core.symbols.call_sites import CallSites
 from kleaktrace.core.symbols.call_stacks import Stacks
 from kleaktrace.core.symbols.executed_programs import ExecutedPrograms
 from kleaktrace.core.symbols.symbol_table import Symbols, SymbolTable
@@ -30,6 +31,7 @@ class KernelNames:
     def __init__(self, base: SymbolTable) -> None:
         self.symbols = Symbols(base)
         self.stacks = Stacks(self.symbols)
+        self.sites = CallSites(self.symbols)
         self.caches: dict[int, CacheName] = {}
         self.programs = ExecutedPrograms()
 

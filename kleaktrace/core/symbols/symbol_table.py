@@ -7,6 +7,7 @@ module_load, so `__init` functions are in it); modules that go keep their names,
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.arrays.types import U64
+
+_FORMER = 16
+"""So many modules are still remembered after others have taken their places."""
 
 _ADDRESS_DIGITS = 16
 _HEX = np.full(256, 255, np.uint8)
@@ -225,6 +229,8 @@ class Symbols:
     def __init__(self, base: SymbolTable) -> None:
         self._base = base
         self._images: list[ModuleImage] = []
+        self._former: deque[ModuleImage] = deque(maxlen=_FORMER)
+        """The last that name nothing any more, in the order in which others came: events of theirs may still come."""
         self._loads: dict[str, list[int]] = {}
         self._unloads: dict[str, list[int]] = {}
         first, last = base.address_of("_stext"), base.address_of("_etext")
@@ -237,6 +243,7 @@ class Symbols:
         insort(self._loads.setdefault(image.name, []), image.loaded_ns)
         for earlier in self._images:
             earlier.buried |= {area for area in (earlier.text, earlier.init_text) if image.covers(area)}
+        self._former.extend(each for each in self._images if each.names_nothing)
         self._images = [each for each in self._images if not each.names_nothing]
         self._images.append(image)
 
@@ -283,16 +290,34 @@ class Symbols:
         found = self.frame(address + 1)
         return found.name if found.name and found.offset == 1 else None
 
-    def frame(self, address: int) -> Frame:
-        """Name a return address, as of now. It points after the call, so look up the byte before it."""
+    def outside_kernel(self, addresses: U64) -> npt.NDArray[np.bool_]:
+        """Which of these return addresses are not in the kernel's own text: those that modules share in turn."""
+        first, length = np.uint64(self._kernel_text.start), np.uint64(len(self._kernel_text))
+        outside: npt.NDArray[np.bool_] = addresses - first - np.uint64(1) >= length
+        return outside
+
+    def loads_after(self, time_ns: int) -> U64:
+        """When (ns) modules were loaded after `time_ns`, as far as they can still be named, ascending."""
+        times = (image.loaded_ns for image in (*self._former, *self._images))
+        return np.array(sorted(loaded_ns for loaded_ns in times if loaded_ns > time_ns), np.uint64)
+
+    def frame(self, address: int, time_ns: int | None = None) -> Frame:
+        """Name a return address as of a time (ns), or of now. It points after the call: look up the byte before it."""
         if not address:
             return Frame(0)
         if address - 1 in self._kernel_text:
             if address not in self._of_kernel:
                 self._of_kernel[address] = _returning_to(address, self._base.find(address - 1))
             return self._of_kernel[address]
-        image = next((image for image in reversed(self._images) if address - 1 in image), None)
+        image = self._image_at(address - 1, time_ns)
         return _returning_to(address, image.find(address - 1) if image else self._base.find(address - 1))
+
+    def _image_at(self, address: int, time_ns: int | None) -> ModuleImage | None:
+        """The module that was at an address then; it may have gone since."""
+        if time_ns is None:
+            return next((image for image in reversed(self._images) if address in image), None)
+        there = [i for i in (*self._former, *self._images) if i.loaded_ns <= time_ns and address in i]
+        return max(there, key=lambda image: image.loaded_ns, default=None)
 
 
 def _returning_to(address: int, call: Frame | None) -> Frame:

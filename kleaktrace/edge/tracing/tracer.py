@@ -267,6 +267,10 @@ class Tracer:
         first_keys = self.names.stacks.first_keys(keys)
         if first_keys is not keys:  # mostly they are: no module has come again
             batch.allocations["stack"] = first_keys
+        sites = batch.frees["call_site"]
+        site_keys = self.names.sites.keys(sites, batch.frees["time_ns"])
+        if site_keys is not sites:  # mostly they are: no module has freed anything
+            batch.frees["call_site"] = site_keys
         return batch
 
     def _note_nameless(self, batch: Batch) -> None:
