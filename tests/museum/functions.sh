@@ -15,9 +15,9 @@ load() {
     done < "$MODULES/$1.load"
 }
 
-# unload MODULE…: in this order.
+# unload MODULE…: in this order; not if KEEP_LOADED is set, for who has to read their names.
 unload() {
-    rmmod "$@"
+    [[ -n ${KEEP_LOADED:-} ]] || rmmod "$@"
 }
 
 # await COMMAND…: until it succeeds, ten seconds at most.

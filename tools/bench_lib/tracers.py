@@ -99,6 +99,14 @@ class Running:
             time.sleep(0.02)
         self.ready_after_s = time.time() - self.started_s
 
+    def wait_for_end(self, timeout_s: float) -> None:
+        """Return once it has ended by itself."""
+        assert self.process is not None
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired as late:
+            raise TracerFailed(f"{self.tracer.name} is still at it after {timeout_s:g} s") from late
+
     def end(self) -> None:
         """End it as a user would, with Ctrl-C. Once is enough."""
         if self.process is None or self.process.returncode is not None:

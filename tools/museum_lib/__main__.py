@@ -26,15 +26,16 @@ WIDE = PROJECT / "tools" / "wide.config"
 @click.command()
 @click.argument("names", nargs=-1, metavar="[PIECE]…")
 @click.option("--repaired", is_flag=True, help="Run the same without the leaks, too: all must be clean.")
+@click.option("--tool", "tools", type=click.Choice(guest.TOOLS), multiple=True, help="Only that one; can be repeated.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write the table as JSON.")
-def main(names: Sequence[str], repaired: bool, json_file: Path | None) -> None:
+def main(names: Sequence[str], repaired: bool, tools: Sequence[str], json_file: Path | None) -> None:
     """Bring leaks back that Linux once had, and show who finds them.
 
     PIECE is the name of a file of tests/museum, without .toml; all of them if none is given.
     The exit status is 1 if kleaktrace was wrong about one.
     """
     try:
-        rows = _rows(_pieces(names), repaired)
+        rows = _rows(_pieces(names), repaired, tools or guest.TOOLS)
     except (BadPiece, guest.GuestFailed) as failure:
         say(str(failure))
         say("to do: see above what went wrong, and mend that")
@@ -60,7 +61,7 @@ def _pieces(names: Iterable[str]) -> list[Piece]:
         sys.exit(2)
 
 
-def _rows(pieces: Sequence[Piece], repaired: bool) -> list[Row]:
+def _rows(pieces: Sequence[Piece], repaired: bool, tools: Sequence[str]) -> list[Row]:
     tree = guest.tree([WIDE], say)
     exhibits: list[Exhibit] = []
     failed: list[Row] = []
@@ -73,7 +74,7 @@ def _rows(pieces: Sequence[Piece], repaired: bool) -> list[Row]:
             failed.append(Row(piece, is_repaired, failure=str(failure)))
     (PROJECT / "build").mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="museum-", dir=PROJECT / "build"))
-    rows = guest.run(exhibits, directory, tree, configs=[WIDE])
+    rows = guest.run(exhibits, directory, tree, configs=[WIDE], tools=tools)
     if all(row.is_right for row in rows):
         shutil.rmtree(directory)
     else:

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from kleaktrace.core.kmemleak.report_parser import parse
 from museum_lib import groups, results
@@ -22,6 +23,8 @@ TOOLS = ("kmemleak", "memleak", "kleaktrace")
 _SECONDS_PER_PIECE = 300
 _BOOT_S = 600
 _DIED = 255
+AGAIN = 75
+"""The worker's status if the guest must be booted again for the rest."""
 
 Say = Callable[[str], None]
 
@@ -70,22 +73,45 @@ def run(
     in_tree = {groups.kernel_name(path): tree / f"{path}.ko" for path in paths}
     for exhibit in exhibits:
         _prepare(exhibit, directory / exhibit.name, in_tree)
-    pending = [
-        {"names": [piece.name + suffix for piece in group], "tools": used}
-        for suffix, repaired, used in (("", False, list(tools)), ("-repaired", True, ["kleaktrace"]))
-        for group in groups.grouped((each.piece for each in exhibits if each.repaired is repaired), _dependencies(tree))
-    ]
+    used = [tool for tool in tools if tool != "memleak"]
+    leaking, repaired = (_groups(exhibits, tree, repaired=repaired) for repaired in (False, True))
+    plan = [_planned(names, used) for names in leaking if used]
+    plan += [_planned(names, ["kleaktrace"]) for names in repaired if "kleaktrace" in used]
+    for names in _work(plan, directory, configs):
+        for name in names:
+            (directory / name / "failure").write_text("the guest died of it or of its group, or ran out of time")
+    if "memleak" in tools:  # in another boot, which has not been through all that
+        _work([_planned(names, ["memleak"]) for names in leaking], directory, configs)
+    return [_row(exhibit, directory) for exhibit in exhibits]
+
+
+def _groups(exhibits: Sequence[Exhibit], tree: Path, *, repaired: bool) -> list[list[str]]:
+    """The names of the exhibits that are watched together."""
+    names = {each.piece: each.name for each in exhibits if each.repaired is repaired}
+    return [[names[piece] for piece in group] for group in groups.grouped(names, _dependencies(tree))]
+
+
+def _planned(names: Sequence[str], tools: Sequence[str]) -> dict[str, Any]:
+    """A group as the worker is told of it."""
+    return {"names": names, "tools": tools, "done": f"{names[0]}/done-{'-'.join(tools)}"}
+
+
+def _work(plan: Sequence[dict[str, Any]], directory: Path, configs: Sequence[Path]) -> list[list[str]]:
+    """Boot the guest and have the plan worked off; again for the rest if a group kills it. The names of such groups."""
+    killers = []
+    pending = list(plan)
     while pending:
         (directory / "plan.json").write_text(json.dumps(pending))
         status = _boot(directory, configs, sum(len(group["names"]) for group in pending))
-        left = [group for group in pending if not all((directory / name / "done").exists() for name in group["names"])]
+        left = [group for group in pending if not (directory / group["done"]).exists()]
+        if status == AGAIN and len(left) < len(pending):
+            pending = left
+            continue
         if left and status != _DIED:
             raise GuestFailed(f"the worker in the guest ended with {status}")
-        for name in left[0]["names"] if left else ():
-            (directory / name / "failure").write_text("the guest died of it or of its group, or ran out of time")
+        killers += [group["names"] for group in left[:1]]
         pending = left[1:]
-    memleak = _read(directory / "memleak")
-    return [_row(exhibit, directory, memleak) for exhibit in exhibits]
+    return killers
 
 
 def _dependencies(tree: Path) -> dict[str, frozenset[str]]:
@@ -136,14 +162,15 @@ def _configured(configs: Sequence[Path]) -> list[str]:
     return [word for path in configs for word in ("--config", str(path))]
 
 
-def _row(exhibit: Exhibit, directory: Path, memleak: str | None) -> Row:
+def _row(exhibit: Exhibit, directory: Path) -> Row:
     own, truth = directory / exhibit.name, exhibit.piece.truth
     row = Row(exhibit.piece, exhibit.repaired, failure=_read(own / "failure") or "")
     kmemleak, window = _read(own / "kmemleak"), _read(own / "window")
     if kmemleak is not None:
         row = replace(row, kmemleak=results.of_kmemleak(parse(kmemleak).objects, truth))
-    if memleak is not None and not exhibit.repaired and not row.failure:
-        row = replace(row, memleak=results.of_memleak(memleak, truth))
+    report = _read(own / "memleak")
+    if report is not None:
+        row = replace(row, memleak=results.of_memleak((directory / report / "memleak.txt").read_text(), truth))
     document = _read(directory / window / "kleaktrace.json") if window else None
     if document:
         row = replace(row, kleaktrace=results.of_kleaktrace(json.loads(document), truth))

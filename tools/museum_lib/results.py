@@ -27,6 +27,15 @@ class Kmemleak:
 
 
 @dataclass(frozen=True, slots=True)
+class Memleak:
+    """How many stacks memleak lists after `ROUNDS` rounds of a group of pieces, and how many of them have the truth's
+    function."""
+
+    listed: int
+    named: int
+
+
+@dataclass(frozen=True, slots=True)
 class Kleaktrace:
     """kleaktrace's verdict on `ROUNDS` rounds of all pieces of a trace; of the objects it confirms, `named` have the
     truth's function in the stack, and `sources` are how it knows of those."""
@@ -44,7 +53,7 @@ class Row:
     piece: Piece
     repaired: bool
     kmemleak: Kmemleak | None = None
-    memleak: bool | None = None
+    memleak: Memleak | None = None
     kleaktrace: Kleaktrace | None = None
     failure: str = ""
 
@@ -83,11 +92,15 @@ def of_kleaktrace(document: dict[str, Any], truth: Truth) -> Kleaktrace:
     return Kleaktrace(document["verdict"], len(confirmed), len(named), tuple(sources))
 
 
-def of_memleak(output: str, truth: Truth) -> bool:
-    """Whether a stack that memleak printed has the truth's function in it; it prints `0xADDRESS  name+0x1 [module]`."""
-    lines = (line.strip() for line in output.splitlines())
-    frames = (line.split(maxsplit=1)[1] for line in lines if line.startswith("0x") and " " in line)
-    return any(is_of(truth.function, frame) for frame in frames)
+def of_memleak(report: str, truth: Truth) -> Memleak:
+    """Count the stacks of a report: `8 bytes in 1 allocations from stack`, then `0xADDRESS  name+0x1 [module]`…"""
+    stacks: list[list[str]] = []
+    for line in map(str.strip, report.splitlines()):
+        if line.endswith("from stack"):
+            stacks.append([])
+        elif stacks and line.startswith("0x") and " " in line.expandtabs():
+            stacks[-1].append(line.split(maxsplit=1)[1])
+    return Memleak(len(stacks), sum(any(is_of(truth.function, frame) for frame in stack) for stack in stacks))
 
 
 def document(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -101,7 +114,7 @@ def document(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "fix": {"subject": row.piece.fix.subject, "commit": row.piece.fix.commit},
             "truth": {"function": row.piece.truth.function, "objects": row.expected},
             "kmemleak": row.kmemleak and {"listed": row.kmemleak.listed, "named": row.kmemleak.named},
-            "memleak": None if row.memleak is None else {"named": row.memleak},
+            "memleak": row.memleak and {"listed": row.memleak.listed, "named": row.memleak.named},
             "kleaktrace": row.kleaktrace
             and {
                 "verdict": row.kleaktrace.verdict,

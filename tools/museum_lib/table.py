@@ -38,7 +38,7 @@ def cells(row: Row) -> tuple[str, ...]:
         else f"{kmemleak.listed} listed, {kmemleak.named} named"
         if kmemleak.listed
         else "silent",
-        "–" if row.memleak is None else "named" if row.memleak else "not named",
+        "–" if row.memleak is None else f"{row.memleak.named} of {row.memleak.listed} stacks",
         "FAILED" if row.failure else "–" if found is None else f"{found.verdict} {'+'.join(found.sources)}".rstrip(),
         str(row.expected),
         "–" if found is None else str(found.named),
@@ -52,9 +52,10 @@ def summary(rows: Sequence[Row]) -> str:
     if leaking:
         right = sum(row.is_right for row in leaking)
         named = sum(bool(row.kmemleak and row.kmemleak.named) for row in leaking)
+        in_memleak = sum(bool(row.memleak and row.memleak.named) for row in leaking)
         lines.append(
             f"{len(leaking)} leaks in {ROUNDS} rounds: kleaktrace confirms, names and counts {right}; "
-            f"kmemleak alone names {named} after one round; memleak {sum(bool(row.memleak) for row in leaking)}"
+            f"kmemleak alone names {named} after one round; memleak has {in_memleak} among all that is outstanding"
         )
     if repaired:
         lines.append(f"{len(repaired)} repaired: {sum(row.is_right for row in repaired)} clean")

@@ -8,7 +8,9 @@ DIRECTORY is as `guest.prepare` made it.
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +22,8 @@ from bench_lib import tracers
 
 from kleaktrace.core.kmemleak.report_parser import Suspect, parse
 from kleaktrace.edge.kmemleak.client import KmemleakClient
+from museum_lib.groups import kernel_name
+from museum_lib.guest import AGAIN
 from museum_lib.results import ROUNDS
 
 FUNCTIONS = Path(__file__).resolve().parents[2] / "tests" / "museum" / "functions.sh"
@@ -30,7 +34,11 @@ _AGE_S = 6
 
 _REPORT = "stacks with outstanding allocations:"
 """How memleak begins a report."""
-_REPORT_TIMEOUT_S = 300
+_REPORT_TIMEOUT_S = 900
+_INTERVAL_S = 10
+
+FAILURE = "failure"
+"""A file that says why a piece has no result."""
 
 _FAILED = "failed"
 """A file with the names of pieces whose triggers failed under kleaktrace."""
@@ -49,12 +57,13 @@ class Piece:
         self.command = ["env", f"MODULES={directory / 'modules'}", "bash", "-eu", str(FUNCTIONS)]
         self.command.append(str(directory / "trigger.sh"))
 
-    def run(self) -> None:
-        """One round."""
+    def run(self, *, unloads: bool = True) -> None:
+        """One round; without `unloads`, modules stay in the end."""
         with (self.directory / "trigger.log").open("w+") as log:
             try:
                 done = subprocess.run(
                     self.command,
+                    env=None if unloads else os.environ | {"KEEP_LOADED": "1"},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -67,6 +76,10 @@ class Piece:
                 log.seek(0)
                 raise TriggerFailed(f"the trigger ended with {done.returncode}: {_tail(log.read())}")
 
+    def own_modules(self) -> set[str]:
+        """The names of the modules that it has builds of its own of."""
+        return {kernel_name(file.name) for file in (self.directory / "modules").glob("*.ko")}
+
     def write(self, name: str, text: str) -> None:
         """Leave something to be read outside."""
         (self.directory / name).write_text(text)
@@ -76,21 +89,21 @@ def main() -> None:
     """Run the groups of the plan, one after the other: the guest may die of one."""
     directory = Path(sys.argv[1])
     loaded = _loaded()
-    for_memleak: list[Piece] = []
     for planned in json.loads((directory / "plan.json").read_text()):
         group = [Piece(directory / name) for name in planned["names"]]
         say(f"{len(group)} pieces: {', '.join(planned['names'])}")
         _unload(loaded)
-        group = _first_round(group, with_kmemleak="kmemleak" in planned["tools"])
-        if "kleaktrace" in planned["tools"] and group:
-            _unload(loaded)
-            _kleaktrace(group)
+        if _loaded() & set().union(*(piece.own_modules() for piece in group)):
+            say("modules of theirs are still loaded: booting again")
+            sys.exit(AGAIN)
         if "memleak" in planned["tools"]:
-            for_memleak += group
-        for name in planned["names"]:
-            (directory / name / "done").touch()
-    if for_memleak:
-        _memleak(for_memleak, directory, loaded)
+            _memleak([piece for piece in group if not (piece.directory / FAILURE).exists()])
+        else:
+            group = _first_round(group, with_kmemleak="kmemleak" in planned["tools"])
+            if "kleaktrace" in planned["tools"] and group:
+                _unload(loaded)
+                _kleaktrace(group)
+        (directory / planned["done"]).touch()
 
 
 def say(text: str) -> None:
@@ -110,7 +123,7 @@ def _first_round(group: Sequence[Piece], *, with_kmemleak: bool) -> list[Piece]:
             times[piece] = begun, _jiffies()
         except TriggerFailed as failure:
             say(f"{piece.name}: {failure}")
-            piece.write("failure", str(failure))
+            piece.write(FAILURE, str(failure))
     if not with_kmemleak:
         return list(times)
     for _ in range(2):
@@ -155,35 +168,44 @@ def _kleaktrace(group: Sequence[Piece]) -> None:
     names = set(failed.read_text().split()) if failed.exists() else set()
     for piece in group:
         if not file.exists() or not file.stat().st_size:
-            piece.write("failure", f"kleaktrace ended with {done.returncode}: {_tail(said)}")
+            piece.write(FAILURE, f"kleaktrace ended with {done.returncode}: {_tail(said)}")
         elif piece.name in names:
-            piece.write("failure", f"the trigger failed under kleaktrace, see {first.directory}/kleaktrace.txt")
+            piece.write(FAILURE, f"the trigger failed under kleaktrace, see {first.directory}/kleaktrace.txt")
         piece.write("window", first.name)
 
 
-def _memleak(pieces: Sequence[Piece], directory: Path, loaded: set[str]) -> None:
-    """One run of memleak for all, which takes long to start, and its first whole report after all rounds."""
-    say(f"{len(pieces)} pieces, {ROUNDS} rounds under memleak")
+def _memleak(group: Sequence[Piece]) -> None:
+    """Run all rounds of a group under memleak, and keep the first report that it makes after that.
+
+    It is stopped meanwhile, as its programs work without it: a report takes it minutes of a slow machine, and with the
+    first it reads the names of functions, once. The last round leaves modules loaded, so that theirs are among them.
+    """
+    if not group:
+        return
+    say(f"{len(group)} pieces, {ROUNDS} rounds under memleak")
+    tracer, first = tracers.memleak(), group[0].directory
+    # All stacks, not the ten largest, and nothing that may be about to be freed; one report.
+    command = (tracer.command[0], "-T", "1000000", "-o", "1000", str(_INTERVAL_S), "1")
     try:
-        tracer = tracers.memleak()
         if tracer.missing:
             raise tracers.TracerFailed(tracer.missing)
-        # All stacks, not the ten largest, every twenty seconds; it says nothing at its end.
-        command = (tracer.command[0], "-T", "1000000", "-o", "1000", "20")
-        with tracers.tracing(replace(tracer, command=command), directory) as running:
-            for piece in pieces:
-                _unload(loaded)
-                for _ in range(ROUNDS):
-                    piece.run()
-            reports, deadline_s = running.said().count(_REPORT), time.monotonic() + _REPORT_TIMEOUT_S
-            while running.said().count(_REPORT) < reports + 2:
-                if time.monotonic() > deadline_s:
-                    raise tracers.TracerFailed("it reports nothing")
-                time.sleep(1)
-            (directory / "memleak").write_text(running.said().split(_REPORT)[reports + 1])
-            running.end()
+        with tracers.tracing(replace(tracer, command=command), first) as running:
+            os.kill(running.pid, signal.SIGSTOP)
+            for number in range(ROUNDS):
+                for piece in group:
+                    piece.run(unloads=number < ROUNDS - 1)
+            time.sleep(2)
+            os.kill(running.pid, signal.SIGCONT)
+            running.wait_for_end(_REPORT_TIMEOUT_S)
+            head, begin, report = running.said().partition(_REPORT)
+            if not begin:
+                raise tracers.TracerFailed(f"it reports nothing: {_tail(head)}")
+            (first / "memleak.txt").write_text(report)
     except (TriggerFailed, tracers.TracerFailed) as failure:
         say(f"memleak: {failure}")
+        return
+    for piece in group:
+        piece.write("memleak", first.name)
 
 
 def _loaded() -> set[str]:

@@ -18,7 +18,7 @@ from museum_lib import build, groups, results, table
 from museum_lib.edit import Edit, EditFailed, apply, apply_all
 from museum_lib.groups import grouped
 from museum_lib.piece import BadPiece, Piece, chosen, parse, read_all
-from museum_lib.results import ROUNDS, Kleaktrace, Kmemleak, Row
+from museum_lib.results import ROUNDS, Kleaktrace, Kmemleak, Memleak, Row
 from reports import console, printed
 
 from kleaktrace.core.kmemleak.report_parser import parse as parse_kmemleak
@@ -243,10 +243,13 @@ def test_what_kmemleak_lists_is_named_or_is_not() -> None:
     assert found == Kmemleak(listed=3, named=1)
 
 
-def test_memleak_names_a_function_or_does_not() -> None:
-    truth = parse("thing", PIECE).truth
-    assert results.of_memleak("\t\t0xffffffffc0000000\tmake_thing+0x5 [thing]\n", truth)
-    assert not results.of_memleak("\t\t0xffffffffc0000000\tmake_thing_too+0x5 [thing]\n\t\t0xffff\n", truth)
+def test_of_what_memleak_lists_some_stacks_have_the_function() -> None:
+    head, other = "\t64 bytes in 2 allocations from stack\n", "\t\t0xffffffff81000000\tother+0x5 [kernel]\n"
+    report = (
+        f"[10:00:00] Top 10 {head}{other}\t\t0xffffffffc0000000\tmake_thing.isra.0+0x5 [thing]\n"
+        f"{head}{other}\t\t0xffffffffc0000000\tmake_thing_too+0x5 [thing]\n{head}\t\t0xffffffffc0000000\t[unknown]\n"
+    )
+    assert results.of_memleak(report, parse("thing", PIECE).truth) == Memleak(listed=3, named=1)
 
 
 def row(found: Kleaktrace | None, *, repaired: bool = False, failure: str = "") -> Row:
