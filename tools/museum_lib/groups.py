@@ -1,4 +1,4 @@
-"""Which pieces can be watched together: those that don't load each other's edited modules."""
+"""Which pieces can be watched together: those that neither load each other's edited modules nor leak from one place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from museum_lib.piece import Piece
 
-SIZE = 8
+SIZE = 12
 """Pieces watched in one trace at most: each trace costs a start and four scans."""
 
 _LOADS = re.compile(r"^\s*load ([\w-]+)", re.MULTILINE)
@@ -29,13 +29,14 @@ def in_order(module: str, needs: Mapping[str, Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """The modules that a piece loads in all, and those of them that are edited."""
+    """The modules that a piece loads in all, those of them that are edited, and the function that leaks."""
 
     loaded: frozenset[str]
     edited: frozenset[str]
+    function: str
 
     def collides(self, other: _Use) -> bool:
-        return bool(self.loaded & other.edited or self.edited & other.loaded)
+        return self.function == other.function or bool(self.loaded & other.edited or self.edited & other.loaded)
 
 
 def grouped(pieces: Iterable[Piece], dependencies: Mapping[str, frozenset[str]]) -> list[list[Piece]]:
@@ -67,7 +68,8 @@ def _use(piece: Piece, dependencies: Mapping[str, frozenset[str]]) -> _Use:
     changed = {edit.file.rpartition("/")[0] for edit in piece.edits}
     edited = {kernel_name(module.path) for module in piece.modules if module.directory in changed}
     asked = {kernel_name(name) for name in loads(piece.trigger)} | edited
-    return _Use(frozenset(asked.union(*(dependencies.get(name, frozenset()) for name in asked))), frozenset(edited))
+    loaded = asked.union(*(dependencies.get(name, frozenset()) for name in asked))
+    return _Use(frozenset(loaded), frozenset(edited), piece.truth.function)
 
 
 def kernel_name(path: str) -> str:

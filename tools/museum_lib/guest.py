@@ -14,11 +14,14 @@ from typing import Any
 from kleaktrace.core.kmemleak.report_parser import parse
 from museum_lib import groups, results
 from museum_lib.piece import Piece
-from museum_lib.results import Row
+from museum_lib.results import ROUNDS, Row
 
 PROJECT = Path(__file__).resolve().parents[2]
 TOOL = PROJECT / "tools" / "guest"
 TOOLS = ("kmemleak", "memleak", "kleaktrace")
+
+_MEMLEAK_ROUNDS = 3
+"""It lists what is outstanding, after however many rounds: more would only take longer."""
 
 _SECONDS_PER_PIECE = 300
 _BOOT_S = 600
@@ -64,10 +67,11 @@ def run(
     *,
     configs: Sequence[Path] = (),
     tools: Sequence[str] = TOOLS,
+    rounds: int = ROUNDS,
 ) -> list[Row]:
     """Boot the guest and have exhibits watched, repaired ones by kleaktrace alone; again for the rest if one kills it.
 
-    `directory` must be empty, and is left full.
+    `directory` must be empty, and is left full. rounds: under kleaktrace.
     """
     paths = [line.removesuffix(".o") for line in _lines(tree / "modules.order")]
     in_tree = {groups.kernel_name(path): tree / f"{path}.ko" for path in paths}
@@ -75,14 +79,14 @@ def run(
         _prepare(exhibit, directory / exhibit.name, in_tree)
     used = [tool for tool in tools if tool != "memleak"]
     leaking, repaired = (_groups(exhibits, tree, repaired=repaired) for repaired in (False, True))
-    plan = [_planned(names, used) for names in leaking if used]
-    plan += [_planned(names, ["kleaktrace"]) for names in repaired if "kleaktrace" in used]
+    plan = [_planned(names, used, rounds) for names in leaking if used]
+    plan += [_planned(names, ["kleaktrace"], rounds) for names in repaired if "kleaktrace" in used]
     for names in _work(plan, directory, configs):
         for name in names:
             (directory / name / "failure").write_text("the guest died of it or of its group, or ran out of time")
     if "memleak" in tools:  # in another boot, which has not been through all that
-        _work([_planned(names, ["memleak"]) for names in leaking], directory, configs)
-    return [_row(exhibit, directory) for exhibit in exhibits]
+        _work([_planned(names, ["memleak"], _MEMLEAK_ROUNDS) for names in leaking], directory, configs)
+    return [_row(exhibit, directory, rounds) for exhibit in exhibits]
 
 
 def _groups(exhibits: Sequence[Exhibit], tree: Path, *, repaired: bool) -> list[list[str]]:
@@ -91,9 +95,9 @@ def _groups(exhibits: Sequence[Exhibit], tree: Path, *, repaired: bool) -> list[
     return [[names[piece] for piece in group] for group in groups.grouped(names, _dependencies(tree))]
 
 
-def _planned(names: Sequence[str], tools: Sequence[str]) -> dict[str, Any]:
+def _planned(names: Sequence[str], tools: Sequence[str], rounds: int) -> dict[str, Any]:
     """A group as the worker is told of it."""
-    return {"names": names, "tools": tools, "done": f"{names[0]}/done-{'-'.join(tools)}"}
+    return {"names": names, "tools": tools, "rounds": rounds, "done": f"{names[0]}/done-{'-'.join(tools)}"}
 
 
 def _work(plan: Sequence[dict[str, Any]], directory: Path, configs: Sequence[Path]) -> list[list[str]]:
@@ -162,9 +166,9 @@ def _configured(configs: Sequence[Path]) -> list[str]:
     return [word for path in configs for word in ("--config", str(path))]
 
 
-def _row(exhibit: Exhibit, directory: Path) -> Row:
+def _row(exhibit: Exhibit, directory: Path, rounds: int) -> Row:
     own, truth = directory / exhibit.name, exhibit.piece.truth
-    row = Row(exhibit.piece, exhibit.repaired, failure=_read(own / "failure") or "")
+    row = Row(exhibit.piece, exhibit.repaired, rounds, failure=_read(own / "failure") or "")
     kmemleak, window = _read(own / "kmemleak"), _read(own / "window")
     if kmemleak is not None:
         row = replace(row, kmemleak=results.of_kmemleak(parse(kmemleak).objects, truth))

@@ -11,8 +11,8 @@ from kleaktrace.core.kmemleak.report_parser import Suspect
 from museum_lib.piece import Piece, Truth
 
 ROUNDS = 10
-"""How often a trigger is run under kleaktrace and memleak: what still is pointed to shows by repetition alone, and
-fewer rounds don't tell where no module goes away in between (kleaktrace/core/repetition/sign_test.py)."""
+"""How often a trigger is run under kleaktrace: what still is pointed to shows by repetition alone, and fewer than
+eight rounds don't tell where no module goes away in between (kleaktrace/core/repetition/sign_test.py)."""
 
 _SUFFIXES = r"(?:\.(?:isra|constprop|part|cold)(?:\.\d+)?)*"
 
@@ -28,7 +28,7 @@ class Kmemleak:
 
 @dataclass(frozen=True, slots=True)
 class Memleak:
-    """How many stacks memleak lists after `ROUNDS` rounds of a group of pieces, and how many of them have the truth's
+    """How many stacks memleak lists after some rounds of a group of pieces, and how many of them have the truth's
     function."""
 
     listed: int
@@ -37,7 +37,7 @@ class Memleak:
 
 @dataclass(frozen=True, slots=True)
 class Kleaktrace:
-    """kleaktrace's verdict on `ROUNDS` rounds of all pieces of a trace; of the objects it confirms, `named` have the
+    """kleaktrace's verdict on the rounds of all pieces of a trace; of the objects it confirms, `named` have the
     truth's function in the stack, and `sources` are how it knows of those."""
 
     verdict: str
@@ -48,10 +48,14 @@ class Kleaktrace:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A piece, and what was seen of it; None where a tool was not run, `failure` where something went wrong."""
+    """A piece, and what was seen of it; None where a tool was not run, `failure` where something went wrong.
+
+    rounds: how many there were under kleaktrace.
+    """
 
     piece: Piece
     repaired: bool
+    rounds: int = ROUNDS
     kmemleak: Kmemleak | None = None
     memleak: Memleak | None = None
     kleaktrace: Kleaktrace | None = None
@@ -60,7 +64,7 @@ class Row:
     @property
     def expected(self) -> int:
         """How many objects leak in all rounds."""
-        return 0 if self.repaired else self.piece.truth.objects * ROUNDS
+        return 0 if self.repaired else self.piece.truth.objects * self.rounds
 
     @property
     def is_right(self) -> bool:

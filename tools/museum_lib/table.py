@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from museum_lib.results import ROUNDS, Row
+from museum_lib.results import Row
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:
@@ -54,7 +54,7 @@ def summary(rows: Sequence[Row]) -> str:
         named = sum(bool(row.kmemleak and row.kmemleak.named) for row in leaking)
         in_memleak = sum(bool(row.memleak and row.memleak.named) for row in leaking)
         lines.append(
-            f"{len(leaking)} leaks in {ROUNDS} rounds: kleaktrace confirms, names and counts {right}; "
+            f"{len(leaking)} leaks: kleaktrace confirms, names and counts {right}; "
             f"kmemleak alone names {named} after one round; memleak has {in_memleak} among all that is outstanding"
         )
     if repaired:

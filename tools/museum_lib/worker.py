@@ -24,7 +24,6 @@ from kleaktrace.core.kmemleak.report_parser import Suspect, parse
 from kleaktrace.edge.kmemleak.client import KmemleakClient
 from museum_lib.groups import kernel_name
 from museum_lib.guest import AGAIN
-from museum_lib.results import ROUNDS
 
 FUNCTIONS = Path(__file__).resolve().parents[2] / "tests" / "museum" / "functions.sh"
 
@@ -97,12 +96,12 @@ def main() -> None:
             say("modules of theirs are still loaded: booting again")
             sys.exit(AGAIN)
         if "memleak" in planned["tools"]:
-            _memleak([piece for piece in group if not (piece.directory / FAILURE).exists()])
-        else:
-            group = _first_round(group, with_kmemleak="kmemleak" in planned["tools"])
-            if "kleaktrace" in planned["tools"] and group:
-                _unload(loaded)
-                _kleaktrace(group)
+            _memleak([piece for piece in group if not (piece.directory / FAILURE).exists()], planned["rounds"])
+        if "kmemleak" in planned["tools"]:
+            group = _kmemleak(group)
+            _unload(loaded)
+        if "kleaktrace" in planned["tools"] and group:
+            _kleaktrace(group, planned["rounds"])
         (directory / planned["done"]).touch()
 
 
@@ -111,7 +110,7 @@ def say(text: str) -> None:
     print(f"museum: {text}", file=sys.stderr, flush=True)
 
 
-def _first_round(group: Sequence[Piece], *, with_kmemleak: bool) -> list[Piece]:
+def _kmemleak(group: Sequence[Piece]) -> list[Piece]:
     """Run each piece once, and keep what kmemleak lists newly after two scans; the pieces whose triggers work."""
     client = KmemleakClient()
     before = {_identity(suspect) for suspect in client.read().objects}
@@ -124,8 +123,6 @@ def _first_round(group: Sequence[Piece], *, with_kmemleak: bool) -> list[Piece]:
         except TriggerFailed as failure:
             say(f"{piece.name}: {failure}")
             piece.write(FAILURE, str(failure))
-    if not with_kmemleak:
-        return list(times)
     for _ in range(2):
         time.sleep(_AGE_S)
         client.scan()
@@ -151,17 +148,17 @@ def _jiffies() -> int:
         return next(int(line.split()[1]) for line in lines if line.startswith("jiffies:"))
 
 
-def _kleaktrace(group: Sequence[Piece]) -> None:
+def _kleaktrace(group: Sequence[Piece], rounds: int) -> None:
     """Run all pieces in each round of one trace, and keep the document with the first of them."""
-    say(f"{len(group)} pieces, {ROUNDS} rounds under kleaktrace")
+    say(f"{len(group)} pieces, {rounds} rounds under kleaktrace")
     first = group[0]
     file, failed = first.directory / "kleaktrace.json", first.directory / _FAILED
-    rounds = first.directory / "round.sh"
-    rounds.write_text("".join(f"{shlex.join(piece.command)} || echo {piece.name} >> {failed}\n" for piece in group))
-    command = [sys.executable, "-m", "kleaktrace", "run", "--repeat", str(ROUNDS), "--json", str(file), "--"]
+    script = first.directory / "round.sh"
+    script.write_text("".join(f"{shlex.join(piece.command)} || echo {piece.name} >> {failed}\n" for piece in group))
+    command = [sys.executable, "-m", "kleaktrace", "run", "--repeat", str(rounds), "--json", str(file), "--"]
     with (first.directory / "kleaktrace.txt").open("w+") as log:
         done = subprocess.run(
-            [*command, "bash", str(rounds)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+            [*command, "bash", str(script)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
         )
         log.seek(0)
         said = log.read()
@@ -174,7 +171,7 @@ def _kleaktrace(group: Sequence[Piece]) -> None:
         piece.write("window", first.name)
 
 
-def _memleak(group: Sequence[Piece]) -> None:
+def _memleak(group: Sequence[Piece], rounds: int) -> None:
     """Run all rounds of a group under memleak, and keep the first report that it makes after that.
 
     It is stopped meanwhile, as its programs work without it: a report takes it minutes of a slow machine, and with the
@@ -182,7 +179,7 @@ def _memleak(group: Sequence[Piece]) -> None:
     """
     if not group:
         return
-    say(f"{len(group)} pieces, {ROUNDS} rounds under memleak")
+    say(f"{len(group)} pieces, {rounds} rounds under memleak")
     tracer, first = tracers.memleak(), group[0].directory
     # All stacks, not the ten largest, and nothing that may be about to be freed; one report.
     command = (tracer.command[0], "-T", "1000000", "-o", "1000", str(_INTERVAL_S), "1")
@@ -191,9 +188,9 @@ def _memleak(group: Sequence[Piece]) -> None:
             raise tracers.TracerFailed(tracer.missing)
         with tracers.tracing(replace(tracer, command=command), first) as running:
             os.kill(running.pid, signal.SIGSTOP)
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 for piece in group:
-                    piece.run(unloads=number < ROUNDS - 1)
+                    piece.run(unloads=number < rounds - 1)
             time.sleep(2)
             os.kill(running.pid, signal.SIGCONT)
             running.wait_for_end(_REPORT_TIMEOUT_S)

@@ -191,9 +191,9 @@ def test_a_copy_is_edited_and_the_tree_is_not(tmp_path: Path) -> None:
         build.write_edited(tree, copy, "a/b/gone.c", [])
 
 
-def piece(name: str, *, edits: str, loads: str = "") -> Piece:
+def piece(name: str, *, edits: str, loads: str = "", leaks: str = "") -> Piece:
     text = PIECE.replace("net/thing", f"net/{edits}/{edits}").replace("load thing", f"load {loads or edits}")
-    return parse(name, text)
+    return parse(name, text.replace("make_thing", leaks or f"make_{name}"))
 
 
 def test_pieces_that_load_each_other_s_edited_modules_are_watched_apart() -> None:
@@ -203,6 +203,11 @@ def test_pieces_that_load_each_other_s_edited_modules_are_watched_apart() -> Non
     assert grouped([lower, upper, other], {}) == [[lower, upper, other]]
     again = piece("again", edits="lower")
     assert grouped([lower, again], {}) == [[lower], [again]]
+
+
+def test_pieces_that_leak_from_the_same_function_are_counted_apart() -> None:
+    one, two = (piece(name, edits=name, leaks="alloc") for name in ("one", "two"))
+    assert grouped([one, two], {}) == [[one], [two]]
 
 
 def test_a_module_is_loaded_after_what_it_needs() -> None:
