@@ -116,7 +116,7 @@ def anatomy(
     function_at: the name of the function that begins at an address. overwritten: what tells that a pointer to the
     objects of a call stack was overwritten.
     """
-    groups = root_groups(rows, object_graph(rows, words, _descriptions(rows, names)))
+    groups = root_groups(rows, object_graph(rows, words, _descriptions(rows, names), _code_until(rows, names)))
     notes = []
     for key in np.unique(rows["stack"]).tolist():
         numbers = np.flatnonzero(rows["stack"] == key)
@@ -136,6 +136,17 @@ def _descriptions(rows: Rows, names: KernelNames) -> Descriptions:
     stacks = [names.stacks.get(key) for key in rows["stack"].tolist()]
     made = np.array([any(frame.name == _MAKES_NODES for frame in stack.frames) for stack in stacks], np.bool_)
     return Descriptions(nodes, made & ~nodes)
+
+
+def _code_until(rows: Rows, names: KernelNames) -> npt.NDArray[np.uint64]:
+    """Of each object when (ns) the module went whose own code asked for it; at the end of time if none has."""
+    until = np.full(rows.size, ~np.uint64(0))
+    for number, (key, time_ns) in enumerate(zip(rows["stack"].tolist(), rows["time_ns"].tolist(), strict=True)):
+        owner = names.stacks.get(key).owner
+        gone_ns = names.symbols.unloaded_after(owner.module, time_ns) if owner and owner.module else None
+        if gone_ns is not None:
+            until[number] = gone_ns
+    return until
 
 
 def _common_facts(several: Sequence[Words], function_at: Callable[[int], str | None]) -> list[str]:

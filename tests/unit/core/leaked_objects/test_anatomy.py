@@ -54,6 +54,21 @@ def test_what_hangs_on_a_leak_is_told_with_it_and_comes_after_it() -> None:
     assert (name.requester, name.function, name.cause, name.hangs_on) == ("core_alloc", "drv_probe", None, "drv_probe")
 
 
+def test_nothing_hangs_on_what_a_module_left_before_it_was_allocated() -> None:
+    """As a device that leaked points to what has gone: the memory was used again for other things."""
+    scene = devices_with_names()
+    scene.unload(20.0)
+    _, listed = looked_into(scene)
+    assert [leak.hangs_on for leak in listed] == ["", "drv_probe"]
+    scene = Scene()
+    for number in range(10):
+        scene.allocate(1.3 + number, B + 1024 * number, size=256, bytes_alloc=256, stack=1)
+        scene.unload(1.4 + number)
+        scene.allocate(1.5 + number, A + 1024 * number, size=64, bytes_alloc=64, stack=2)
+    _, listed = looked_into(scene)
+    assert [leak.hangs_on for leak in listed] == ["", ""]
+
+
 def test_functions_in_the_objects_are_named() -> None:
     found, (device, _) = looked_into(devices_with_names())
     assert device.notes == ("points to drv_work (byte 40) (all 8 looked at)",)

@@ -78,6 +78,18 @@ def test_a_node_whose_own_kobject_did_not_leak_hangs_on_what_lies_below_it():
     assert described(heap, [directory, node]) == [kobject] * 3
 
 
+def test_nothing_hangs_on_what_nobody_could_write_to_any_more():
+    heap = Heap()
+    device, queue, later = heap.add(DEVICE), heap.add(QUEUE), heap.add(NAME)
+    heap.point(device, queue)
+    heap.point(device, later, at=24)
+    assert heap.roots() == [device]
+    until_ns = heap.rows["time_ns"] + 10
+    assert object_graph(heap.rows, heap.words, until_ns=until_ns).root_of.tolist() == [device] * 3
+    until_ns[device] = heap.rows["time_ns"][later] - 1
+    assert object_graph(heap.rows, heap.words, until_ns=until_ns).root_of.tolist() == [device, device, later]
+
+
 def test_what_the_allocator_added_neither_holds_nor_is_held():
     heap = Heap()
     device, queue = heap.add(DEVICE, size=100), heap.add(QUEUE, size=100)
