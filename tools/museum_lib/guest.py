@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 TOOL = PROJECT / "tools" / "guest"
 TOOLS = ("kmemleak", "memleak", "kleaktrace")
 
-_MEMLEAK_ROUNDS = 3
+_MEMLEAK_ROUNDS = 2
 """It lists what is outstanding, after however many rounds: more would only take longer."""
 
 _SECONDS_PER_PIECE = 300
@@ -79,13 +79,13 @@ def run(
         _prepare(exhibit, directory / exhibit.name, in_tree)
     used = [tool for tool in tools if tool != "memleak"]
     leaking, repaired = (_groups(exhibits, tree, repaired=repaired) for repaired in (False, True))
-    plan = [_planned(names, used, rounds) for names in leaking if used]
-    plan += [_planned(names, ["kleaktrace"], rounds) for names in repaired if "kleaktrace" in used]
-    for names in _work(plan, directory, configs):
+    plan = [planned(names, used, rounds) for names in leaking if used]
+    plan += [planned(names, ["kleaktrace"], rounds) for names in repaired if "kleaktrace" in used]
+    for names in work(plan, directory, configs):
         for name in names:
             (directory / name / "failure").write_text("the guest died of it or of its group, or ran out of time")
     if "memleak" in tools:  # in another boot, which has not been through all that
-        _work([_planned(names, ["memleak"], _MEMLEAK_ROUNDS) for names in leaking], directory, configs)
+        work([planned(names, ["memleak"], _MEMLEAK_ROUNDS) for names in leaking], directory, configs)
     return [_row(exhibit, directory, rounds) for exhibit in exhibits]
 
 
@@ -95,18 +95,18 @@ def _groups(exhibits: Sequence[Exhibit], tree: Path, *, repaired: bool) -> list[
     return [[names[piece] for piece in group] for group in groups.grouped(names, _dependencies(tree))]
 
 
-def _planned(names: Sequence[str], tools: Sequence[str], rounds: int) -> dict[str, Any]:
+def planned(names: Sequence[str], tools: Sequence[str], rounds: int) -> dict[str, Any]:
     """A group as the worker is told of it."""
     return {"names": names, "tools": tools, "rounds": rounds, "done": f"{names[0]}/done-{'-'.join(tools)}"}
 
 
-def _work(plan: Sequence[dict[str, Any]], directory: Path, configs: Sequence[Path]) -> list[list[str]]:
+def work(plan: Sequence[dict[str, Any]], directory: Path, configs: Sequence[Path]) -> list[list[str]]:
     """Boot the guest and have the plan worked off; again for the rest if a group kills it. The names of such groups."""
     killers = []
     pending = list(plan)
     while pending:
         (directory / "plan.json").write_text(json.dumps(pending))
-        status = _boot(directory, configs, sum(len(group["names"]) for group in pending))
+        status = boot(directory, configs, sum(len(group["names"]) for group in pending))
         left = [group for group in pending if not (directory / group["done"]).exists()]
         if status == AGAIN and len(left) < len(pending):
             pending = left
@@ -155,7 +155,8 @@ def _add_needs(module: str, files: Mapping[str, Path], needs: dict[str, list[str
         _add_needs(needed, files, needs)
 
 
-def _boot(directory: Path, configs: Sequence[Path], pieces: int) -> int:
+def boot(directory: Path, configs: Sequence[Path], pieces: int) -> int:
+    """Boot the guest once, for so many pieces; the worker's status, or the guest's."""
     command = [str(TOOL), *_configured(configs), "--rwdir", str(directory)]
     command += ["--timeout", str(_BOOT_S + _SECONDS_PER_PIECE * pieces), "--"]
     command += ["env", "PYTHONPATH=tools", ".venv/bin/python", "-m", "museum_lib.worker", str(directory)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
-from museum_lib import build, groups, results, table
+from museum_lib import build, groups, guest, results, table
 from museum_lib.edit import Edit, EditFailed, apply, apply_all
 from museum_lib.groups import grouped
 from museum_lib.piece import BadPiece, Piece, chosen, parse, read_all
@@ -219,6 +220,44 @@ def test_a_module_is_loaded_after_what_it_needs() -> None:
 def test_groups_are_not_endless() -> None:
     many = [piece(f"p{number}", edits=f"m{number}") for number in range(2 * groups.SIZE + 1)]
     assert [len(group) for group in grouped(many, {})] == [groups.SIZE, groups.SIZE, 1]
+
+
+class Boots:
+    """Boots that each do so many groups of the plan and end with a status."""
+
+    def __init__(self, *boots: tuple[int, int]) -> None:
+        self.boots = list(boots)
+        self.plans: list[list[str]] = []
+
+    def __call__(self, directory: Path, configs: object, pieces: int) -> int:
+        plan = json.loads((directory / "plan.json").read_text())
+        self.plans.append([name for group in plan for name in group["names"]])
+        done, status = self.boots.pop(0)
+        for group in plan[:done]:
+            (directory / group["done"]).touch()
+        return status
+
+
+def plan_of(directory: Path, names: str) -> list[dict[str, Any]]:
+    for name in names:
+        (directory / name).mkdir()
+    return [guest.planned([name], ["kleaktrace"], ROUNDS) for name in names]
+
+
+def test_the_guest_is_booted_again_for_what_a_group_left_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boots = Boots((1, 255), (1, guest.AGAIN), (1, 0))
+    monkeypatch.setattr(guest, "boot", boots)
+    assert guest.work(plan_of(tmp_path, "abcd"), tmp_path, []) == [["b"]]
+    assert boots.plans == [["a", "b", "c", "d"], ["c", "d"], ["d"]]
+
+
+@pytest.mark.parametrize("status", [1, guest.AGAIN])
+def test_a_worker_that_gets_nowhere_is_a_failure(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest, "boot", Boots((0, status)))
+    with pytest.raises(guest.GuestFailed, match=f"ended with {status}"):
+        guest.work(plan_of(tmp_path, "a"), tmp_path, [])
 
 
 def suspect(verdict: str, *stack: str, source: str = "kmemleak") -> dict[str, Any]:
