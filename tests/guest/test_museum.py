@@ -18,8 +18,12 @@ from reports import console, printed
 
 pytestmark = pytest.mark.guest
 
-# One trace for all of a kind; to what llc_autobind leaks something still points.
-NAMES = ("cuse_open", "llc_autobind", "loop_backing_file", "nci_hci_dev", "packet_tx_ring", "qrtr_tun_write")
+# One trace for those that leak, one for those repaired, in one boot. A reference is never dropped, one is kept where
+# kmemleak sees it, and memory is simply not freed.
+NAMES = ("cuse_open", "llc_autobind", "qrtr_tun_write")
+
+ROUNDS = 8
+"""The fewest that tell what llc_autobind leaves behind, to which something points (kleaktrace/core/repetition/sign_test.py)."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,8 @@ def rows(kernel_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Ro
         for repaired in (False, True)
         for piece in pieces
     ]
-    found = guest.run(exhibits, tmp_path_factory.mktemp("museum"), kernel_tree, tools=["kleaktrace"])
+    place = tmp_path_factory.mktemp("museum")
+    found = guest.run(exhibits, place, kernel_tree, tools=["kleaktrace"], rounds=ROUNDS)
     screen = console(160)
     table.show(screen, found)
     print(printed(screen))
