@@ -157,7 +157,7 @@ def _add_needs(module: str, files: Mapping[str, Path], needs: dict[str, list[str
 
 def boot(directory: Path, configs: Sequence[Path], pieces: int) -> int:
     """Boot the guest once, for so many pieces; the worker's status, or the guest's."""
-    command = [str(TOOL), *_configured(configs), "--rwdir", str(directory)]
+    command = [str(TOOL), *_configured(configs), "--keep-files", "--rwdir", str(directory)]
     command += ["--timeout", str(_BOOT_S + _SECONDS_PER_PIECE * pieces), "--"]
     command += ["env", "PYTHONPATH=tools", ".venv/bin/python", "-m", "museum_lib.worker", str(directory)]
     return subprocess.run(command, cwd=PROJECT, env=os.environ, check=False).returncode

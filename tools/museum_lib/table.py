@@ -50,13 +50,15 @@ def summary(rows: Sequence[Row]) -> str:
     leaking, repaired = [row for row in rows if not row.repaired], [row for row in rows if row.repaired]
     lines = []
     if leaking:
-        right = sum(row.is_right for row in leaking)
-        named = sum(bool(row.kmemleak and row.kmemleak.named) for row in leaking)
-        in_memleak = sum(bool(row.memleak and row.memleak.named) for row in leaking)
-        lines.append(
-            f"{len(leaking)} leaks: kleaktrace confirms, names and counts {right}; "
-            f"kmemleak alone names {named} after one round; memleak has {in_memleak} among all that is outstanding"
-        )
+        said = [f"kleaktrace confirms, names and counts {sum(row.is_right for row in leaking)}"]
+        if any(row.kmemleak for row in leaking):
+            listed = sum(bool(row.kmemleak and row.kmemleak.listed) for row in leaking)
+            named = sum(bool(row.kmemleak and row.kmemleak.named) for row in leaking)
+            said.append(f"kmemleak alone lists {listed} after one round, and names {named}")
+        if any(row.memleak for row in leaking):
+            named = sum(bool(row.memleak and row.memleak.named) for row in leaking)
+            said.append(f"memleak has {named} among all that is outstanding")
+        lines.append(f"{len(leaking)} leaks: {'; '.join(said)}")
     if repaired:
         lines.append(f"{len(repaired)} repaired: {sum(row.is_right for row in repaired)} clean")
     return "\n".join(lines)

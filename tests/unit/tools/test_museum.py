@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -320,4 +321,7 @@ def test_the_table_says_what_was_seen() -> None:
     assert "thing (repaired)" in text
     assert "thing: it died" in text
     assert "confirms, names and counts 1" in text
+    assert "memleak" not in table.summary(rows), "it was not run"
     assert [each["right"] for each in results.document(rows)] == [True, False]
+    seen = [replace(rows[0], kmemleak=Kmemleak(2, 1), memleak=Memleak(900, 1)), rows[1]]
+    assert "kmemleak alone lists 1 after one round, and names 1; memleak has 1 among" in table.summary(seen)
