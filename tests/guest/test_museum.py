@@ -23,7 +23,7 @@ pytestmark = pytest.mark.guest
 NAMES = ("cuse_open", "llc_autobind", "qrtr_tun_write")
 
 ROUNDS = 8
-"""The fewest that tell what llc_autobind leaves behind, to which something points (kleaktrace/core/repetition/sign_test.py)."""
+"""The fewest that tell what llc_autobind leaves behind, to which something points (core/repetition/sign_test.py)."""
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from kleaktrace.core.symbols.symbol_table import Frame, Symbols
 
+Index = npt.NDArray[np.intp]
 U64 = npt.NDArray[np.uint64]
 
 _MOST = 1 << 16
@@ -27,16 +28,25 @@ class CallSites:
         places = np.flatnonzero(self._symbols.outside_kernel(addresses))
         if not places.size:
             return addresses
-        keys, times = addresses.copy(), times_ns[places]
-        edges = self._symbols.loads_after(int(times.min()))
-        eras = np.searchsorted(edges, times, side="right")
-        # Few are different, and there may be very many: this is faster than to sort them.
-        while places.size:
-            address, era = int(addresses[places[0]]), int(eras[0])
-            same = (addresses[places] == address) & (eras == era)
-            keys[places[same]] = self._key(address, int(times[same][0]))
-            places, eras, times = places[~same], eras[~same], times[~same]
+        keys = addresses.copy()
+        for events in self._between_loads(places, times_ns):
+            left, time_ns = events, int(times_ns[events[0]])
+            # Few places are different, and there may be very many events: this is faster than to sort them.
+            while left.size:
+                address = addresses[left[0]]
+                same = addresses[left] == address
+                keys[left[same]] = self._key(int(address), time_ns)
+                left = left[~same]
         return keys
+
+    def _between_loads(self, events: Index, times_ns: U64) -> list[Index]:
+        """The same events, apart where a module was loaded between them."""
+        times = times_ns[events]
+        edges = self._symbols.loads_after(int(times.min()))
+        if not edges.size:
+            return [events]
+        eras = np.searchsorted(edges, times, side="right")
+        return [events[eras == era] for era in np.unique(eras)]
 
     def frame(self, key: int) -> Frame:
         """What a key stands for; of 0, which is no place, the frame has no name."""
