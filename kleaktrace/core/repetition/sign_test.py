@@ -47,7 +47,7 @@ class Course(StrEnum):
     GROWS = "grows"
     """Some more in each round, to the end."""
     LEVELS_OFF = "levels off"
-    """No more in the later half of the rounds, or in a single one only."""
+    """No more in the later half of the rounds; or in a single one only, and none in the last third."""
     PENDING = "pending"
     """In the last round only: what a round leaves behind is freed by the next."""
     UNCLEAR = "unclear"
@@ -98,7 +98,8 @@ def _course(left: Counts, later: Counts, unlikely: bool) -> Course:
     rounds = np.flatnonzero(left)
     if rounds.size and rounds[0] >= left.size - 1:
         return Course.PENDING
-    if rounds.size <= 1 or not left[left.size // 2 :].any():
+    quiet_from = left.size // 2 if rounds.size > 1 else left.size - left.size // 3
+    if not left[quiet_from:].any():
         return Course.LEVELS_OFF
     return Course.UNCLEAR
 

@@ -49,6 +49,12 @@ def test_what_fills_up_levels_off() -> None:
     assert judged(0, 0, 0, 1, 0, 0, 0).course is Course.LEVELS_OFF
 
 
+def test_a_single_late_round_may_be_a_leak_on_a_rare_path() -> None:
+    assert judged(0, 0, 0, 1, 0, 0).course is Course.LEVELS_OFF
+    assert judged(0, 0, 0, 0, 2, 0).course is Course.UNCLEAR
+    assert judged(0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0).course is Course.UNCLEAR
+
+
 def test_what_leaves_less_and_less_is_no_leak_yet() -> None:
     assert judged(64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1, needed=ANY).course is Course.UNCLEAR
 
