@@ -16,6 +16,7 @@ from museum_lib import guest
 from rich.console import Console
 from rich.table import Table
 
+from crowd_lib.casualties import without_culprit
 from crowd_lib.modules import EXCLUDED, grouped, modules_of
 from crowd_lib.worker import ROUNDS
 
@@ -41,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What became of one trace. died: the guest did. failed: modules that did not come or go, with the reason."""
+    """What became of one trace. failed: modules that did not come or go, or that the guest died of, with the reason."""
 
     modules: tuple[str, ...]
     verdict: str
@@ -59,7 +60,7 @@ class Group:
 def main(names: Sequence[str], json_file: Path | None) -> None:
     """Load, use a little and unload modules again and again, and show what kleaktrace confirms of them."""
     tree = guest.tree([WIDE], say)
-    plan = grouped(names or modules_of(tree))
+    plan = [list(group) for group in grouped(names or modules_of(tree))]
     say(f"{sum(map(len, plan))} modules in {len(plan)} traces, {ROUNDS} rounds each")
     for name, reason in EXCLUDED.items() if not names else ():
         say(f"without {name}: {reason}")
@@ -78,9 +79,9 @@ def say(text: str) -> None:
     print(f"crowd: {text}", file=sys.stderr, flush=True)
 
 
-def _run(plan: Sequence[Sequence[str]], directory: Path) -> None:
-    """Boot the guest until all of the plan has been tried: it may die of a module."""
-    (directory / "plan.json").write_text(json.dumps([list(group) for group in plan]))
+def _run(plan: list[list[str]], directory: Path) -> None:
+    """Boot the guest until all of the plan has been tried, without the modules that it dies of."""
+    (directory / "plan.json").write_text(json.dumps(plan))
     while left := sum(not (directory / f"{number}.json").exists() for number in range(len(plan))):
         command = [str(guest.TOOL), "--config", str(WIDE), "--memory", "3G", "--rwdir", str(directory)]
         command += ["--timeout", str(_SECONDS_PER_GROUP * left), "--"]
@@ -88,6 +89,8 @@ def _run(plan: Sequence[Sequence[str]], directory: Path) -> None:
         status = subprocess.run(command, cwd=PROJECT, check=False).returncode
         if status not in (0, _DIED):
             sys.exit(f"crowd: the worker in the guest ended with {status}")
+        if status == _DIED and (culprit := without_culprit(plan, directory)) is not None:
+            say(f"the guest died of {culprit}, or that took too long: its trace is made again without it")
 
 
 def _read(number: int, modules: Sequence[str], directory: Path) -> Group:

@@ -2,7 +2,8 @@
 
     python one_round.py FAILED MODULE…
 
-Appends `MODULE REASON` to FAILED for what did not come or go. Imports little and starts few programs: it is emulated.
+Appends `MODULE REASON` to FAILED for what did not come or go; FAILED.trying has the name of the module that is being
+tried, in case the guest dies of it. Imports little and starts few programs: it is emulated.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ def main() -> None:
     """Go through all modules once."""
     failed, *modules = sys.argv[1:]
     _MOUNT.mkdir(exist_ok=True)
+    trying = Path(f"{failed}.trying")
     with Path(failed).open("a") as log:
         for module in modules:
+            trying.write_text(module)
             before = _devices()
             said = _run("modprobe", module)
             if said is not None:
@@ -40,6 +43,7 @@ def main() -> None:
             said = _run("modprobe", "-r", module)
             if said is not None:
                 log.write(f"{module} does not unload: {said}\n")
+    trying.unlink()
 
 
 def _run(*command: str) -> str | None:
