@@ -74,6 +74,12 @@ RULES = (
         "work queues share their pools of workers, which rest for minutes before they go",  # kernel/workqueue.c
         functions=re.compile(r"get_unbound_pool|create_worker"),
     ),
+    Rule(
+        "taken in advance",
+        "the network takes sixteen skbs at a time, and keeps up to 64 for each CPU",  # net/core/skbuff.c
+        functions=re.compile(r"napi_skb_cache_get(_bulk)?"),
+        until_needed=True,
+    ),
 )
 """In the order in which they are asked."""
 

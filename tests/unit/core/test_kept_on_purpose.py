@@ -29,6 +29,7 @@ def stack(*functions: str) -> Stack:
         ("until its timer", "tw_sock_TCP", ("inet_twsk_alloc",)),
         ("until its timer", "kmalloc-512", ("___neigh_create",)),
         ("pool of workers", "kmalloc-512", ("get_unbound_pool", "alloc_workqueue")),
+        ("taken in advance", "skbuff_head_cache", ("napi_skb_cache_get", "napi_alloc_skb", "gro_cells_init")),
     ],
 )
 def test_each_rule_holds(rule: str, cache: str, functions: tuple[str, ...]) -> None:
@@ -46,6 +47,8 @@ def test_each_rule_holds(rule: str, cache: str, functions: tuple[str, ...]) -> N
         ("filp", ("alloc_empty_file",)),
         ("kmalloc-64", ("worker_thread", "kthread")),
         ("TCP", ("sk_prot_alloc",)),
+        ("skbuff_head_cache", ("__alloc_skb", "netlink_dump")),
+        ("skbuff_small_head", ("kmalloc_reserve", "napi_alloc_skb", "drv_rx")),
     ],
 )
 def test_what_is_no_one_s_to_keep_is_excused_by_none(cache: str, functions: tuple[str, ...]) -> None:
