@@ -172,10 +172,25 @@ def _judge_predating(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     if not case.listed_last:
         return _judge_no_longer_listed(trial, case)
     reason = f"allocated before tracing began; no free seen in {trial.evidence.watched_s:.0f} s of watching"
+    reason += _misnamed(trial, case)
     return _verdict(trial, case, Verdict.UNDECIDED, reason, in_window=False)
 
 
-def _judge_no_longer_listed(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
+def _misnamed(trial: Judgement, case: Case) -> str:
+    """What is wrong with the names that kmemleak prints: it knows the modules of today only (lib/vsprintf.c, %pS)."""
+    symbols = trial.evidence.names.symbols
+    later = []
+    for module in sorted({frame.module for frame in case.suspect.frames if frame.module}):
+        loads, unloads = symbols.loads(module), symbols.unloads(module)
+        if loads and not (unloads and unloads[0] < loads[0]):
+            later.append(module)
+    if not later:
+        return ""
+    were = f"{', '.join(later)} {'was' if len(later) == 1 else 'were'}"
+    return f"; its callers may bear wrong names: {were} loaded later, perhaps to where another module had been"
+
+
+def _judge_no_longer_listed(trial: Judgement, case: Case) -> JudgedSuspect:
     """Of a suspect whose allocation was not seen, only kmemleak knows whether it is still there.
 
     If it is, something points to it now; a stale word on some stack will do, so that is no reason to dismiss it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import FULL_COVERAGE, HZ, Scene, inside, jiffies_at, module_image, suspect
+from builders import FULL_COVERAGE, HZ, START_NS, Scene, inside, jiffies_at, module_image, suspect
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -225,6 +225,33 @@ def test_what_predates_the_window_is_undecided_and_does_not_weaken_the_run() -> 
     assert not verdict.counts_against_clean
     assert verdict.age_s == pytest.approx(160)
     assert verdict.stack == ("0xffffffffc0100022",), "kmemleak's own, since we have none"
+
+
+def of_module(module: str) -> tuple[KmemleakFrame, ...]:
+    return KmemleakFrame(symbol="core_alloc", offset=1, size=2), KmemleakFrame(
+        symbol="any", offset=1, size=2, module=module
+    )
+
+
+def test_names_of_a_module_that_was_loaded_later_are_not_those_of_who_allocated() -> None:
+    scene = Scene()
+    scene.names.symbols.module_loaded(module_image("late", loaded_ns=START_NS + 10**9, base=0xFFFFFFFFC0300000))
+    listed = suspect(-100, A, frames=of_module("late"))
+    verdict = only(scene.judge([listed], [listed], watched_s=12.3))
+    assert verdict.reason == (
+        "allocated before tracing began; no free seen in 12 s of watching; "
+        "its callers may bear wrong names: late was loaded later, perhaps to where another module had been"
+    )
+
+
+def test_names_of_a_module_that_was_there_already_are_taken_as_they_are() -> None:
+    scene = Scene()
+    scene.unload(1, "old")
+    scene.names.symbols.module_loaded(module_image("old", loaded_ns=START_NS + 2 * 10**9, base=0xFFFFFFFFC0300000))
+    for module in ("old", "never_seen"):
+        listed = suspect(-100, A, frames=of_module(module))
+        reason = only(scene.judge([listed], [listed], watched_s=12.3)).reason
+        assert reason == "allocated before tracing began; no free seen in 12 s of watching"
 
 
 @pytest.mark.parametrize("readings", [1, 2])
