@@ -144,7 +144,7 @@ class Recording:
             found += [one for one in sudden if one.stack not in {known.stack for known in found}]
         stacks = self.names.stacks
         convicted = {s.stack for s in suspects if s.verdict is Verdict.CONFIRMED and s.rounds is not None}
-        known = convicted | {tuple(stacks.get(key).lines()) for key in self._repeated.levelled_off}
+        known = convicted | {tuple(stacks.get(key).lines()) for key in self._repeated.bounded}
         found = [one for one in found if tuple(stacks.get(one.stack).lines()) not in known]
         if not found:
             return []

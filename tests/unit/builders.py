@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -176,7 +177,7 @@ class Scene:
     def unload(self, at_s: float, module: str = "drv") -> None:
         self.names.symbols.module_freed(module, 0xFFFFFFFFC0200000, START_NS + round(at_s * SECOND))
 
-    def judge(
+    def evidence(
         self,
         *readings: Sequence[Suspect],
         coverage: Sequence[Coverage] = FULL_COVERAGE,
@@ -184,7 +185,7 @@ class Scene:
         watched_s: float = 0.0,
         series: Sequence[RoundSeries] = (),
         alive: frozenset[int] = frozenset(),
-    ) -> list[JudgedSuspect]:
+    ) -> Evidence:
         end = Moment(START_NS + round(self.seconds * SECOND), jiffies_at(self.seconds))
         evidence = Evidence(
             self.ledger,
@@ -200,7 +201,11 @@ class Scene:
         if tracked is not None:
             answers = {question: tracked(*question) for question in open_questions(evidence)}
             evidence = replace(evidence, answers={q: answer for q, answer in answers.items() if answer is not None})
-        return judge(evidence)
+        return evidence
+
+    def judge(self, *readings: Sequence[Suspect], **known: Any) -> list[JudgedSuspect]:
+        """What becomes of it all; `known` as for `evidence`."""
+        return judge(self.evidence(*readings, **known))
 
 
 def suspect(at_s: float, address: int, size: int = 128, **fields: object) -> Suspect:

@@ -79,9 +79,10 @@ class RepeatedStacks:
         return {key: found for key, found in self._found.items() if found.course is Course.GROWS}
 
     @property
-    def levelled_off(self) -> frozenset[int]:
-        """The keys of the stacks that left no more behind in the later rounds."""
-        return frozenset(key for key, found in self._found.items() if found.course is Course.LEVELS_OFF)
+    def bounded(self) -> frozenset[int]:
+        """The keys of the stacks that are not growing: they level off, or the next round frees what one left."""
+        within = (Course.LEVELS_OFF, Course.PENDING)
+        return frozenset(key for key, found in self._found.items() if found.course in within)
 
     def _look(self) -> None:
         ledger, names = self._evidence.ledger, self._evidence.names

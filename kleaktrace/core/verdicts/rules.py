@@ -176,7 +176,7 @@ def _judge_predating(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     return _verdict(trial, case, Verdict.UNDECIDED, reason, in_window=False)
 
 
-def _misnamed(trial: Judgement, case: Case) -> str:
+def _misnamed(trial: Judgement, case: SuspectCase) -> str:
     """What is wrong with the names that kmemleak prints: it knows the modules of today only (lib/vsprintf.c, %pS)."""
     symbols = trial.evidence.names.symbols
     later = []
@@ -190,7 +190,7 @@ def _misnamed(trial: Judgement, case: Case) -> str:
     return f"; its callers may bear wrong names: {were} loaded later, perhaps to where another module had been"
 
 
-def _judge_no_longer_listed(trial: Judgement, case: Case) -> JudgedSuspect:
+def _judge_no_longer_listed(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     """Of a suspect whose allocation was not seen, only kmemleak knows whether it is still there.
 
     If it is, something points to it now; a stale word on some stack will do, so that is no reason to dismiss it.

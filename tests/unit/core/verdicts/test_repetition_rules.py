@@ -11,6 +11,7 @@ from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import Context, Kind
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Rounds, Verdict
 from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource, load_cycles, repeated
+from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.symbols.kernel_names import CacheName
 
 A = 0xFFFF888100010000
@@ -98,6 +99,20 @@ def test_what_levels_off_is_kept_and_not_in_the_way_of_clean() -> None:
 def test_what_the_next_round_frees_is_not_in_the_way_of_clean() -> None:
     (one,) = leaking([0, 0, 0, 0, 0, 0, 1]).judge(series=[rounds(7)])
     assert (one.verdict, one.counts_against_clean, one.rule) == (Verdict.UNDECIDED, False, "pending")
+
+
+@pytest.mark.parametrize(
+    ("left", "bounded"),
+    [
+        ([4, 2, 1, 0, 0, 0, 0], True),
+        ([0, 0, 0, 0, 0, 0, 9], True),
+        ([0, 1, 0, 1, 0, 1, 0], False),
+        ([1, 1, 1, 1, 1, 1, 1], False),
+    ],
+)
+def test_what_levels_off_or_is_freed_by_the_next_round_is_not_growing(left: list[int], bounded: bool) -> None:
+    repeated = RepeatedStacks(leaking(left).evidence(series=[rounds(len(left))]))
+    assert repeated.bounded == ({BY_CORE} if bounded else frozenset())
 
 
 def test_what_comes_now_and_then_is_in_the_way_of_clean() -> None:

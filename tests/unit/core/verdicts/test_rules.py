@@ -13,6 +13,7 @@ from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import Context, Kind
 from kleaktrace.core.evidence.evidence import Freed, JudgedSuspect, Verdict
 from kleaktrace.core.evidence.suspect_cases import JIFFIES_TOLERANCE, LATE_S
+from kleaktrace.core.kmemleak.frames import KmemleakFrame
 
 A = 0xFFFF888100010000
 B = 0xFFFF888100020000
