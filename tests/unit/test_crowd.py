@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -52,3 +53,11 @@ def test_a_round_says_which_module_it_tries(tmp_path: Path, monkeypatch: pytest.
     assert seen == ["a: a", "b: b"]
     assert failed.read_text().splitlines() == ["a does not load: no such module", "b does not load: no such module"]
     assert not Path(f"{failed}.trying").exists()
+
+
+def test_a_device_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "never")
+    monkeypatch.setattr(one_round, "_READ_TIMEOUT_S", 1)
+    monkeypatch.setattr(os, "O_NONBLOCK", 0)
+    with pytest.raises(TimeoutError):
+        one_round._read(tmp_path / "never")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _TIMEOUT_S = 60
+_READ_TIMEOUT_S = 2
+"""Not every driver heeds O_NONBLOCK."""
 _IMAGE, _MOUNT = Path("/tmp/crowd-image"), Path("/tmp/crowd-mount")
 _IMAGE_BYTES = 4 << 20
 _NET, _DEV = Path("/sys/class/net"), Path("/dev")
@@ -69,11 +72,24 @@ def _use(name: str) -> None:
     with contextlib.suppress(OSError):
         mode = (_DEV / name).stat().st_mode
         if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not name.startswith(_LEFT_ALONE):
-            fd = os.open(_DEV / name, os.O_RDONLY | os.O_NONBLOCK)
-            try:
-                os.read(fd, 4096)
-            finally:
-                os.close(fd)
+            _read(_DEV / name)
+
+
+def _read(path: Path) -> None:
+    signal.signal(signal.SIGALRM, _time_is_up)
+    signal.alarm(_READ_TIMEOUT_S)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            os.read(fd, 4096)
+        finally:
+            os.close(fd)
+    finally:
+        signal.alarm(0)
+
+
+def _time_is_up(*_: object) -> None:
+    raise TimeoutError
 
 
 def _mount(file_system: str) -> None:
