@@ -29,7 +29,8 @@ def guest(kernel_tree: Path) -> Guest:
     def run(
         *command: str, rwdirs: list[Path] | None = None, append: list[str] | None = None, timeout_s: float = 300
     ) -> GuestResult:
-        options = [f"--timeout={timeout_s}"]
+        # What is read of the project does not change while a test boots it.
+        options = ["--keep-files", f"--timeout={timeout_s}"]
         options += [f"--rwdir={path}" for path in rwdirs or []]
         options += [f"--append={parameter}" for parameter in append or []]
         # The tool keeps time by itself; ours is only for a tool that hangs.

@@ -83,7 +83,7 @@ def _run(plan: list[list[str]], directory: Path) -> None:
     """Boot the guest until all of the plan has been tried, without the modules that it dies of."""
     (directory / "plan.json").write_text(json.dumps(plan))
     while left := sum(not (directory / f"{number}.json").exists() for number in range(len(plan))):
-        command = [str(guest.TOOL), "--config", str(WIDE), "--memory", "3G", "--rwdir", str(directory)]
+        command = [str(guest.TOOL), "--config", str(WIDE), "--memory", "3G", "--keep-files", "--rwdir", str(directory)]
         command += ["--timeout", str(_SECONDS_PER_GROUP * left), "--"]
         command += ["env", "PYTHONPATH=tools", ".venv/bin/python", "-m", "crowd_lib.worker", str(directory)]
         status = subprocess.run(command, cwd=PROJECT, check=False).returncode

@@ -1,0 +1,1 @@
+"""The guest: building its kernel, booting it, and running a command in it. `tools/guest` is the program."""

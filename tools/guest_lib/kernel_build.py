@@ -1,0 +1,165 @@
+"""The guest's kernel, built once from the distribution's source and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from guest_lib.errors import GuestError, say
+from guest_lib.paths import PROJECT, share_path
+from guest_lib.programs import install, run_logged
+
+FRAGMENT = PROJECT / "tools" / "guest.config"
+BUILD_SPACE_BYTES = 5 << 30
+BOOT_PACKAGES = ("iproute2", "kmod", "qemu-system-x86")
+BUILD_PACKAGES = (
+    "bc",
+    "bison",
+    "cpio",
+    "dwarves",
+    "flex",
+    "gcc",
+    "libc6-dev",
+    "libelf-dev",
+    "libssl-dev",
+    "make",
+    "openssl",
+    "rsync",
+    "xz-utils",
+)
+# A kernel without one of these would pass for a guest and test nothing. BTF goes missing without pahole.
+ESSENTIAL = ("BPF_EVENTS", "DEBUG_INFO_BTF", "DEBUG_KMEMLEAK", "FUNCTION_TRACER", "KPROBES", "MODULES")
+# Not needed to build: they would double the time and space of unpacking. Who adds settings may need the drivers.
+UNNEEDED_SOURCES = ("*/tools/testing/*.c",)
+UNNEEDED_DRIVERS = ("*/drivers/gpu/drm/*.[ch]", "*/drivers/net/ethernet/*.[ch]")
+
+
+def cache_directory() -> Path:
+    """Return where kernels are kept, outside any checkout."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not base.startswith("/"):
+        base = "/var/cache" if os.geteuid() == 0 else str(Path("~/.cache").expanduser())
+    path = Path(base) / "kleaktrace"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GuestError(f"no place to keep kernels: {error}", "point XDG_CACHE_HOME to a directory") from error
+    return share_path(str(path), "the cache directory")
+
+
+def source_version(package: str) -> str:
+    """Return the version of an installed Debian package."""
+    query = ["dpkg-query", "-W", "-f", "${Version}", package]
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout
+
+
+def settings(fragment: str) -> list[str]:
+    """Return the lines of a configuration fragment that set something."""
+    lines = (line.strip() for line in fragment.splitlines())
+    return [line for line in lines if line.startswith("CONFIG_") or line.endswith(" is not set")]
+
+
+def cache_key(version: str, fragment: str) -> str:
+    """Return what a built kernel depends on, as a short name; comments in the fragment do not count."""
+    text = "\n".join([version, "x86_64", *settings(fragment)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file, so that two callers don't both build."""
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another tools/guest is building: waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def build_tree(kernel: str, fragments: Sequence[Path] = ()) -> Path:
+    """Return the tree of the built kernel, building it first where it is not yet there."""
+    package = f"linux-source-{kernel}"
+    cache = cache_directory()
+    with locked(cache / "packages.lock"):
+        install([package, *BOOT_PACKAGES, *BUILD_PACKAGES], cache / "packages.log")
+    fragment = "\n".join(path.read_text() for path in (FRAGMENT, *fragments))
+    excludes = UNNEEDED_SOURCES if fragments else UNNEEDED_SOURCES + UNNEEDED_DRIVERS
+    home = cache / f"guest-{kernel}-x86_64-{cache_key(source_version(package), fragment)}"
+    tree, ready = home / "linux", home / "ready"
+    if ready.exists():
+        return tree
+    home.mkdir(exist_ok=True)
+    with locked(home / "lock"):
+        if not ready.exists():
+            build(Path(f"/usr/src/{package}.tar.xz"), excludes, fragment, tree, home / "build.log")
+            ready.touch()
+    return tree
+
+
+def build(tarball: Path, excluded: Sequence[str], fragment: str, tree: Path, log: Path) -> None:
+    """Unpack, but for the `excluded`, configure and build; progress on stderr, all output in `log`."""
+    free = shutil.disk_usage(tree.parent).free
+    if free < BUILD_SPACE_BYTES:
+        raise GuestError(
+            f"{tree.parent} has {free >> 20} MiB free, a kernel takes {BUILD_SPACE_BYTES >> 20} MiB to build",
+            "make room, or point XDG_CACHE_HOME elsewhere",
+        )
+    started = time.monotonic()
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir()
+    log.write_bytes(b"")
+    say(f"unpacking {tarball} to {tree}")
+    excludes = [f"--exclude={pattern}" for pattern in excluded]
+    unpack = ["tar", "-x", "-f", str(tarball), "-C", str(tree), "--strip-components=1", *excludes]
+    run_logged(unpack, log, "cannot unpack the kernel source", "reinstall the linux-source package")
+    configure(fragment, tree, log)
+    say(f"building the kernel once, six minutes or so on two cores (more with --config); log {log}")
+    make = ["make", f"-j{os.cpu_count() or 1}", "bzImage", "modules"]
+    run_logged(make, log, "the kernel does not build", f"see {log}", directory=tree)
+    # modprobe in the guest finds the kernel's modules there.
+    index = [str(venv_program("virtme-prep-kdir-mods"))]
+    run_logged(index, log, "cannot index the kernel's modules", f"see {log}", directory=tree)
+    remove_objects(tree)
+    say(f"built in {(time.monotonic() - started) / 60:.1f} min")
+
+
+def configure(fragment: str, tree: Path, log: Path) -> None:
+    """Merge the fragment over tinyconfig, and see that nothing essential got lost on the way."""
+    fix = f"see {log}"
+    run_logged(["make", "tinyconfig"], log, "cannot configure the kernel", fix, directory=tree)
+    config = tree / ".config"
+    with config.open("a") as stream:
+        stream.write(fragment)
+    run_logged(["make", "olddefconfig"], log, "cannot configure the kernel", fix, directory=tree)
+    chosen = set(config.read_text().splitlines())
+    lost = [name for name in ESSENTIAL if f"CONFIG_{name}=y" not in chosen]
+    if lost:
+        raise GuestError(
+            "the kernel configuration lost " + " ".join(f"CONFIG_{name}" for name in lost),
+            "a build package may be too old; tools/guest.config says what each is for",
+        )
+
+
+def remove_objects(tree: Path) -> None:
+    """Remove what only a rebuild would read; external modules build without it."""
+    for path in {*tree.rglob("*.[oa]"), *tree.glob(".tmp_vmlinux*")}:
+        if path.relative_to(tree).parts[0] not in {"scripts", "tools"}:
+            path.unlink()
+
+
+def venv_program(name: str) -> Path:
+    """Return a program of the project's virtual environment, setting that up if need be."""
+    path = PROJECT / ".venv" / "bin" / name
+    if not path.exists():
+        setup = subprocess.run(["bash", str(PROJECT / "tools" / "setup.sh"), "dev"], stdout=2, check=False)
+        if setup.returncode != 0 or not path.exists():
+            raise GuestError(f"{path} is missing", "run tools/setup.sh dev, and see what it says")
+    return path

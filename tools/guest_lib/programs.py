@@ -1,0 +1,83 @@
+"""Running programs with their output in a log, and installing packages."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from guest_lib.errors import GuestError, say
+
+
+def missing_packages(names: Sequence[str]) -> list[str]:
+    """Return those of the Debian packages that are not installed."""
+    if shutil.which("dpkg-query") is None:
+        raise GuestError("this is not a Debian system", "guest kernels are built from Debian's linux-source")
+    query = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    installed = {line.split()[0] for line in query.stdout.splitlines() if line.endswith(" installed")}
+    return [name for name in names if name not in installed]
+
+
+def install(names: Sequence[str], log: Path) -> None:
+    """Install what is missing of the Debian packages; refuse readably without root or network."""
+    wanted = missing_packages(names)
+    if not wanted:
+        return
+    by_hand = "apt-get install --no-install-recommends " + " ".join(wanted)
+    failed, fix = "cannot install packages", f"check the network, then: {by_hand}"
+    if os.geteuid() != 0:
+        raise GuestError("packages are missing: " + " ".join(wanted), f"sudo {by_hand}")
+    say("installing " + " ".join(wanted))
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for step in (["update"], ["install", "-y", "--no-install-recommends", *wanted]):
+        command = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", *step]
+        run_logged(command, log, failed, fix, environment=environment)
+
+
+def run_logged(
+    command: Sequence[str],
+    log: Path,
+    what: str,
+    fix: str,
+    *,
+    environment: dict[str, str] | None = None,
+    directory: Path | None = None,
+) -> None:
+    """Run a command with its output in `log`; report every minute, and show the log's end on failure."""
+    with log.open("ab") as output:
+        output.write(f"\n$ {shlex.join(command)}\n".encode())
+        output.flush()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=directory
+        )
+        started = time.monotonic()
+        try:
+            while True:
+                try:
+                    status = process.wait(timeout=60)
+                    break
+                except subprocess.TimeoutExpired:
+                    say(f"… {(time.monotonic() - started) / 60:.0f} min: {last_lines(log, 1)}")
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if status != 0:
+        raise GuestError(f"{what} (exit status {status}), log {log}:\n{last_lines(log, 15)}", fix)
+
+
+def last_lines(path: Path, count: int) -> str:
+    """Return the last lines of a log, without the rest of it ever being in memory."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 200 * count - 800))
+        text = stream.read().decode(errors="replace")
+    return "\n".join(line.strip("\r") for line in text.rstrip().splitlines()[-count:])
