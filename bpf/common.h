@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* What every program needs: loss counters, switches, context, hidden addresses. */
 
 #define INLINE static inline __attribute__((always_inline))

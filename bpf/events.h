@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Filters, the slab caches' names, and the two ways to hand over an event. */
 
 /* Eight characters as they lie in memory: a loop over a name is long work for the verifier. */

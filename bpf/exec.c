@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* Programs that processes begin to run, with their arguments. One that could not be told is only a word less. */
 
 #ifdef TASK_MM

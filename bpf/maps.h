@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Everything the programs remember, and how much of it. */
 
 BPF_RINGBUF_OUTPUT(events, EVENT_RING_PAGES); /* as a helper's argument: EVENT_RING, and NAME_RING */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Modules coming and going. At module_load (kernel/module/main.c) the symbols are relocated and complete, __init
  * functions included, and no line of the module has run yet: copy its symbol table now, for once init is done or the

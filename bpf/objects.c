@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* What objects hold. Not attached: who wants to know has it run, object by object, and maps the table. */
 
 #define CONTENTS_WORDS 512

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* Per-CPU memory: include/trace/events/percpu.h. Addresses are offsets into each CPU's area. */
 
 #ifdef PERCPU_ALLOC_PERCPU_PTR

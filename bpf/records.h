@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What the kernel side hands to user space. The Python side of these layouts is kleaktrace/core/events/records.py
  * (allocations and frees) and kleaktrace/edge/tracing/name_records.py (stacks, caches, modules).

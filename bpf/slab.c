@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* The slab allocators: include/trace/events/kmem.h. Argument positions come from BTF, as <EVENT>_<ARGUMENT> macros. */
 
 INLINE void on_kmalloc_event(void *ctx, struct scratch *s, u32 event, u64 call_site, u64 ptr, u64 bytes_req,

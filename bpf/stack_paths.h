@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Recognises call stacks by a few words that lie at known places: kleaktrace/core/unwind/stack_paths.py says why that is
  * exact, finds the places, and writes the paths.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The call stack of an event, as a key; its frames are told to user space once. */
 
 /* Frames of the tracing itself, that are the same whatever was traced: our program, and who runs it. */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* vmalloc: by the functions where they can be hooked, else by the events of the address space they take from. */
 
 INLINE void on_vmalloc(void *ctx, u64 address, u64 size, u32 gfp)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command line: finds the command, and turns errors into one line what and one line what to do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What can go wrong, for the user: one line what, one line what to do, and an exit code.
 
 Every error a user can cause or a kernel can answer with is a `KleaktraceError`; `cli.main` is the only

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What happens inside, told on standard error to whoever asks: `-v`, or KLEAKTRACE_LOG=debug."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Makes text from the kernel safe to print: comms, module names and pasted reports are hostile input."""
 
 from __future__ import annotations

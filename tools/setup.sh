@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
 # Sets up this checkout, for tools/quickstart, tools/test and tools/guest:
 #
 #   tools/setup.sh run    what `kleaktrace` needs to run

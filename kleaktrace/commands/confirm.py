@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`kleaktrace confirm`: a verdict on what kmemleak lists now."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`kleaktrace doctor`: what works on this machine, and what to type where it does not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`kleaktrace explain`: says what a kmemleak text, from anywhere, tells. Needs no privilege and no kmemleak."""
 
 from __future__ import annotations

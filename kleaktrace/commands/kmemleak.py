@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`kleaktrace kmemleak`: the kernel's own leak detector by hand, with the traps taken out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`kleaktrace mark`: begins a new round, from inside the command that `run` traces."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Options that several commands share, and the file that a result goes to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`kleaktrace rates`: who allocates, frees and grows how fast."""
 
 from __future__ import annotations

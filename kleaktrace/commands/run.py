@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`kleaktrace run`: brackets one command, and tells whether it leaked."""
 
 from __future__ import annotations

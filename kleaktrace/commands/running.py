@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Runs the command that is traced: once or in rounds, to its end or to ours."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The scans of `run` and `confirm`, with progress on standard error."""
 
 from __future__ import annotations

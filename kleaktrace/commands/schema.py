@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`kleaktrace schema`: what the JSON documents hold."""
 
 from __future__ import annotations

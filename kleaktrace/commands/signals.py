@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Ends a long command in order: Ctrl-C, SIGTERM and SIGHUP come as KeyboardInterrupt, where we can take it."""
 
 from __future__ import annotations

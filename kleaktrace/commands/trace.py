@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`kleaktrace trace`: outstanding allocations while the kernel runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The findings of `doctor`."""
 
 from __future__ import annotations

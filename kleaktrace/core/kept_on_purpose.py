@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What core code keeps on purpose, though the module that it was for is gone: one table of rules, each with its reason.
 
 Such memory says nothing by itself. It convicts nobody, and does not stand in the way of "clean".

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A recording: all that a session has learned, to be judged and reported, now or later, as often as one likes."""
 
 from __future__ import annotations

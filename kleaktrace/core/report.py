@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The result of a session: everything a view can show."""
 
 from __future__ import annotations

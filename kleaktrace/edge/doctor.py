@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What works on this machine, found out by trying it."""
 
 from __future__ import annotations

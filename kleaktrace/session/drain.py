@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The drain: one thread that polls a source and enters its events into the ledger."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How long to rest between two looks at the event ring.
 
 Each look costs some milliseconds of a busy processor however little there is, as it finds its caches full of others'

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Records while a session runs what rates need: counts by group, and what the machine itself uses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A tracing session: a source that is drained, and safe looks at what was learned."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where a session's events come from: the running kernel, or anything else that answers as this says."""
 
 from __future__ import annotations

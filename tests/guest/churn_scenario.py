@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Loads and unloads a module very many times while a session traces it, in the guest: what its names cost.
 
 churn_scenario.py RESULT.json LAB.KO TIMES

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The guest: a booted kernel with kmemleak, and the modules that leak in it.
 
 A boot takes five to ten seconds, so a test asks for one boot that does several things where it can.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Traces by the second-best means, in the guest: kprobes for fentry and fexit, then the vmalloc events.
 
 fallback_scenario.py RESULT.json LAB.KO

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
 # Runs kleaktrace in the guest on drivers whose truth is known; one boot for all, since each start is slow there.
 #
 #   ground_truth_scenario.sh OUT KMEMLEAK_TEST.KO LAB.KO

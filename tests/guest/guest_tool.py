@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Run tools/guest, and build modules for the kernel it boots."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Runs inside the guest: leaks through the kernel's own sample module and reports what the client saw, as JSON.
 
 kmemleak_scenario.py BUILD_DIR RESULT

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reads the lab's own account of what it did, and kmemleak's list."""
 
 from __future__ import annotations

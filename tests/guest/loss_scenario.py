@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Runs kleaktrace in the guest on a lab that leaks and frees, and has events get lost meanwhile.
 
 loss_scenario.py OUT LAB.KO

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the machine misses after commands that leak pages, and after commands that don't, in the guest.
 
 machine_memory_scenario.py RESULT.json PAGES.KO LAB.KO: of each command, what is found as [name, bytes, sites].

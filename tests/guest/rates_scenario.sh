@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
 # Leaks at set rates from four contexts at once, over work that only looks like growth, and looks at it in three ways.
 #
 #   rates_scenario.sh OUT LAB.KO

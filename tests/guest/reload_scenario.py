@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Loads and unloads a module again and again while it is traced, in the guest, and counts what is kept of it.
 
 reload_scenario.py RESULT.json LAB.KO

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
 # Repeats in the guest what leaks though something points to it, and what only looks so; one boot for all.
 #
 #   repetition_scenario.sh OUT LAB.KO

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A module that comes and goes very many times: nothing is lost, and its functions have their names to the end.
 
 By hand, for more: tools/guest --rwdir=DIR -- .venv/bin/python tests/guest/churn_scenario.py DIR/result.json LAB.KO 1000

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Modules of the kernel's own that come and go in the standard guest; `tools/crowd` shows far more, in the wide one.
 
 null_blk is no test driver: with poll queues, its default, each load of it leaves a hardware queue behind that the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where fentry is refused, kprobes serve, and where they are too, the events of the vmalloc address space."""
 
 from __future__ import annotations

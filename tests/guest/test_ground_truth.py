@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Verdicts on drivers whose truth is known, in a booted kernel."""
 
 from __future__ import annotations

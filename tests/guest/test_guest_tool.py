@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tools/guest itself: what goes in, what comes out, and what happens when the guest dies."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The lab keeps its word: what each case books is what its table says, and what kmemleak sees of it is no surprise."""
 
 from __future__ import annotations

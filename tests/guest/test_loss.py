@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Events that get lost never make a verdict wrong, and never a session clean: against the lab's truth, in the guest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Pages that no event tells of are missed by the machine's own counters; after an innocent command nothing is."""
 
 from __future__ import annotations

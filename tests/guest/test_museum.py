@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Some pieces of the museum that build for the standard guest kernel: `tools/museum` shows all, in the wide one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Rates and growth in a booted kernel, against a lab that leaks at set rates over a background that only works."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The client against a real kmemleak: states, scans under signals, reading, dump, clear, off."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is kept does not grow with how often a module comes and goes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What kmemleak can't see in the guest: leaks that something points to are convicted by repetition, or are growing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every case of the lab in a booted kernel: no verdict is wrong, every kind of leak is found. `tools/lab` prints it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The lab's verdict matrix: each case, the truth, what kmemleak alone says, and what kleaktrace says.
 
     tools/lab [RUNS]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Tests on the running kernel, whichever it is: real events, through the real ring."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Run kleaktrace on the live kernel, and loads whose allocations are known."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Opens files at a set rate, each late one made up for, and holds them: leak_at_rate.py COMM PER_SECOND.
 
 Prints a line once it has its name, and ends when its standard input does.

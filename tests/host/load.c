@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * A load whose kernel allocations are known: every open file is one object of the cache filp, every eventfd one of
  * kmalloc-64 besides, and both are freed before close() returns (fs/file_table.c, fs/eventfd.c).

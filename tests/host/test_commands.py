@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """run, doctor and the wheel on the running kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """However it ends, no probe stays behind; and unless it was killed outright, the result is there."""
 
 from __future__ import annotations

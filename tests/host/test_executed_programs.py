@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which program it was that a process ran: arguments as they were given, of processes from before, too."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Free pages of the running kernel are passed through, and given back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What an interrupt allocates has a call stack that begins at the interrupt, whatever it came upon."""
 
 from __future__ import annotations

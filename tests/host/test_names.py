@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A name that found no room is told when it is due again, and lost only if that never comes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What objects of the running kernel hold is read as they are, and never leaves the kernel as it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every event at full rate, exactly once; and when one can't be kept, that is said."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`kleaktrace rates` on the running kernel: a process that opens files at a set rate, and holds them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What ends the drain's rest: a ring that fills, a stack that has cost enough to be learned, and nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Recognised stacks are the true ones: the running kernel's, checked against its unwinder."""
 
 from __future__ import annotations

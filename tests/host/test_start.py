@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Starting with programs that were compiled before: the same programs, from a cache that nobody else can fill."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Tracing the running kernel: what it says about allocations that are known, and nothing but those."""
 
 from __future__ import annotations

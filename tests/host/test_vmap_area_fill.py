@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Free ranges of addresses are taken by array maps of the running kernel, and given back."""
 
 from __future__ import annotations

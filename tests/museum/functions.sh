@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 # What triggers are written with; a trigger is run by: bash -eu functions.sh FILE
 #
 # MODULES is a directory that has for each module NAME that FILE loads a file NAME.load, which says what to insert, in order.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Simulated call stacks: when each allocation is made and freed, of leaks and of what only looks like one.
 
 A process is (births, deaths) in seconds, deaths infinite where nothing is ever freed.

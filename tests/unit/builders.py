@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Small kernels to test with: rows of events, symbols, modules, and a history with what kmemleak says about it."""
 
 from __future__ import annotations

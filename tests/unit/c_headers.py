@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the C headers of bpf/ say, as the C compiler understands them."""
 
 from __future__ import annotations

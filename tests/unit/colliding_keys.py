@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Keys made to collide in the hash tables."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """No unit test is timed: on a busy machine a slow example is no failure.
 
 Where CI is set the examples are always the same ones, so that a change is judged by what it changes; by hand they

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Event streams of any length and steadiness: for measuring what batches cost, and for tests that need many events."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A ring buffer as the kernel maps it, in a memory file; the test plays the kernel."""
 
 from __future__ import annotations

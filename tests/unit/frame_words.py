@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Call stacks written as words, for tests that read well."""
 
 from __future__ import annotations

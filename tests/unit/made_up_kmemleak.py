@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A kmemleak that the test makes up, as `KmemleakClient` shows one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A source of events that the test makes up: what a session needs of the running kernel, without one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The ledger as one would write it first: a dict, one event at a time. The model the real one is held to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Heaps of leaked objects to find roots in, and the roots found the plain way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reports to show: made by hand, the same every time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Documents are held to the schema that `kleaktrace schema` prints, and to no field beyond it."""
 
 from __future__ import annotations

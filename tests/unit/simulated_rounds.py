@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What keeps memory from round to round, simulated: each gives what is left of every round after the last one."""
 
 from __future__ import annotations

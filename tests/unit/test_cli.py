@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command line as a whole: what it finds, and what becomes of errors."""
 
 from __future__ import annotations

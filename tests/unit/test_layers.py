@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who may import whom: core computes, the edge touches the kernel, views print, and nothing goes in a circle."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The kernel's own account of BPF programs: how often each ran, and for how long (bpf(2), struct bpf_prog_info)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `cost`: what a tracer adds to a pair of allocation and free, and that against memleak."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a measurement gives: a figure with its rounds, and the value it should reach."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `flat-out`: every processor allocates as fast as it can; is anything lost, and what does keeping up take."""
 
 from __future__ import annotations

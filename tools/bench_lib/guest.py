@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `guest`: kmemleak itself as a peer, which only another kernel has."""
 
 from __future__ import annotations

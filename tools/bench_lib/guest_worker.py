@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What part `guest` runs inside the guest: `python -m bench_lib.guest_worker PROGRAM SECONDS ROUNDS RESULT`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `judging`: verdicts on very many suspects, and reading very long reports."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `ledger`: how fast events are entered and what an outstanding allocation takes, by how many there are."""
 
 from __future__ import annotations

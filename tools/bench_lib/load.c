@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Loads for the benchmark. Each times itself and prints one line of JSON: turns made, wall and processor time of them.
  *

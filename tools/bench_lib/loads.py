@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The loads of load.c: compiled here, run for a while, and how long a turn of them took."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `long`: does memory stay flat and the cost the same over minutes of changing load."""
 
 from __future__ import annotations

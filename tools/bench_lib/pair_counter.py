@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How many allocations a turn of a load makes, counted by the kernel's tracepoints and by no tracer under test."""
 
 from __future__ import annotations

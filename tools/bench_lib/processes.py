@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What /proc tells of a running tracer: its processor time, memory, probes and BPF programs."""
 
 from __future__ import annotations

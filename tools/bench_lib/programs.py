@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `programs`: what a run of each BPF program takes, by the kernel's own statistics."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `compile`: how much longer it takes to compile a C project while the kernel is traced."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `rings`: what one ring for all processors costs, and what a ring for each would."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `stacks`: how often the short cut to a stack is taken, and how often it is wrong."""
 
 from __future__ import annotations

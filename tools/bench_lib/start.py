@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Part `start`: from the command to the first event, and from Ctrl-C to the end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The tracers to compare: how each is started, seen to be tracing, and ended."""
 
 from __future__ import annotations

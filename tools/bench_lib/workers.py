@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Measurements of the pure core, each in a process of its own: memory is then its own as well.
 
     python -m bench_lib.workers ledger OUTSTANDING BATCHES

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the guest died of: that module is left out, and its companions get another chance."""
 
 from __future__ import annotations

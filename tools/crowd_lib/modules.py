@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which modules of a kernel take part, and in which groups."""
 
 from __future__ import annotations

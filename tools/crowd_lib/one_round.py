@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One round: loads each module, uses what it brings a little, and unloads it.
 
     python one_round.py FAILED MODULE…

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """In the guest: loads, uses and unloads modules, round by round, under kleaktrace.
 
     python -m crowd_lib.worker DIRECTORY

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Boot a kernel with kmemleak, BTF and modules under QEMU and run a command in it.
 
     tools/guest [OPTION…] -- CMD ARG…      run CMD in the guest

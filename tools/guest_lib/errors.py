@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What goes wrong, and progress."""
 
 from __future__ import annotations

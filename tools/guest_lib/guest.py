@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The guest: boots a built kernel under QEMU, runs one command in it, and ends it."""
 
 from __future__ import annotations

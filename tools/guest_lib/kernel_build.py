@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The guest's kernel, built once from the distribution's source and kept."""
 
 from __future__ import annotations

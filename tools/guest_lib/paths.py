@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where the project is, and which directories a guest can be given."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Running programs with their output in a log, and installing packages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Builds a piece's modules out of the kernel's tree, from a copy of their source with the edits in it."""
 
 from __future__ import annotations

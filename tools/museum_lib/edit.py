@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Edits of kernel source, and how they are applied to a text."""
 
 from __future__ import annotations

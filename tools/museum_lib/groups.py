@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which pieces can be watched together: those that neither load each other's edited modules nor leak from one place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Boots the guest with pieces in it, and reads what its worker left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A piece of the museum, and how it is written down.
 
 A piece is a TOML file of tests/museum:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What each tool said about a piece, compared with the truth. Pure: values in, values out."""
 
 from __future__ import annotations

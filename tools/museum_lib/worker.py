@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """In the guest: runs pieces' triggers under each tool, and leaves what the tools said to be judged outside (`results`).
 
     python -m museum_lib.worker DIRECTORY

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Python's search for garbage in circles, and when to leave it."""
 
 from __future__ import annotations

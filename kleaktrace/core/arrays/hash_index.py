@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Vectorised hash tables: from addresses to rows, and from rare values to small dense numbers.
 
 Open addressing with linear probing, done for whole arrays at once: every round moves all keys that are still

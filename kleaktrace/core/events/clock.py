@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The kernel's tick count, against the clock of our events.
 
 kmemleak dates objects in jiffies; our allocation events carry them too (low 32 bits), so that the two are compared

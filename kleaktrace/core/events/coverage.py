@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What could be seen, and what could not: part of every report, and of every verdict."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the probes report: one row per allocation, one per free.
 
 The layouts are those of `bpf/records.h`, so that a batch is copied out of the ring without taking it apart.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the leaked allocations of a call stack have in common that its freed ones have not."""
 
 from __future__ import annotations

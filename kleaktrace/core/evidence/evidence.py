@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is judged, by what evidence, and what comes of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How long the siblings of an allocation lived that were freed, and whether it may be just another one, still young."""
 
 from __future__ import annotations

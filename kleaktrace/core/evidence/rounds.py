@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Rounds: the same done again and again, in one window.
 
 Rounds come from `run --repeat`, from marks that the command sets (`kleaktrace mark NAME`), and from modules that are

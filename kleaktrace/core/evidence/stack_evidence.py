@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is known of the call stacks that suspects come from, worked out once for all suspects of a stack."""
 
 from __future__ import annotations

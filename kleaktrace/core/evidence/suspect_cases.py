@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The suspects of all readings, each once, with what the ledger knows about its address. No verdicts yet.
 
 There may be a hundred thousand: what can be looked up for all of them at once is, and the rest are plain tuples.

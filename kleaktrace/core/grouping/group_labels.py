@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Whom allocations are counted for: one answer for what is outstanding and for rates."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Of which caches the frees were that nobody saw, and that show only by reuse of the memory."""
 
 from __future__ import annotations

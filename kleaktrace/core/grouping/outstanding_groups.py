@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The table of outstanding allocations, grouped by what the reader asks for."""
 
 from __future__ import annotations

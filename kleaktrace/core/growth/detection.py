@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Stacks that keep growing though something may still point at the memory: kmemleak is blind to those.
 
 `growing` asks of each call stack what became of what it allocated. A leak leaves survivors of every time of birth;

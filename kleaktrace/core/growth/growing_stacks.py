@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Growing stacks as people know them: by name, and each once however many ways lead to it.
 
 An interrupt comes upon anything, so what one handler allocates has a hundred stacks that differ only in what

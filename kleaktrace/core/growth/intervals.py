@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """95 % intervals for rates of what is neither independent nor normal.
 
 The variance of a mean over time must count autocorrelation. Here the long-run variance is an average over the lowest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How much was outstanding when: a bounded history of every stack, for growth rates with an interval."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How long allocations live when many still do: survival curves of right-censored lifetimes.
 
 What is outstanding has a lifetime too, it is only not over: it is censored at its age. The share that outlives an

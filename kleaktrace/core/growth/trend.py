@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Whether counts over time go on as they began."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Decides why kmemleak can or cannot be used, from what the edge has read; `doctor` and `kmemleak status` say it.
 
 Messages are those of mm/kmemleak.c; older kernels' are kept, for logs that people bring along.

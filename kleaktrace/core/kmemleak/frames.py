@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reads one line of a kmemleak backtrace, raw or decoded, into a `KmemleakFrame`.
 
 The kernel prints `[<%p>] %pS` up to 6.12 and plain `%pS` since (mm/kmemleak.c, `print_unreferenced`);

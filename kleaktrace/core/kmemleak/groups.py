@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Puts suspects with identical backtraces together, and says what their text can tell beyond the words.
 
 One leaking line of code usually lists hundreds of objects; a group is what a person looks at.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Takes what mails, logs and consoles put in front of a kmemleak line off again."""
 
 from __future__ import annotations

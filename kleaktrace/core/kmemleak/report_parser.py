@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reads kmemleak's report, of any kernel since 2.6.31, from the file itself or from a log, console or mail.
 
 What is printed is in mm/kmemleak.c: `print_unreferenced` (the report) and `dump_object_info` (the answer to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What kmemleak lists: which name space an address is of."""
 
 from __future__ import annotations

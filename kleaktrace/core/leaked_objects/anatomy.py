@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What leaked objects are: which of them are the causes, what hangs on those, and what they hold, read for people."""
 
 from __future__ import annotations

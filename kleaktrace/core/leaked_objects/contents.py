@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The first bytes of a leaked object, read for people: its names, its functions, what state it was left in.
 
 Words come complemented, so that no plain address lies in our memory (`events.hide`), and constants are complemented

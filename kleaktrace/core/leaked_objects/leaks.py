@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The confirmed suspects by call stack: one leak each, the largest first."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The signature of a pointer that was overwritten before its object was freed: only the youngest is ever freed.
 
 Who keeps one object in one variable, allocates another into it and frees what is in it at the end, frees of each round

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The roots among leaked objects by call stack, with what hangs on them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Puts the events of one batch in groups of equal address, each in stream order.
 
 A stable sort by the 16 high bits of a hash of the address does it: numpy sorts 16-bit keys by radix, whatever they are.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What each event of a batch meets: nothing, an allocation of the same batch, or one in the table.
 
 For one address the state before an event follows from the event before it: after an allocation it is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The most recent allocations that ended, so that a suspect can be told "freed at T by SITE"."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Samples of the allocations that were freed, per call stack: what a leak is compared with."""
 
 from __future__ import annotations

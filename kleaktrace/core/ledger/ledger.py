@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which allocations are outstanding, what became of the others, and how far that can be trusted.
 
 A batch is worked off as a whole. Its events are grouped by address; within a group the state before an event

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Outstanding allocations, 35 bytes each: what repeats is kept once and numbered."""
 
 from __future__ import annotations

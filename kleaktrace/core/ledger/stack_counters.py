@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What each call stack allocated, what came back, how soon, and where it was freed.
 
 Memory: 100 to 200 bytes a distinct stack, and 45 to 65 bytes for each distinct (stack, free site, quarter

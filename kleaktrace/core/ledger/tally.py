@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Outstanding allocations that look the same to a reader, counted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How long to wait for frees that are on their way, before what is still outstanding counts as left behind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Memory that is gone from the machine, by its own counters, and that no event explains.
 
 Leaks of whole pages are in no table: neither kmemleak nor the traced events tell of them. But a page is either in one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Counts allocations by what the event itself tells of whom they are for: comm, process, cgroup or cache."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who allocates and frees how fast: the difference between two looks at the books."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who allocates and frees how fast, and how fast what they hold grows, with an interval."""
 
 from __future__ import annotations

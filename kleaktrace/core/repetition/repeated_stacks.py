@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What each call stack left behind in each round, and what that says of it."""
 
 from __future__ import annotations

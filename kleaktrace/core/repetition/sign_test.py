@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a call stack leaves behind, round by round: a leak does in every round, to the end; a cache levels off.
 
 The test is the sign test (Dixon & Mood, J. Am. Stat. Assoc. 41, 1946) on the rounds after a warm-up: each either left

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Keys for the places that free memory: modules go, and others take their places and addresses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Call stacks by key: named once, at first sight, and cleared of the frames that only say "traced" or "allocator"."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The programs that processes ran, and when: a task's name says `sh`, the arguments say which script."""
 
 from __future__ import annotations

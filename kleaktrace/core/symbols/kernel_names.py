@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Everything that turns keys and addresses of events into words."""
 
 from __future__ import annotations

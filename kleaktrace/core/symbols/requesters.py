@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who asked for memory: functions that only allocate on behalf of their callers are not who. The one table of them.
 
 Checked against Linux 6.12, in the files named. Names go without leading underscores, `_noprof` (all allocators since

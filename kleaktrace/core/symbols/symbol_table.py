@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Names for kernel addresses, right for the time at which an address was seen.
 
 The base is one snapshot of /proc/kallsyms. Modules that come later bring their own symbol table (copied at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Keys that events came with before their names: what is told again may still give them one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where on a kernel stack the return addresses of a known call stack lie, so that a BPF program can recognise it.
 
 Unwinding costs microseconds; comparing a dozen words that lie at known places costs a tenth of that. And it is exact,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The evidence of a judgement, and what is worked out from it once for all suspects."""
 
 from __future__ import annotations

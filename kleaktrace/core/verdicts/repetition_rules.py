@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What every round of a repeated command leaves behind, referenced or not: that is a leak."""
 
 from __future__ import annotations

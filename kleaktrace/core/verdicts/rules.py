@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The verdicts: what becomes of each suspect, and why. Every rule is a function with its reason beside it.
 
 A verdict is right or it is `undecided`: what could not be seen never confirms and never dismisses.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What modules that are gone have left behind, though something may still point at it."""
 
 from __future__ import annotations

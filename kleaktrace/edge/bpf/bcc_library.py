@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The only module that talks to bcc, which has no type stubs, loads LLVM, and reports trouble on standard error.
 
 It compiles our C sources, and attaches kprobes; what else there is to do with programs does without it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Our BPF programs in the kernel: their maps, loading and attaching them.
 
 They are attached one by one, because a refused probe has a fallback.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What this kernel's own type information says: argument positions and structure offsets.
 
 Read through libbpf, which bcc already depends on, so that nothing here parses BTF by hand

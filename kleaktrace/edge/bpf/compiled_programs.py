@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Compiled BPF programs, as they can be kept: not yet bound to maps, nor to what differs from run to run.
 
 In the eight bytes of an instruction (Documentation/bpf/standardization/instruction-set.rst) the source register says

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The calls of libbpf that we use (tools/lib/bpf/bpf.h). bcc depends on it already, and it is ready at once.
 
 Whoever calls lets other threads of Python run meanwhile. Failures raise `OSError`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Compiled programs kept from one start to the next: clang takes half of a start, and most of its processor time.
 
 What is kept goes into the kernel. So it is only taken from a directory that is root's and closed to everyone else,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reading kernel memory by plain loads: a word costs a nanosecond so, and twenty by bpf_probe_read_kernel.
 
 `bpf_rdonly_cast` (kernel/bpf/helpers.c, since v6.2, commit a35b9af4ec2c) makes of any number a pointer that may be read

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Talks to /sys/kernel/debug/kmemleak, safely (mm/kmemleak.c, `kmemleak_write` and `kmemleak_seq_ops`).
 
 Traps that are dealt with here: the file reads empty when kmemleak is off; a scan stops silently when its writer has

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Says why kmemleak is on, off or absent here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Frees kmemleak's sight of large kmallocs from what slabs left in the descriptions of free pages.
 
 A slab keeps its list of free objects in `struct page`, where a file's page has its index, and nobody clears that word

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reads what tells why kmemleak is off or absent here; `core/kmemleak/diagnosis.py` decides."""
 
 from __future__ import annotations

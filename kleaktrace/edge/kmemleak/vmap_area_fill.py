@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Frees kmemleak's sight of vmallocs from what describes free ranges of addresses (mm/vmalloc.c, 6.12).
 
 vfree leaves its range as it is until there is much to give back. Meanwhile `struct vmap_area` still points to the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reads the kernel log from /dev/kmsg (Documentation/ABI/testing/dev-kmsg)."""
 
 from __future__ import annotations

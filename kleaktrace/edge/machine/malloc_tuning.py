@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Gives memory back that was freed, and that the C library would keep.
 
 Each batch takes some dozen arrays for a moment. What outlives them lies between them, and so glibc never finds the end

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Marks that a traced command sets in its own time: a file that it appends to, known by its environment."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the machine says about itself: memory in use and what is left of it, and the cgroups' names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reads the machine's counters of memory, for `core.machine_memory` to compare."""
 
 from __future__ import annotations

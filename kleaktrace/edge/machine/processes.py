@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Processes of user space, as /proc tells of them."""
 
 from __future__ import annotations

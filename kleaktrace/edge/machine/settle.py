@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Waits until frees that are on their way have arrived: by RCU callbacks, kfree_rcu, and delayed work."""
 
 from __future__ import annotations

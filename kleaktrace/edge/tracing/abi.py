@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the C side (bpf/) and this one must agree on: counters, states, and the layouts of what is handed over.
 
 A test compares all of it with the C headers. The two records of the event ring are in `core.events.records`.

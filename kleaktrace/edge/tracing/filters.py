@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What to trace, decided in the kernel: what is filtered out costs nearly nothing."""
 
 from __future__ import annotations

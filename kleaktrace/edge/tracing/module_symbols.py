@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Puts the symbols of modules together as their pages arrive, and keeps them for when a module comes again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reads the records of the name ring (bpf/records.h): stacks and samples of them, slab caches, modules."""
 
 from __future__ import annotations

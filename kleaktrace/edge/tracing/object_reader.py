@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reads what objects hold, by a BPF program that copies them one by one (bpf/objects.c)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which source to use for each kind of event on this kernel: what it offers, best first.
 
 Nothing here asks for the kernel's version. A tracepoint is there if BTF knows it, an argument has the position that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The BPF ring buffers, mapped and read as numpy arrays.
 
 Layout (kernel/bpf/ringbuf.c, Documentation/bpf/ringbuf.rst): the consumer's page, writable; the producer's page; the

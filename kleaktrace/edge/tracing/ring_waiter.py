@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Waits until it is time to poll, or until the kernel or another thread says that it must be now."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the processes run that are there already: /proc/PID/cmdline."""
 
 from __future__ import annotations

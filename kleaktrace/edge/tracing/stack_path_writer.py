@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Tells the kernel side how to recognise the stacks it unwinds again and again."""
 
 from __future__ import annotations

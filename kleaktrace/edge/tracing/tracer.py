@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Tracing the running kernel: attaches the plan's probes, and turns what they report into batches and names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The JSON document of a kmemleak text."""
 
 from __future__ import annotations

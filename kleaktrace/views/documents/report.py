@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The JSON document of a report: a public contract, to which fields are only ever added.
 
 `schema.json` says the same for programs. Every field is named here, so that a change of our own types changes nothing.

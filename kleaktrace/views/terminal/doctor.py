@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The doctor's findings: one line each, the fix below."""
 
 from __future__ import annotations

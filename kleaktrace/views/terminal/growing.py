@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Call stacks that keep growing: how fast, and what that means."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What hangs on leaked objects, in words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Shows suspects as kmemleak lists them, grouped, and what their text says.
 
 Reports are hostile input: every name goes through `terminal.clean`, none through rich's markup.

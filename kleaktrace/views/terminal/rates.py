@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The table of rates, and what the machine says next to it."""
 
 from __future__ import annotations

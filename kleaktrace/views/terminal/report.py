@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The report people read: what was seen, the verdicts with their evidence, what to do next."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Shared options as a command gets them, and the file for the result."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`run` and `confirm` on a source and a kmemleak that the test makes up: what is asked, what is said, what is left."""
 
 from __future__ import annotations

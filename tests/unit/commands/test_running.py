@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The command that is traced: rounds, failures, and its time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The table of `trace` and the drain: what takes long must not hold up what must not wait."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Each rule of what core code keeps, and what it must not excuse."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A recording that the test makes up is judged and reported without root, kernel or bcc."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The verdict on a whole session."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How long the drain rests: long where little happens, until a good batch has come where much does."""
 
 from __future__ import annotations

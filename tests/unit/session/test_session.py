@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A session on a source that the test makes up: what was reported is in the ledger, whatever happens."""
 
 from __future__ import annotations

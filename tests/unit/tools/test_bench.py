@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The benchmark's arithmetic and its table; what it measures it can only measure on a running kernel."""
 
 from __future__ import annotations

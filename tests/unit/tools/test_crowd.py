@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The crowd: what becomes of a trace in which the guest died."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The museum: its pieces as they are written down, its edits, and how what the tools said is judged."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What people read about growing stacks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The table of rates as people see it, and its document."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The report as people see it: whole texts, so that every change of a line is seen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The JSON document against its contract: every field there, of the right type, whatever the session was like."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The schema itself, and the command that prints it."""
 
 from __future__ import annotations

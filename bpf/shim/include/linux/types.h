@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Just enough of the kernel's types for bcc's own helpers.h and for our programs. */
 #pragma once
 typedef unsigned char __u8, u8;

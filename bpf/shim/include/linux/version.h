@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * bcc wants a version to compile against. Nothing of ours reads it: what differs between kernels is
  * detected and arrives as -D macros.

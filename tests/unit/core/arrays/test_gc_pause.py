@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The search for garbage pauses, and goes on as it was."""
 
 from __future__ import annotations

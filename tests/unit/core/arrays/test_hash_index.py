@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The hash tables against dict, with keys made to collide and crowd."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The rows of events. Their layouts are compared with the C side in edge/tracing/test_abi.py."""
 
 from __future__ import annotations

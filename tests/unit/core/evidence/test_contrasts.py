@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the leaked have in common that the freed have not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """When siblings' lives say that an allocation is too young to be judged."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where rounds begin and end, whoever says so."""
 
 from __future__ import annotations

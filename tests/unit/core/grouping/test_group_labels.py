@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Whom an allocation is counted for, told from its call stack."""
 
 from __future__ import annotations

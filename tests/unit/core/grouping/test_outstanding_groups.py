@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Groups of outstanding allocations say whose they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What grew all at once, while its module did anything."""
 
 from __future__ import annotations

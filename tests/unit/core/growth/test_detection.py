@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is growing: leaks within a minute, their rates; and not what only works."""
 
 from __future__ import annotations

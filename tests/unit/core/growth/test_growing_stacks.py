@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Growing stacks by name: an interrupt's stack is one stack, whatever it came upon."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Intervals for rates: how often they hold the truth, and at their edges."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The bounded history of what was outstanding: what it keeps, what it costs, and the rates it gives."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The survival curve: against the product-limit written out, at its edges, and how well its interval holds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reports of every generation, rendered in the kernel's print formats and read back."""
 
 from __future__ import annotations

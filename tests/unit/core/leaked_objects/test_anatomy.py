@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What leaked objects are, from the verdicts to the words."""
 
 from __future__ import annotations

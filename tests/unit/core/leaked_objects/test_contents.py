@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the first bytes of an object tell, and that no pointer gets out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Only the youngest of each round is ever freed: when that is said, and that chance seldom says it."""
 
 from __future__ import annotations

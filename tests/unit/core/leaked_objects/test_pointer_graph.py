@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which leaked objects hang on which: shapes that kernels make, and any shape against the plain way."""
 
 from __future__ import annotations

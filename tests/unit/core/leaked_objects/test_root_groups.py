@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Roots by call stack, and how it is said what hangs on them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Grouping by address against numpy's plain sort by two keys."""
 
 from __future__ import annotations

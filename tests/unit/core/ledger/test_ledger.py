@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The ledger against the naive one on streams of every kind, cut into batches anyhow; and its promises one by one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Grouping outstanding allocations, against a naive grouping one by one."""
 
 from __future__ import annotations

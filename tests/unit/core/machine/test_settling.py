@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How long to wait for frees that are on their way, by made-up clocks."""
 
 from __future__ import annotations

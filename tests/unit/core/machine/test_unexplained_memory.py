@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is missing from the machine's own counters, from readings and files like the kernel's."""
 
 from __future__ import annotations

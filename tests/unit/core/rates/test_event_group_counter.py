@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Allocations and frees by comm, process, cgroup and cache, against a count by hand."""
 
 from __future__ import annotations

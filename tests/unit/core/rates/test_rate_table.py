@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Rates of groups with their intervals, and how much of the machine's growth they explain."""
 
 from __future__ import annotations

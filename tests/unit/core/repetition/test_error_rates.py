@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How often the rounds convict what keeps within bounds, and miss what leaks: measured on simulated kernels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What convicts by repetition, and what does not."""
 
 from __future__ import annotations

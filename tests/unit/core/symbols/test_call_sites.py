@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who freed, though modules go, come again elsewhere, and others take their places."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Call stacks: what is cut off their inner end, who asked for the memory, and what the CPU was doing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which functions only allocate on behalf of their callers."""
 
 from __future__ import annotations

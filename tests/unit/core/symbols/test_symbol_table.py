@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Names for addresses: kallsyms against a naive reading of it, modules that come, go and come again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Stacks are recognised by what was learned from samples: often, and never wrongly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What rounds say, as verdicts: on referenced leaks, on what core code keeps, and where the evidence is thin."""
 
 from __future__ import annotations

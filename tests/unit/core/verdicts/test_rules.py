@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every rule of the verdicts by its own small history; and no history makes a leak of a freed object."""
 
 from __future__ import annotations

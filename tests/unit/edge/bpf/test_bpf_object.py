@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is asked of programs while another thread loads more."""
 
 from __future__ import annotations

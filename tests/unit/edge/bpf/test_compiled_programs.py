@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Compiled programs: what is left open in them, what it becomes, and the file they are kept in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The cache of compiled programs: what is taken from it, and what is not."""
 
 from __future__ import annotations

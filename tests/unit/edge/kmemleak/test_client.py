@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What of the client can be tested without kmemleak: files, states, refusals, and the order of the protocol."""
 
 from __future__ import annotations

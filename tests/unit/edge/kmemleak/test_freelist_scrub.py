@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How much memory may be passed through, and what the kernel's accounts of it mean."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What was freed between what was not goes back to the kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Marks get from a command to the session that runs it, however deep it is."""
 
 from __future__ import annotations

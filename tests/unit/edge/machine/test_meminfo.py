@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the machine says about itself, from files like its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every structure, enum and constant that both sides know, against what the C compiler makes of the headers."""
 
 from __future__ import annotations

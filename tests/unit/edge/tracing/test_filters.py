@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Filters become constants in C code: what no kernel name can be is refused, and whatever is left compares exactly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Symbols of modules, page by page: what came before need not come again, and what did not come is counted."""
 
 from __future__ import annotations

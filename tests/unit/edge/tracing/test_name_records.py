@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Records of the name ring, laid out by the C header's structures, read back."""
 
 from __future__ import annotations

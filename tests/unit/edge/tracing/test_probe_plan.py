@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The probe plan on made-up kernels: what each offers decides, never its version."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The mapped rings against a walk record by record: nothing lost, doubled, reordered or taken before it is complete."""
 
 from __future__ import annotations

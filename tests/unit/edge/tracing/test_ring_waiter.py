@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Rests end in time, or when somebody says so. What the kernel says is tested on it: tests/host/test_ring_waiter.py."""
 
 from __future__ import annotations

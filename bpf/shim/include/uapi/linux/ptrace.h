@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Registers at a kprobe, by the names bcc's PT_REGS_* macros use (arch/<arch>/include/asm/ptrace.h). */
 #pragma once
 #if defined(__x86_64__) || defined(__TARGET_ARCH_x86)
