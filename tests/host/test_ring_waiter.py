@@ -18,6 +18,8 @@ from kleaktrace.session.session import Session
 
 pytestmark = pytest.mark.host
 
+RING = 32 << 20
+
 
 @contextlib.contextmanager
 def rest_that_must_end(tracer: Tracer) -> Iterator[None]:
@@ -61,8 +63,8 @@ def test_a_stack_that_is_unwound_again_and_again_ends_a_rest(holder: Callable[[s
 
 
 def test_a_sudden_storm_after_a_calm_is_not_lost(load: Path) -> None:
-    """It fills this ring in a quarter of the time that the drain has been resting by then."""
-    tracer = Tracer(Filters(comm="kt-churn", cache="filp"), event_ring=16 << 20)
+    """It fills this ring in half of the time that the drain has been resting by then."""
+    tracer = Tracer(Filters(comm="kt-churn", cache="filp"), event_ring=RING)
     with Session(tracer) as session:
         time.sleep(1.5)
         with load_on_all_cores(load, "kt-churn", "churn", 2) as churning:
@@ -70,5 +72,5 @@ def test_a_sudden_storm_after_a_calm_is_not_lost(load: Path) -> None:
                 process.wait()
         session.stop()
         print(session.counts().totals)
-        assert tracer.polled > 4 * (16 << 20)
+        assert tracer.polled > 2 * RING
         assert session.loss.events == 0
