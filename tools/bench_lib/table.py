@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench_lib.figures import Figure, Part
+from bench_lib.seen import is_far
 
 
 def show(console: Console, part: Part) -> None:
@@ -23,6 +24,8 @@ def show(console: Console, part: Part) -> None:
         table.add_row(*row(figure, judged=not part.others))
     console.print(table)
     for figure in part.figures:
+        if far := is_far(figure):
+            console.print(f"[bold yellow]{escape(figure.what)}[/]: {escape(far)}", highlight=False)
         if figure.note:
             console.print(f"{escape(figure.what)}: {escape(figure.note)}", highlight=False)
     if part.others:

@@ -20,6 +20,7 @@ from bench_lib.bpf_programs import Program
 from bench_lib.figures import Figure, Part, Target, differences, quotients
 from bench_lib.loads import LOADS, Loads, Turns
 from bench_lib.pair_counter import PerTurn
+from bench_lib.seen import is_far
 from bench_lib.tracers import Tracer, TracerFailed
 from reports import console, printed
 
@@ -214,3 +215,16 @@ def test_table() -> None:
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert table.number(value) == text
+
+
+@pytest.mark.parametrize(("median", "far"), [(0.05, True), (0.19, False), (0.25, False), (0.30, False), (0.6, True)])
+def test_a_figure_far_from_what_was_seen_on_other_machines_says_so(median: float, far: bool) -> None:
+    figure = Figure("sockets: kleaktrace by memleak", "×", [median])
+    assert bool(is_far(figure)) is far
+    screen = console()
+    table.show(screen, Part("cost", "how", [figure]))
+    assert ("far from what was seen so far" in printed(screen)) is far
+
+
+def test_a_figure_of_which_nothing_was_seen_is_far_from_nothing() -> None:
+    assert is_far(Figure("other", "×", [99.0])) == ""
