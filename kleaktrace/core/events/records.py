@@ -17,7 +17,7 @@ _ALL_BITS = (1 << 64) - 1
 
 
 def hide(address: int) -> int:
-    """The name by which an object goes in rows and tables: the complement of its address. Its own inverse.
+    """The key by which an object goes in rows and tables: the complement of its address. Its own inverse.
 
     kmemleak takes any word that equals an object's address for a reference to it, and pages are reused uncleared: plain
     addresses in our rings and tables would sooner or later lie in memory that it scans, and hide the leaks we look for.

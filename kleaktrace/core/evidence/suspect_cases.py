@@ -30,8 +30,8 @@ kmemleak lists nothing younger than 5 s (mm/kmemleak.c, MSECS_MIN_AGE). So what 
 long, and an allocation seen there in that time is no other.
 """
 
-Place = tuple[bool, int]
-"""Where an object is: whether among per-CPU offsets, and its hidden address."""
+ObjectKey = tuple[bool, int]
+"""An object: whether its address is among per-CPU offsets, and the address, hidden."""
 
 _Identity = tuple[str, int, int]
 
@@ -54,8 +54,8 @@ class OutstandingAllocation(NamedTuple):
     gfp_flags: int
 
     @property
-    def place(self) -> Place:
-        """Where it is."""
+    def key(self) -> ObjectKey:
+        """Which object it is."""
         return self.kind == Kind.PERCPU, self.object
 
 
@@ -74,8 +74,8 @@ class EndedAllocation(NamedTuple):
     ending: int
 
     @property
-    def place(self) -> Place:
-        """Where it was."""
+    def key(self) -> ObjectKey:
+        """Which object it was."""
         return self.kind == Kind.PERCPU, self.object
 
 
@@ -93,7 +93,7 @@ class SuspectCase(NamedTuple):
 
     suspect: Suspect
     percpu: bool
-    name: int  # its hidden address
+    object: int  # its hidden address
     row: OutstandingAllocation | None  # what is outstanding at its address
     matches_row: bool  # whether that is the suspect itself,
     newer_row: bool  # or was allocated later
@@ -103,9 +103,9 @@ class SuspectCase(NamedTuple):
     missed_last: int  # or by how many it is not
 
     @property
-    def place(self) -> tuple[bool, int, int]:
-        """Which object: a `Place`, and the time of allocation in jiffies."""
-        return self.percpu, self.name, self.suspect.jiffies
+    def key(self) -> tuple[bool, int, int]:
+        """Which object: a `ObjectKey`, and the time of allocation in jiffies."""
+        return self.percpu, self.object, self.suspect.jiffies
 
     @property
     def matched(self) -> OutstandingAllocation:
@@ -134,8 +134,8 @@ def cases(ledger: Ledger, readings: Sequence[Sequence[Suspect]], hz: float) -> l
     matches = found & (apart >= -JIFFIES_TOLERANCE) & (apart <= LATE_S * hz)
     newer = found & (apart > LATE_S * hz)
     held = iter(as_tuples(rows[found], OutstandingAllocation))
-    endings = _by_place(ledger.history(names, percpu))
-    watched = _by_place(ledger.watched_frees())
+    endings = _by_key(ledger.history(names, percpu))
+    watched = _by_key(ledger.watched_frees())
     lengths = cache(lambda bits: _last(bits, len(readings)))
     return [
         SuspectCase(
@@ -185,9 +185,9 @@ def _last(bits: int, readings: int) -> tuple[int, int]:
     return listed, missed
 
 
-def _by_place(closed: npt.NDArray[Any]) -> dict[Place, list[EndedAllocation]]:
+def _by_key(closed: npt.NDArray[Any]) -> dict[ObjectKey, list[EndedAllocation]]:
     """CLOSED rows by place, in their order."""
-    found: dict[Place, list[EndedAllocation]] = {}
+    found: dict[ObjectKey, list[EndedAllocation]] = {}
     for ended in as_tuples(closed, EndedAllocation):
-        found.setdefault(ended.place, []).append(ended)
+        found.setdefault(ended.key, []).append(ended)
     return found

@@ -113,7 +113,7 @@ class GrowthEvidence:
     def only(self, chosen: npt.NDArray[np.bool_]) -> GrowthEvidence:
         """That of some of the stacks."""
         numbers = np.cumsum(chosen, dtype=np.int32) - 1
-        kept = chosen[self.survivors.place]
+        kept = chosen[self.survivors.stack_index]
         return replace(
             self,
             stacks=self.stacks[chosen],
@@ -122,7 +122,7 @@ class GrowthEvidence:
             implied_frees=self.implied_frees[chosen],
             lifetime_counts=self.lifetime_counts[chosen],
             survivors=Survivors(
-                numbers[self.survivors.place[kept]], self.survivors.time_ns[kept], self.survivors.bytes[kept]
+                numbers[self.survivors.stack_index[kept]], self.survivors.time_ns[kept], self.survivors.bytes[kept]
             ),
         )
 
@@ -175,7 +175,7 @@ def growing(evidence: GrowthEvidence) -> list[Growing]:
     count, now_ns, survivors = evidence.stacks.size, evidence.now_ns, evidence.survivors
     if not count or evidence.last_birth_ns - evidence.origin_ns < evidence.min_window_s * 1e9:
         return []
-    place, births, sizes = survivors.place, survivors.time_ns, survivors.bytes
+    place, births, sizes = survivors.stack_index, survivors.time_ns, survivors.bytes
     known = (births >= evidence.origin_ns) & (births <= evidence.last_birth_ns)
     if not known.all():
         place, births, sizes = place[known], births[known], sizes[known]

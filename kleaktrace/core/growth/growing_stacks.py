@@ -126,7 +126,7 @@ def growth_evidence(
         outstanding_bytes=summed(snapshot.outstanding_bytes[members]),
         implied_frees=summed(snapshot.implied_frees[members]) + np.uint64(lost),
         lifetime_counts=summed(lifetimes),
-        survivors=Survivors(groups[survivors.place], survivors.time_ns, survivors.bytes),
+        survivors=Survivors(groups[survivors.stack_index], survivors.time_ns, survivors.bytes),
         until_ns=until_ns,
     )
 
@@ -160,7 +160,7 @@ def module_births(ledger: Ledger, names: KernelNames) -> ModuleBirths:
     of_module: dict[str, list[U64]] = {}
     last_of_stack: dict[int, int] = {}
     for number, (key, own) in enumerate(zip(keys.tolist(), (own for own in modules if own), strict=True)):
-        births = np.concatenate([survivors.time_ns[survivors.place == number], freed[number]["time_ns"]])
+        births = np.concatenate([survivors.time_ns[survivors.stack_index == number], freed[number]["time_ns"]])
         if births.size:
             last_of_stack[key] = int(births.max())
             for module in own:
@@ -204,7 +204,7 @@ def _in_active_time(evidence: GrowthEvidence, active: U64) -> GrowthEvidence:
     own = evidence.survivors
     order = np.argsort(own.time_ns)
     inside = order[(own.time_ns[order] >= origin) & (own.time_ns[order] <= end)]
-    own = Survivors(own.place[inside], own.time_ns[inside], own.bytes[inside])
+    own = Survivors(own.stack_index[inside], own.time_ns[inside], own.bytes[inside])
     gaps = np.diff(own.time_ns, prepend=origin)
     longest = np.argsort(gaps)[-_PAUSES:]
     cut = np.zeros_like(gaps)
@@ -214,7 +214,7 @@ def _in_active_time(evidence: GrowthEvidence, active: U64) -> GrowthEvidence:
         evidence,
         origin_ns=int(origin + cut.sum(dtype=np.uint64)),
         until_ns=int(end),
-        survivors=Survivors(own.place, moved, own.bytes),
+        survivors=Survivors(own.stack_index, moved, own.bytes),
     )
 
 

@@ -72,7 +72,7 @@ class Totals:
 class Survivors:
     """Outstanding allocations of some stacks, in parallel arrays."""
 
-    place: npt.NDArray[np.int32]
+    stack_index: npt.NDArray[np.int32]
     """Which of the stacks asked for."""
     time_ns: U64
     """When allocated."""
@@ -88,7 +88,7 @@ class Survivors:
     def joined(cls, several: Sequence[Survivors]) -> Survivors:
         """All of several."""
         return cls(
-            np.concatenate([each.place for each in several]),
+            np.concatenate([each.stack_index for each in several]),
             np.concatenate([each.time_ns for each in several]),
             np.concatenate([each.bytes for each in several]),
         )

@@ -95,7 +95,7 @@ class RepeatedStacks:
         survivors = ledger.survivors(keys)
         found: dict[int, list[tuple[RoundSeries, Counts]]] = {}
         for series in self._evidence.series:
-            for group, left in _by_round(places[survivors.place], survivors.time_ns, series).items():
+            for group, left in _by_round(places[survivors.stack_index], survivors.time_ns, series).items():
                 found.setdefault(group, []).append((series, left))
         for group, counted in found.items():
             of_group = keys[places == group]

@@ -52,16 +52,16 @@ def judge(evidence: Evidence, repeated: RepeatedStacks | None = None) -> list[Ju
     """
     suspected = cases(evidence.ledger, evidence.readings, evidence.clock.hz)
     trial = Judgement(evidence, _stack_evidence(evidence, suspected), repeated or RepeatedStacks(evidence))
-    judged = {case.place: _judge_suspect(trial, case) for case in suspected}
+    judged = {case.key: _judge_suspect(trial, case) for case in suspected}
     # What is listed is judged. What was listed only before may be left behind all the same.
-    matched = {case.matched.place: case for case in suspected if case.matches_row}
+    matched = {case.matched.key: case for case in suspected if case.matches_row}
     for place, left in judge_unloaded(trial, {place for place, case in matched.items() if case.listed_last}):
         if place not in matched:
             judged[*place, -1] = left
         elif left.verdict is not Verdict.UNDECIDED:
-            judged[matched[place].place] = left
+            judged[matched[place].key] = left
     for row, opinion, rounds in judge_repeated(trial):
-        which = matched[row.place].place if row.place in matched else (*row.place, -1)
+        which = matched[row.key].key if row.key in matched else (*row.key, -1)
         known = judged.get(which)
         if known is None or _says_more(opinion.verdict, known):
             known = unlisted_suspect(trial, row, SuspectSource.REPETITION, opinion)
@@ -76,7 +76,7 @@ def open_questions(evidence: Evidence, repeated: RepeatedStacks | None = None) -
     evidence = replace(evidence, answers=asked)
     suspected = cases(evidence.ledger, evidence.readings, evidence.clock.hz)
     trial = Judgement(evidence, _stack_evidence(evidence, suspected), repeated or RepeatedStacks(evidence))
-    listed = {case.matched.place for case in suspected if case.matches_row and case.listed_last}
+    listed = {case.matched.key for case in suspected if case.matches_row and case.listed_last}
     for _ in (*judge_unloaded(trial, listed), *judge_repeated(trial)):
         pass
     for case in suspected:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kleaktrace.core.events.records import comm_text, hide
 from kleaktrace.core.evidence.evidence import ALONE, Evidence, JudgedSuspect, SuspectSource, Verdict
-from kleaktrace.core.evidence.suspect_cases import OutstandingAllocation, Place, as_tuples
+from kleaktrace.core.evidence.suspect_cases import ObjectKey, OutstandingAllocation, as_tuples
 from kleaktrace.core.repetition.sign_test import Course
 from kleaktrace.core.symbols.call_stacks import Stack
 from kleaktrace.core.verdicts.judgement import Judgement
@@ -23,18 +23,18 @@ class Opinion(NamedTuple):
     rule: str = "unloaded module"
 
 
-def judge_unloaded(trial: Judgement, listed: Set[Place]) -> Iterator[tuple[Place, JudgedSuspect]]:
+def judge_unloaded(trial: Judgement, listed: Set[ObjectKey]) -> Iterator[tuple[ObjectKey, JudgedSuspect]]:
     """Judge what went through modules that are gone; not what is `listed` by kmemleak."""
     symbols = trial.evidence.names.symbols
     behind = _left_behind(trial.evidence)
     for row in as_tuples(trial.evidence.ledger.outstanding(behind), OutstandingAllocation) if behind else ():
-        if row.place in listed or trial.is_bookkeeping(row):
+        if row.key in listed or trial.is_bookkeeping(row):
             continue
         for module, own_code in behind[row.stack]:
             gone_ns = symbols.unloaded_after(module, row.time_ns)
             if gone_ns is not None:
                 yield (
-                    row.place,
+                    row.key,
                     unlisted_suspect(trial, row, SuspectSource.UNLOAD, _opinion(trial, row, module, own_code, gone_ns)),
                 )
                 break

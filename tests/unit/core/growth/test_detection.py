@@ -264,7 +264,7 @@ def test_what_the_ledger_tells_of_stacks_is_what_it_tells_of_each(at_once: int, 
         assert [(number, row[number]) for number in np.flatnonzero(row).tolist()] == list(statistics.lifetimes)
     survivors, rows = ledger.survivors(asked), ledger.outstanding()
     for place, stack in enumerate(asked):
-        mine = survivors.place == place
+        mine = survivors.stack_index == place
         of_stack = rows[rows["stack"] == stack]
         assert sorted(survivors.time_ns[mine].tolist()) == sorted(of_stack["time_ns"].tolist())
         assert survivors.bytes[mine].sum() == of_stack["bytes_alloc"].sum()
