@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kleaktrace.core.events.clock import JiffiesClock
-from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, Loss, StackCheck
 from kleaktrace.core.events.records import Rows
 from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect, Question, SuspectSource, Verdict
 from kleaktrace.core.evidence.rounds import RoundSeries, load_cycles
@@ -144,6 +144,9 @@ class Recording:
             sudden = bursts(evidence, births, self.names, self._same, windows)
             found += [one for one in sudden if one.stack not in {known.stack for known in found}]
         stacks = self.names.stacks
+        if self.evidence.covers(CoverageKind.VMALLOC):
+            # What vmalloc takes to describe its areas goes, later, when they go; those are looked at themselves.
+            found = [one for one in found if not stacks.get(one.stack).below_machinery]
         convicted = {s.stack for s in suspects if s.verdict is Verdict.CONFIRMED and s.rounds is not None}
         known = convicted | {tuple(stacks.get(key).lines()) for key in self._repeated.bounded}
         found = [one for one in found if tuple(stacks.get(one.stack).lines()) not in known]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import Coverage, Loss
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, Loss
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind, LossWindow, hide
 from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect
 from kleaktrace.core.evidence.rounds import RoundSeries
@@ -44,12 +44,12 @@ KERNEL_TEXT = {
 DRIVER = 0xFFFFFFFFC0100000
 DRIVER_TEXT = {"drv_probe": 0x0, "drv_work": 0x100, "drv_free": 0x200}
 FULL_COVERAGE = (
-    Coverage("kmalloc", "raw_tracepoint:kmalloc"),
-    Coverage("kfree", "raw_tracepoint:kfree"),
-    Coverage("slab-bulk-free", "fentry:kmem_cache_free_bulk"),
-    Coverage("vmalloc", "fexit:__vmalloc_node_range_noprof"),
-    Coverage("vfree", "fentry:vfree"),
-    Coverage("percpu", "raw_tracepoint:percpu_alloc_percpu"),
+    Coverage(CoverageKind.KMALLOC, "raw_tracepoint:kmalloc"),
+    Coverage(CoverageKind.KFREE, "raw_tracepoint:kfree"),
+    Coverage(CoverageKind.SLAB_BULK_FREE, "fentry:kmem_cache_free_bulk"),
+    Coverage(CoverageKind.VMALLOC, "fexit:__vmalloc_node_range_noprof"),
+    Coverage(CoverageKind.VFREE, "fentry:vfree"),
+    Coverage(CoverageKind.PERCPU, "raw_tracepoint:percpu_alloc_percpu"),
 )
 
 

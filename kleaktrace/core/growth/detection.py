@@ -17,7 +17,7 @@ What lives longer than the session, and is born at a steady rate, cannot be told
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from kleaktrace.core.arrays.types import F64, U64
 from kleaktrace.core.growth.intervals import Interval, total_interval
-from kleaktrace.core.growth.survival import Plateaus, plateaus, survival_curves
+from kleaktrace.core.growth.survival import plateaus, survival_curves
 from kleaktrace.core.growth.trend import rarer, without_bursts
 from kleaktrace.core.ledger.ledger import Survivors
 from kleaktrace.core.ledger.stack_counters import LIFETIME_BINS, lifetime_bins
@@ -58,6 +58,16 @@ _TRAILING = 0.75
 
 _AS_CERTAIN = 0.75
 """A longer window is preferred if the share of its rate that is certain is at least this part of the best one's."""
+
+_OTHERS_TURN = 20
+"""Times the gap that nine of ten do not exceed."""
+
+_SLOWER = 4
+"""The second half of a burst may take so many times as long as the first: that of a pool takes more, once nine tenths
+of it are filled."""
+
+_TAIL = 0.25
+"""So long, as a share of the burst, may be done something else after its last birth."""
 
 _RATE_PARTS = 64
 """Parts of a window for the variance of its rate."""
@@ -172,36 +182,68 @@ class _Window:
 
 def growing(evidence: GrowthEvidence) -> list[Growing]:
     """Return the growing stacks, the fastest first."""
+    found = [
+        _describe(evidence, each, window) for each in _leaking(evidence) if (window := _best_window(evidence, each))
+    ]
+    return sorted(found, key=lambda one: (-one.bytes_per_s, one.stack))
+
+
+def grown_at_once(evidence: GrowthEvidence) -> list[Growing]:
+    """The stacks that grew for as long as anything was done, from the origin to `until_ns`: see `_goes_on`."""
+    found = []
+    for each in _leaking(evidence):
+        if each.tells and _goes_on(each.leaked.births_s, each.end_s):
+            found.append(_describe(evidence, each, each.leaked.rate(0.0, each.end_s)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaking:
+    """A stack of which some never comes back. `end_s`: until when those were born that are certain, from the origin.
+
+    tells: whether a short time tells anything. It does not where only the older ones are certain, nor where most are
+    freed: a pool that replaces its oldest is left with the youngest once nobody asks any more.
+    """
+
+    number: int
+    leaked: _Leaked
+    end_s: float
+    tells: bool
+    fraction: float
+    fraction_ci95: tuple[float, float]
+    implied_frees: int
+
+
+def _leaking(evidence: GrowthEvidence) -> Iterator[_Leaking]:
     count, now_ns, survivors = evidence.stacks.size, evidence.now_ns, evidence.survivors
     if not count or evidence.last_birth_ns - evidence.origin_ns < evidence.min_window_s * 1e9:
-        return []
-    place, births, sizes = survivors.stack_index, survivors.time_ns, survivors.bytes
+        return
+    stack, births, sizes = survivors.stack_index, survivors.time_ns, survivors.bytes
     known = (births >= evidence.origin_ns) & (births <= evidence.last_birth_ns)
     if not known.all():
-        place, births, sizes = place[known], births[known], sizes[known]
+        stack, births, sizes = stack[known], births[known], sizes[known]
     bins = lifetime_bins(np.uint64(now_ns) - births).astype(np.uint8)
-    running = np.bincount(place * LIFETIME_BINS + bins, minlength=count * LIFETIME_BINS)
+    running = np.bincount(stack * LIFETIME_BINS + bins, minlength=count * LIFETIME_BINS)
     ended = _with_implied(evidence.lifetime_counts, evidence.implied_frees)
     curves = survival_curves(ended, running.reshape(count, LIFETIME_BINS).astype(np.float64))
     flat = plateaus(curves)
-    order = np.argsort(place, kind="stable")
-    bounds = np.searchsorted(place[order], np.arange(count + 1))
-    found = []
+    order = np.argsort(stack, kind="stable")
+    bounds = np.searchsorted(stack[order], np.arange(count + 1))
     for number in np.flatnonzero(flat.reached & _frees_seen(evidence)).tolist():
         mine = order[bounds[number] : bounds[number + 1]]
         old_enough_ns = min(max(now_ns - int(flat.from_ns[number]), 0), evidence.last_birth_ns)
         mine = mine[births[mine] <= old_enough_ns]
         # Some of those of this age will still be freed: each counts by its chance to be there in the end.
         chance = np.minimum(flat.fraction[number] / curves.survival[number, bins[mine]], 1.0)
-        leaked = _Leaked((births[mine] - np.uint64(evidence.origin_ns)) / 1e9, sizes[mine] * chance)
-        # A short time tells nothing where only the older ones are certain, nor where most are freed: a pool that
-        # replaces its oldest is left with the youngest once nobody asks any more.
-        tells = old_enough_ns == evidence.last_birth_ns and flat.fraction[number] >= _NONE_FREED
-        least_s = evidence.min_window_s if tells else MIN_WINDOW_S
-        window = _best_window(leaked, (old_enough_ns - evidence.origin_ns) / 1e9, least_s)
-        if window is not None and window.survivors * window.certain_share > evidence.implied_frees[number]:
-            found.append(_describe(evidence, flat, number, window))
-    return sorted(found, key=lambda one: (-one.bytes_per_s, one.stack))
+        yield _Leaking(
+            number=number,
+            leaked=_Leaked((births[mine] - np.uint64(evidence.origin_ns)) / 1e9, sizes[mine] * chance),
+            end_s=(old_enough_ns - evidence.origin_ns) / 1e9,
+            tells=old_enough_ns == evidence.last_birth_ns and flat.fraction[number] >= _NONE_FREED,
+            fraction=float(flat.fraction[number]),
+            fraction_ci95=(float(flat.low[number]), float(flat.high[number])),
+            implied_frees=int(evidence.implied_frees[number]),
+        )
 
 
 def growing_within(evidence: GrowthEvidence, windows: Sequence[tuple[int, int]]) -> list[Growing]:
@@ -215,15 +257,15 @@ def growing_within(evidence: GrowthEvidence, windows: Sequence[tuple[int, int]])
     return sorted(fastest.values(), key=lambda one: (-one.bytes_per_s, one.stack))
 
 
-def _describe(evidence: GrowthEvidence, flat: Plateaus, number: int, window: _Window) -> Growing:
+def _describe(evidence: GrowthEvidence, one: _Leaking, window: _Window) -> Growing:
     return Growing(
-        stack=int(evidence.stacks[number]),
-        outstanding=int(evidence.outstanding[number]),
-        bytes=int(evidence.outstanding_bytes[number]),
+        stack=int(evidence.stacks[one.number]),
+        outstanding=int(evidence.outstanding[one.number]),
+        bytes=int(evidence.outstanding_bytes[one.number]),
         bytes_per_s=window.rate.estimate,
         ci95=(window.rate.low, window.rate.high),
-        leak_fraction=float(flat.fraction[number]),
-        leak_fraction_ci95=(float(flat.low[number]), float(flat.high[number])),
+        leak_fraction=one.fraction,
+        leak_fraction_ci95=one.fraction_ci95,
         since_ns=evidence.origin_ns + round(window.first_birth_s * 1e9),
     )
 
@@ -244,11 +286,33 @@ def _with_implied(freed: U64, implied: U64) -> F64:
     return ended
 
 
-def _best_window(leaked: _Leaked, end_s: float, least_s: float) -> _Window | None:
+def _best_window(evidence: GrowthEvidence, one: _Leaking) -> _Window | None:
     """Return the longest window up to the end in which births keep on; None if they do in none.
 
-    Not one that makes the rate far more uncertain than another does: there is a burst in it.
+    Not one that makes the rate far more uncertain than another does: there is a burst in it. Nor one whose certain
+    survivors may be frees that were missed.
     """
+    least_s = evidence.min_window_s if one.tells else MIN_WINDOW_S
+    window = _longest_window(one.leaked, one.end_s, least_s)
+    return window if window is not None and window.survivors * window.certain_share > one.implied_frees else None
+
+
+def _goes_on(births_s: F64, end_s: float) -> bool:
+    """Whether births go on to the end, in so short a time that others' turns make most of its gaps.
+
+    So what counts is how long the second half of them took, against the first: a pool that fills up takes far longer.
+    A gap that is far longer than nearly all others was somebody else's.
+    """
+    if births_s.size < MIN_SURVIVORS:
+        return False
+    gaps = np.diff(births_s)
+    gaps = np.minimum(gaps, _OTHERS_TURN * np.quantile(gaps, 0.9))
+    half = gaps.size // 2
+    first, second = float(gaps[:half].sum()), float(gaps[half:].sum())
+    return second <= _SLOWER * first and end_s - float(births_s[-1]) <= _TAIL * (first + second)
+
+
+def _longest_window(leaked: _Leaked, end_s: float, least_s: float) -> _Window | None:
     births = leaked.births_s
     if births.size < MIN_SURVIVORS or end_s < least_s or _falls_off(without_bursts(leaked.counts(0.0, end_s))):
         return None

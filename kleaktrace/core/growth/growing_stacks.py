@@ -16,7 +16,7 @@ import numpy as np
 from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.events.records import Context, LossWindow, Rows
 from kleaktrace.core.grouping.outstanding_groups import as_one
-from kleaktrace.core.growth.detection import MIN_SURVIVORS, Growing, GrowthEvidence, growing
+from kleaktrace.core.growth.detection import MIN_SURVIVORS, Growing, GrowthEvidence, grown_at_once
 from kleaktrace.core.kept_on_purpose import rule_for_row
 from kleaktrace.core.ledger.ledger import Ledger, Survivors
 from kleaktrace.core.ledger.stack_counters import LIFETIME_BINS
@@ -26,10 +26,6 @@ from kleaktrace.core.symbols.symbol_table import Frame
 
 _SET_UP = frozenset({"do_one_initcall", "really_probe", "driver_probe_device"})
 """Below these, modules and their drivers set up what they need once (init/main.c, drivers/base/dd.c)."""
-
-
-_PAUSES = 6
-"""So many pauses a burst may have; a cache that fills up has ever longer ones, and many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,32 +186,10 @@ def bursts(
         for module, (from_ns, to_ns) in product(names.stacks.get(key).modules, windows):
             active = births.within(module, from_ns, to_ns)
             if active.size >= MIN_SURVIVORS and asked_ns <= active[-1]:
-                for one in growing(_in_active_time(of_stack, active)):
+                during = replace(of_stack, origin_ns=int(active[0]), until_ns=int(active[-1]))
+                for one in grown_at_once(during):
                     found.setdefault(key, one)
     return list(found.values())
-
-
-def _in_active_time(evidence: GrowthEvidence, active: U64) -> GrowthEvidence:
-    """The same of one stack while its module was active, as if its own longest pauses had been no longer than others.
-
-    In a burst a pause is another task's turn. The early births move: so nothing looks older than it is.
-    """
-    origin, end = active[0], active[-1]
-    own = evidence.survivors
-    order = np.argsort(own.time_ns)
-    inside = order[(own.time_ns[order] >= origin) & (own.time_ns[order] <= end)]
-    own = Survivors(own.stack_index[inside], own.time_ns[inside], own.bytes[inside])
-    gaps = np.diff(own.time_ns, prepend=origin)
-    longest = np.argsort(gaps)[-_PAUSES:]
-    cut = np.zeros_like(gaps)
-    cut[longest] = gaps[longest] - (gaps[longest[0]] if longest.size else 0)
-    moved = own.time_ns + cut[::-1].cumsum(dtype=np.uint64)[::-1] - cut
-    return replace(
-        evidence,
-        origin_ns=int(origin + cut.sum(dtype=np.uint64)),
-        until_ns=int(end),
-        survivors=Survivors(own.stack_index, moved, own.bytes),
-    )
 
 
 def _origin(losses: Sequence[LossWindow], start_ns: int) -> tuple[int, int]:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from builders import FULL_COVERAGE, START_JIFFIES, START_NS, Scene, jiffies_at, suspect
+from builders import FULL_COVERAGE, SECOND, START_JIFFIES, START_NS, Scene, jiffies_at, suspect
 
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import Loss
+from kleaktrace.core.events.coverage import CoverageKind, Loss
 from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.recording import Recording
@@ -77,6 +77,16 @@ def test_what_kmemleak_must_be_asked_is_known_before_and_its_answers_are_evidenc
     assert freed.open_questions() == []
     assert {s.address: s.verdict for s in freed.judge()} == {A: Verdict.CONFIRMED, B: Verdict.DISMISSED}
     assert {s.address: s.verdict for s in leaking.judge()}[B] is Verdict.UNDECIDED, "and the other knows nothing of it"
+
+
+@pytest.mark.parametrize("covered", [True, False])
+def test_what_vmalloc_describes_its_areas_with_is_no_growth_of_its_own(covered: bool) -> None:
+    scene = Scene()
+    for number in range(60):
+        scene.allocate(0.05 * number, A + 256 * number, stack=4)
+    known = FULL_COVERAGE if covered else [one for one in FULL_COVERAGE if one.kind is not CoverageKind.VMALLOC]
+    during = recording(scene, growth_windows=[(START_NS, START_NS + 3 * SECOND)])
+    assert len(replace(during, coverage=known).growing()) == (0 if covered else 1)
 
 
 def test_nothing_of_the_edge_is_needed() -> None:

@@ -65,7 +65,7 @@ def test_a_burst_between_two_marks_is_one_though_its_module_goes_on_with_other_t
 def test_a_burst_may_have_pauses_in_which_others_had_their_turn() -> None:
     scene = in_use()
     for number in range(60):
-        pauses = 0.3 * (number > 3) + 0.2 * (number > 10) + 0.5 * (number > 45)
+        pauses = 0.3 * (number > 3) + 0.2 * (number > 10) + 0.5 * (number > 45) + 2 * (number > 50)
         scene.allocate(2 + 0.005 * number + pauses, A + 256 * number, stack=IN_USE)
     assert found(scene) == [IN_USE]
 
