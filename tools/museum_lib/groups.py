@@ -65,12 +65,16 @@ def dependencies(lines: Sequence[str]) -> dict[str, frozenset[str]]:
     return found
 
 
-def _use(piece: Piece, dependencies: Mapping[str, frozenset[str]]) -> _Use:
+def edited(piece: Piece) -> frozenset[str]:
+    """The names of the modules that its edits may change."""
     changed = {edit.file.rpartition("/")[0] for edit in piece.edits}
-    edited = {kernel_name(module.path) for module in piece.modules if module.directory in changed}
-    asked = {kernel_name(name) for name in loads(piece.trigger)} | edited
+    return frozenset(kernel_name(module.path) for module in piece.modules if module.directory in changed)
+
+
+def _use(piece: Piece, dependencies: Mapping[str, frozenset[str]]) -> _Use:
+    asked = {kernel_name(name) for name in loads(piece.trigger)} | edited(piece)
     loaded = asked.union(*(dependencies.get(name, frozenset()) for name in asked))
-    return _Use(frozenset(loaded), frozenset(edited), piece.truth.function)
+    return _Use(frozenset(loaded), edited(piece), piece.truth.function)
 
 
 def kernel_name(path: str) -> str:

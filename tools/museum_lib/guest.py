@@ -137,11 +137,16 @@ def _prepare(exhibit: Exhibit, directory: Path, in_tree: Mapping[str, Path]) -> 
     for name, path in exhibit.modules.items():
         files[groups.kernel_name(name)] = Path(shutil.copy(path, place / f"{name}.ko"))
     (directory / "trigger.sh").write_text(exhibit.piece.trigger)
+    loaded: set[str] = set()
     for asked in groups.loads(exhibit.piece.trigger):
         needs: dict[str, list[str]] = {}
         _add_needs(groups.kernel_name(asked), files, needs)
         order = groups.in_order(groups.kernel_name(asked), needs)
         (place / f"{asked}.load").write_text("".join(f"{name} {files[name]}\n" for name in order))
+        loaded |= set(order)
+    missing = groups.edited(exhibit.piece) - loaded
+    if missing:
+        raise GuestFailed(f"{exhibit.name} does not load its own {', '.join(sorted(missing))}: it tests the kernel's")
 
 
 def _add_needs(module: str, files: Mapping[str, Path], needs: dict[str, list[str]]) -> None:
