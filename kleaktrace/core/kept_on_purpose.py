@@ -62,12 +62,15 @@ RULES = (
     ),
     Rule(
         "until its timer",
-        "the network keeps it until a timer ends it",  # net/ipv4/inet_timewait_sock.c, net/core/neighbour.c, …
+        # net/ipv4/inet_timewait_sock.c, net/core/neighbour.c, net/ipv4/route.c (rt_cache_route), …
+        "the network keeps it until a timer ends it, or another takes its place",
         caches=re.compile(
             r"tw_sock_\w+|request_sock_\w+|nf_conntrack\w*|inet_peer_cache|ip6?_dst_cache|arp_cache|ndisc_cache"
         ),
         functions=re.compile(
+            # The caches, too: where they are merged, they go by another name.
             r"___?neigh_create|neigh_alloc|tcpm_new|inet_getpeer|update_or_create_fnhe|inet_twsk_alloc"
+            r"|dst_alloc|inet_reqsk_alloc|__nf_conntrack_alloc"
         ),
     ),
     Rule(

@@ -29,6 +29,10 @@ def stack(*functions: str) -> Stack:
         ("alias of a slab cache", "kernfs_node_cache", ("__kernfs_new_node", "sysfs_slab_alias")),
         ("until its timer", "tw_sock_TCP", ("inet_twsk_alloc",)),
         ("until its timer", "kmalloc-512", ("___neigh_create",)),
+        ("until its timer", "ip_dst_cache", ("dst_alloc", "rt_dst_alloc")),
+        ("until its timer", "proc_dir_entry", ("dst_alloc", "rt_dst_alloc")),  # the same, merged
+        ("until its timer", "skbuff_ext_cache", ("inet_reqsk_alloc",)),
+        ("until its timer", "skbuff_ext_cache", ("__nf_conntrack_alloc", "init_conntrack")),
         ("pool of workers", "kmalloc-512", ("get_unbound_pool", "alloc_workqueue")),
         ("taken in advance", "skbuff_head_cache", ("napi_skb_cache_get", "napi_alloc_skb", "gro_cells_init")),
     ],
@@ -50,6 +54,7 @@ def test_each_rule_holds(rule: str, cache: str, functions: tuple[str, ...]) -> N
         ("TCP", ("sk_prot_alloc",)),
         ("skbuff_head_cache", ("__alloc_skb", "netlink_dump")),
         ("skbuff_small_head", ("kmalloc_reserve", "napi_alloc_skb", "drv_rx")),
+        ("kmalloc-256", ("metadata_dst_alloc", "tunnel_key_init")),
     ],
 )
 def test_what_is_no_one_s_to_keep_is_excused_by_none(cache: str, functions: tuple[str, ...]) -> None:
