@@ -189,9 +189,9 @@ def _memleak(group: Sequence[Piece], rounds: int) -> None:
             raise tracers.TracerFailed(tracer.missing)
         with tracers.tracing(replace(tracer, command=command), first) as running:
             os.kill(running.pid, signal.SIGSTOP)
+            ran = list(group)
             for number in range(rounds):
-                for piece in group:
-                    piece.run(unloads=number < rounds - 1)
+                ran = [piece for piece in ran if _runs(piece, unloads=number < rounds - 1)]
             time.sleep(2)
             os.kill(running.pid, signal.SIGCONT)
             running.wait_for_end(_REPORT_TIMEOUT_S)
@@ -199,11 +199,21 @@ def _memleak(group: Sequence[Piece], rounds: int) -> None:
             if not begin:
                 raise tracers.TracerFailed(f"it reports nothing: {_tail(head)}")
             (first / "memleak.txt").write_text(report)
-    except (TriggerFailed, tracers.TracerFailed) as failure:
+    except tracers.TracerFailed as failure:
         say(f"memleak: {failure}")
         return
-    for piece in group:
+    for piece in ran:
         piece.write("memleak", first.name)
+
+
+def _runs(piece: Piece, *, unloads: bool) -> bool:
+    """Run a piece's trigger under memleak; whether it worked."""
+    try:
+        piece.run(unloads=unloads)
+    except TriggerFailed as failure:
+        say(f"memleak: {piece.name}: {failure}")
+        return False
+    return True
 
 
 def _loaded() -> set[str]:
