@@ -13,7 +13,7 @@ from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import Evidence
 from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator
-from kleaktrace.core.repetition.sign_test import ANY, GONE, Counts, Course, Repetition, repetition, warm_up
+from kleaktrace.core.repetition.sign_test import ANY, ENOUGH, GONE, Counts, Course, Repetition, repetition, warm_up
 from kleaktrace.core.symbols.call_stacks import Stack
 
 
@@ -32,6 +32,16 @@ class StackRounds:
     def course(self) -> Course:
         """How it goes on."""
         return self.repetition.course
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it is not growing: the later rounds left none, save perhaps the last, whose the next one frees.
+
+        It says nothing of the few that the first ones left: a module may still be there that they belong to.
+        """
+        between = self.left[self.left.size // 2 : -1]
+        pauses = self.course is Course.UNCLEAR and self.repetition.total >= ENOUGH and not between.any()
+        return pauses or self.course in (Course.LEVELS_OFF, Course.PENDING)
 
     def round_of(self, time_ns: int) -> int | None:
         """The round (from 0) of what was allocated then; None: it was in none."""
@@ -81,9 +91,8 @@ class RepeatedStacks:
 
     @property
     def bounded(self) -> frozenset[int]:
-        """The keys of the stacks that are not growing: they level off, or the next round frees what one left."""
-        within = (Course.LEVELS_OFF, Course.PENDING)
-        return frozenset(key for key, found in self._found.items() if found.course in within)
+        """The keys of the stacks that are not growing."""
+        return frozenset(key for key, found in self._found.items() if found.is_bounded)
 
     def _look(self) -> None:
         ledger, names = self._evidence.ledger, self._evidence.names

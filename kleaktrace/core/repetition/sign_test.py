@@ -38,7 +38,7 @@ _EXCEPTIONS = 10
 _WARM_UP = 10
 """One round in so many is left out at the beginning, one at least."""
 
-_ENOUGH = 5
+ENOUGH = 5
 """So many rounds after the warm-up tell what levels off from what does not."""
 
 
@@ -94,7 +94,7 @@ def _course(left: Counts, later: Counts, unlikely: bool) -> Course:
     grew = np.count_nonzero(later)
     if unlikely and grew >= later.size - later.size // _EXCEPTIONS and later[-1] and not _declines(later):
         return Course.GROWS
-    if later.size < _ENOUGH:
+    if later.size < ENOUGH:
         return Course.UNCLEAR
     rounds = np.flatnonzero(left)
     if rounds.size and rounds[0] >= left.size - 1:

@@ -107,6 +107,8 @@ def test_what_the_next_round_frees_is_not_in_the_way_of_clean() -> None:
     [
         ([4, 2, 1, 0, 0, 0, 0], True),
         ([0, 0, 0, 0, 0, 0, 9], True),
+        ([3, 0, 0, 0, 0, 0, 9], True),
+        ([3, 0, 0, 0, 9], False),
         ([0, 1, 0, 1, 0, 1, 0], False),
         ([1, 1, 1, 1, 1, 1, 1], False),
     ],
