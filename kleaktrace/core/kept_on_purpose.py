@@ -79,9 +79,9 @@ RULES = (
         functions=re.compile(r"get_unbound_pool|create_worker"),
     ),
     Rule(
-        "taken in advance",
-        "the network takes sixteen skbs at a time, and keeps up to 64 for each CPU",  # net/core/skbuff.c
-        functions=re.compile(r"napi_skb_cache_get(_bulk)?"),
+        "head of an skb",
+        "these go round in a list of each CPU's own, 64 at most, whoever asked for them",  # net/core/skbuff.c
+        caches=re.compile(r"skbuff_head_cache"),
         until_needed=True,
     ),
 )

@@ -34,7 +34,8 @@ def stack(*functions: str) -> Stack:
         ("until its timer", "skbuff_ext_cache", ("inet_reqsk_alloc",)),
         ("until its timer", "skbuff_ext_cache", ("__nf_conntrack_alloc", "init_conntrack")),
         ("pool of workers", "kmalloc-512", ("get_unbound_pool", "alloc_workqueue")),
-        ("taken in advance", "skbuff_head_cache", ("napi_skb_cache_get", "napi_alloc_skb", "gro_cells_init")),
+        ("head of an skb", "skbuff_head_cache", ("napi_skb_cache_get", "napi_alloc_skb", "gro_cells_init")),
+        ("head of an skb", "skbuff_head_cache", ("__alloc_skb", "skb_segment", "tcp_gso_segment")),
     ],
 )
 def test_each_rule_holds(rule: str, cache: str, functions: tuple[str, ...]) -> None:
@@ -52,7 +53,7 @@ def test_each_rule_holds(rule: str, cache: str, functions: tuple[str, ...]) -> N
         ("filp", ("alloc_empty_file",)),
         ("kmalloc-64", ("worker_thread", "kthread")),
         ("TCP", ("sk_prot_alloc",)),
-        ("skbuff_head_cache", ("__alloc_skb", "netlink_dump")),
+        ("skbuff_fclone_cache", ("__alloc_skb", "tcp_sendmsg_locked")),
         ("skbuff_small_head", ("kmalloc_reserve", "napi_alloc_skb", "drv_rx")),
         ("kmalloc-256", ("metadata_dst_alloc", "tunnel_key_init")),
     ],
