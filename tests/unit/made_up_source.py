@@ -33,6 +33,8 @@ class MadeUpSource:
     def __init__(self, names: KernelNames | None = None) -> None:
         self.names = names or kernel_names()
         self.started = Moment(time.monotonic_ns(), START_JIFFIES)
+        self.last = self.started
+        """When the last event was."""
         self.loss = Loss()
         self.fail: BaseException | None = None
         self.polled = 0
@@ -47,8 +49,8 @@ class MadeUpSource:
         return len(self._reported)
 
     def now(self) -> dict[str, int]:
-        moment = self.moment()
-        return {"time_ns": moment.time_ns, "jiffies": moment.jiffies % (1 << 32)}
+        self.last = self.moment()
+        return {"time_ns": self.last.time_ns, "jiffies": self.last.jiffies % (1 << 32)}
 
     def allocate(self, address: int, size: int = 100, **fields: object) -> None:
         row = {"sequence": self.reported, "object": hide(address), "bytes_req": size, "bytes_alloc": 128, "stack": 1}

@@ -39,9 +39,8 @@ class Machine:
         self.source.names.stacks.add(2, [inside("__kmalloc_noprof"), inside("core_alloc"), inside("drv_probe")])
 
     def suspect(self, address: int) -> Suspect:
-        """As kmemleak lists what is allocated now."""
-        jiffies = self.source.moment().jiffies
-        return suspect(0, address, 100, jiffies=jiffies)
+        """As kmemleak lists what was allocated last."""
+        return suspect(0, address, 100, jiffies=self.source.last.jiffies)
 
     def unload(self) -> None:
         image = module_image()
