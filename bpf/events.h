@@ -3,12 +3,12 @@
 
 /* Eight characters as they lie in memory: a loop over a name is long work for the verifier. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define WORD(a, b, c, d, e, f, g, h)                                                                              \
-	((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24 | (u64)(e) << 32 | (u64)(f) << 40 |           \
+#define WORD(a, b, c, d, e, f, g, h)                                                                    \
+	((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24 | (u64)(e) << 32 | (u64)(f) << 40 | \
 	 (u64)(g) << 48 | (u64)(h) << 56)
 #else
-#define WORD(a, b, c, d, e, f, g, h)                                                                              \
-	((u64)(h) | (u64)(g) << 8 | (u64)(f) << 16 | (u64)(e) << 24 | (u64)(d) << 32 | (u64)(c) << 40 |           \
+#define WORD(a, b, c, d, e, f, g, h)                                                                    \
+	((u64)(h) | (u64)(g) << 8 | (u64)(f) << 16 | (u64)(e) << 24 | (u64)(d) << 32 | (u64)(c) << 40 | \
 	 (u64)(b) << 48 | (u64)(a) << 56)
 #endif
 
@@ -114,7 +114,7 @@ INLINE bool wanted(struct recent_task *task, u64 bytes_req, u8 context)
 	/* Our own system calls are not the machine's business; what an interrupt does meanwhile is. */
 	if (visible_ids(task) >> 32 == SELF && (context == TASK || context == UNKNOWN_CONTEXT)) {
 		u32 zero = 0;
-		struct moment now = {.time_ns = bpf_ktime_get_ns(), .jiffies = bpf_jiffies64()};
+		struct moment now = { .time_ns = bpf_ktime_get_ns(), .jiffies = bpf_jiffies64() };
 
 		clock.update(&zero, &now);
 		return false;

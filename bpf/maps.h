@@ -11,14 +11,14 @@ BPF_RINGBUF_OUTPUT(names, NAME_RING_PAGES);
 enum counter {
 	LOST_ALLOCATIONS,
 	LOST_FREES,
-	LOST_STACKS, /* the unwinder gave nothing */
-	LOST_NAMES, /* no room in the name ring for a module */
-	LOST_ENTRIES, /* a table was full */
+	LOST_STACKS,	 /* the unwinder gave nothing */
+	LOST_NAMES,	 /* no room in the name ring for a module */
+	LOST_ENTRIES,	 /* a table was full */
 	TAKEN_BY_SECOND, /* not lost: see RECORD_ONCE in slab.c */
-	UNWOUND_STACKS, /* not recognised, or not looked at: see stack_paths.h */
-	CHECKED_STACKS, /* recognised, and unwound all the same */
-	WRONG_STACKS, /* of these */
-	LOST_SAMPLES, /* no room in the name ring: there will be others */
+	UNWOUND_STACKS,	 /* not recognised, or not looked at: see stack_paths.h */
+	CHECKED_STACKS,	 /* recognised, and unwound all the same */
+	WRONG_STACKS,	 /* of these */
+	LOST_SAMPLES,	 /* no room in the name ring: there will be others */
 	COUNTERS
 };
 struct counts {
@@ -60,9 +60,9 @@ struct known_cache {
 	u64 epoch; /* NEVER: user space does not know it yet */
 	u32 object_size;
 	u32 size;
-	u8 ignored; /* kmemleak's own */
+	u8 ignored;   /* kmemleak's own */
 	u8 of_caches; /* its objects describe caches */
-	u8 wanted; /* passes the cache filter */
+	u8 wanted;    /* passes the cache filter */
 };
 BPF_HASH(known_caches, u64, struct known_cache, KNOWN_CACHES);
 
@@ -70,8 +70,22 @@ BPF_HASH(known_caches, u64, struct known_cache, KNOWN_CACHES);
  * Room for one event's stack. One per program, not per CPU alone: an interrupt that lands on a running program
  * runs another one, and the kernel never runs the same program twice at once on a CPU.
  */
-enum program { ON_KMALLOC, ON_KMALLOC_NODE, ON_CACHE_ALLOC, ON_CACHE_ALLOC_NODE, ON_KFREE, ON_CACHE_FREE,
-	       ON_VMALLOC, ON_PERCPU, ON_VFREE, ON_VFREE_ATOMIC, ON_BULK_FREE, ON_BULK_ALLOC, ON_MODULE, PROGRAMS };
+enum program {
+	ON_KMALLOC,
+	ON_KMALLOC_NODE,
+	ON_CACHE_ALLOC,
+	ON_CACHE_ALLOC_NODE,
+	ON_KFREE,
+	ON_CACHE_FREE,
+	ON_VMALLOC,
+	ON_PERCPU,
+	ON_VFREE,
+	ON_VFREE_ATOMIC,
+	ON_BULK_FREE,
+	ON_BULK_ALLOC,
+	ON_MODULE,
+	PROGRAMS
+};
 
 #define MARKED_STACKS 128
 #define MARKED_DEPTHS 8
@@ -87,16 +101,16 @@ struct recent_task {
 struct scratch {
 	u64 marks[MARKED_STACKS * MARKED_DEPTHS]; /* see RECORD_ONCE in slab.c */
 	struct recent_task recent;
-	u64 preempt_count; /* where this CPU's lives; 0: not looked up yet */
-	u64 base; /* the program's context, which lies on the stack */
-	u64 length; /* see hand_over_sample() */
-	u32 unwound_depth; /* frames there are, those of what was interrupted too */
+	u64 preempt_count;	      /* where this CPU's lives; 0: not looked up yet */
+	u64 base;		      /* the program's context, which lies on the stack */
+	u64 length;		      /* see hand_over_sample() */
+	u32 unwound_depth;	      /* frames there are, those of what was interrupted too */
 	u64 slot, origin, start, led; /* see recognise() */
 	u64 random;
 	u64 hash, number, unreadable; /* see modules.c */
 	union {
 		struct stack_sample sample; /* its words are modules.c's, too */
-		struct stack_name stack; /* sample.name */
+		struct stack_name stack;    /* sample.name */
 		struct cache_name cache;
 		struct module_name module;
 	};

@@ -45,7 +45,7 @@ INLINE u64 unheard_of(u64 module)
 
 #ifdef MODULE_LOAD_MOD
 #define ELF_SYMBOL_LENGTH 24
-#define PAGES 512 /* of one table: 2 MiB */
+#define PAGES 512	 /* of one table: 2 MiB */
 #define TABLE_CHUNKS 192 /* of one table: 94 KiB. A module with more of them, or without one, is new each time */
 #define INIT_PAGES 16
 
@@ -80,7 +80,8 @@ INLINE void hash_table(struct scratch *s, u64 start, u64 length, u64 symbols_nea
 
 	s->unreadable |= length < sizeof(*chunk) || length > TABLE_CHUNKS * sizeof(*chunk);
 	s->hash = mix(s->hash ^ length);
-	s->length = length - sizeof(*chunk); /* in memory, where the verifier does not remember what each turn says of it */
+	/* In memory, where the verifier does not remember what each turn says of it. */
+	s->length = length - sizeof(*chunk);
 	for (u32 i = 0; i < TABLE_CHUNKS; i++) {
 		u64 last = LOAD(s->length), at = i * sizeof(*chunk);
 
@@ -181,8 +182,8 @@ int on_module_load(struct bpf_raw_tracepoint_args *ctx)
 #ifdef FILTER_MODULE
 	if (FILTER_MODULE((u64 *)told->name)) {
 		u32 core = CORE_TEXT, init = INIT_TEXT;
-		struct text_range core_text = {told->text, told->text_size};
-		struct text_range init_text = {told->init_text, told->init_text_size};
+		struct text_range core_text = { told->text, told->text_size };
+		struct text_range init_text = { told->init_text, told->init_text_size };
 
 		module_text.update(&core, &core_text);
 		module_text.update(&init, &init_text);

@@ -67,14 +67,15 @@ struct stack_name {
 struct stack_sample {
 	struct stack_name name;
 	u64 root;
-	u64 modules; /* the state of that name (bpf/maps.h) */
+	u64 modules;	/* the state of that name (bpf/maps.h) */
 	u64 recognised; /* the key that a known path gave this stack; 0: none did */
 	u32 event;
 	u32 words_read; /* the others are left over from another time */
-	u32 rest; /* words there are up to the end of the stack */
-	u32 in_module; /* not 0: a frame lies in the module that is filtered for */
-	u64 base; /* address of the first word */
-	u64 words[WINDOW_WORDS]; /* from the program's context upwards; complements, as they may be addresses of objects */
+	u32 rest;	/* words there are up to the end of the stack */
+	u32 in_module;	/* not 0: a frame lies in the module that is filtered for */
+	u64 base;	/* address of the first word */
+	/* From the program's context upwards; complements, as they may be addresses of objects. */
+	u64 words[WINDOW_WORDS];
 };
 
 struct cache_name {
@@ -89,7 +90,7 @@ struct cache_name {
 struct module_name {
 	u32 type;
 	u32 symbols;
-	u64 key; /* struct module */
+	u64 key;      /* struct module */
 	u64 identity; /* the same: it was loaded at this place before, with the same symbols */
 	u64 time_ns;
 	u64 text, text_size;

@@ -111,52 +111,52 @@ INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u64 object)
 }
 
 /* `record` is given where stacks are to be recognised: not in the seldom second program, which so is a small one. */
-#define RECORD_ONCE(event, program, object, record)              \
-	int first_##event(struct bpf_raw_tracepoint_args *ctx)   \
-	{                                                        \
-		struct scratch *s = scratch_of(program);         \
-                                                                 \
-		if (s) {                                         \
-			record(program);                         \
-			mark_recorded(ctx, s, object);           \
-		}                                                \
-		return 0;                                        \
-	}                                                        \
-	int second_##event(struct bpf_raw_tracepoint_args *ctx)  \
-	{                                                        \
+#define RECORD_ONCE(event, program, object, record)                          \
+	int first_##event(struct bpf_raw_tracepoint_args *ctx)               \
+	{                                                                    \
+		struct scratch *s = scratch_of(program);                     \
+                                                                             \
+		if (s) {                                                     \
+			record(program);                                     \
+			mark_recorded(ctx, s, object);                       \
+		}                                                            \
+		return 0;                                                    \
+	}                                                                    \
+	int second_##event(struct bpf_raw_tracepoint_args *ctx)              \
+	{                                                                    \
 		struct scratch *s = scratch_of_second(ctx, program, object); \
-                                                                 \
-		if (s)                                           \
-			record(SELDOM);                          \
-		return 0;                                        \
+                                                                             \
+		if (s)                                                       \
+			record(SELDOM);                                      \
+		return 0;                                                    \
 	}
 
 #ifdef KMALLOC_PTR
-#define RECORD_KMALLOC(event)                                                                                     \
-	on_kmalloc_event(ctx, s, event, ctx->args[KMALLOC_CALL_SITE], ctx->args[KMALLOC_PTR],                     \
+#define RECORD_KMALLOC(event)                                                                 \
+	on_kmalloc_event(ctx, s, event, ctx->args[KMALLOC_CALL_SITE], ctx->args[KMALLOC_PTR], \
 			 ctx->args[KMALLOC_BYTES_REQ], ctx->args[KMALLOC_BYTES_ALLOC], ctx->args[KMALLOC_GFP_FLAGS])
 RECORD_ONCE(kmalloc, ON_KMALLOC, ctx->args[KMALLOC_PTR], RECORD_KMALLOC)
 #endif
 
 #ifdef KMALLOC_NODE_PTR
-#define RECORD_KMALLOC_NODE(event)                                                                                \
-	on_kmalloc_event(ctx, s, event, ctx->args[KMALLOC_NODE_CALL_SITE], ctx->args[KMALLOC_NODE_PTR],           \
-			 ctx->args[KMALLOC_NODE_BYTES_REQ], ctx->args[KMALLOC_NODE_BYTES_ALLOC],                  \
+#define RECORD_KMALLOC_NODE(event)                                                                      \
+	on_kmalloc_event(ctx, s, event, ctx->args[KMALLOC_NODE_CALL_SITE], ctx->args[KMALLOC_NODE_PTR], \
+			 ctx->args[KMALLOC_NODE_BYTES_REQ], ctx->args[KMALLOC_NODE_BYTES_ALLOC],        \
 			 ctx->args[KMALLOC_NODE_GFP_FLAGS])
 RECORD_ONCE(kmalloc_node, ON_KMALLOC_NODE, ctx->args[KMALLOC_NODE_PTR], RECORD_KMALLOC_NODE)
 #endif
 
 #ifdef KMEM_CACHE_ALLOC_PTR
-#define RECORD_CACHE_ALLOC(event)                                                                                 \
-	on_cache_event(ctx, s, event, ctx->args[KMEM_CACHE_ALLOC_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_PTR],     \
+#define RECORD_CACHE_ALLOC(event)                                                                             \
+	on_cache_event(ctx, s, event, ctx->args[KMEM_CACHE_ALLOC_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_PTR], \
 		       ctx->args[KMEM_CACHE_ALLOC_S], ctx->args[KMEM_CACHE_ALLOC_GFP_FLAGS])
 RECORD_ONCE(kmem_cache_alloc, ON_CACHE_ALLOC, ctx->args[KMEM_CACHE_ALLOC_PTR], RECORD_CACHE_ALLOC)
 #endif
 
 #ifdef KMEM_CACHE_ALLOC_NODE_PTR
-#define RECORD_CACHE_ALLOC_NODE(event)                                                                            \
-	on_cache_event(ctx, s, event, ctx->args[KMEM_CACHE_ALLOC_NODE_CALL_SITE],                                 \
-		       ctx->args[KMEM_CACHE_ALLOC_NODE_PTR], ctx->args[KMEM_CACHE_ALLOC_NODE_S],                  \
+#define RECORD_CACHE_ALLOC_NODE(event)                                                           \
+	on_cache_event(ctx, s, event, ctx->args[KMEM_CACHE_ALLOC_NODE_CALL_SITE],                \
+		       ctx->args[KMEM_CACHE_ALLOC_NODE_PTR], ctx->args[KMEM_CACHE_ALLOC_NODE_S], \
 		       ctx->args[KMEM_CACHE_ALLOC_NODE_GFP_FLAGS])
 RECORD_ONCE(kmem_cache_alloc_node, ON_CACHE_ALLOC_NODE, ctx->args[KMEM_CACHE_ALLOC_NODE_PTR], RECORD_CACHE_ALLOC_NODE)
 #endif
@@ -170,8 +170,8 @@ RECORD_ONCE(kfree, ON_KFREE, ctx->args[KFREE_PTR], RECORD_KFREE)
 #ifndef KMEM_CACHE_FREE_S
 #define KMEM_CACHE_FREE_S KMEM_CACHE_FREE_PTR /* not given: a pointer that is no known cache */
 #endif
-#define RECORD_CACHE_FREE(event)                                                                                  \
-	on_cache_free(ctx->args[KMEM_CACHE_FREE_CALL_SITE], ctx->args[KMEM_CACHE_FREE_PTR],                       \
+#define RECORD_CACHE_FREE(event)                                                            \
+	on_cache_free(ctx->args[KMEM_CACHE_FREE_CALL_SITE], ctx->args[KMEM_CACHE_FREE_PTR], \
 		      ctx->args[KMEM_CACHE_FREE_S])
 RECORD_ONCE(kmem_cache_free, ON_CACHE_FREE, ctx->args[KMEM_CACHE_FREE_PTR], RECORD_CACHE_FREE)
 #endif
@@ -274,7 +274,8 @@ ON_BULK_RETURN(BULK_ALLOC_FUNCTION)
 	u64 returned = 0;
 
 	bpf_get_func_ret(ctx, &returned);
-	on_bulk_alloc(ctx, function_argument(ctx, 0), function_argument(ctx, 1), (u32)returned, function_argument(ctx, 3));
+	on_bulk_alloc(ctx, function_argument(ctx, 0), function_argument(ctx, 1), (u32)returned,
+		      function_argument(ctx, 3));
 	return 0;
 }
 
@@ -295,7 +296,9 @@ int on_bulk_alloc_entry(struct pt_regs *ctx)
 {
 	u64 caller = bulk_caller();
 	struct bulk_call call = {
-		.cache = PT_REGS_PARM1(ctx), .gfp = PT_REGS_PARM2(ctx), .objects = PT_REGS_PARM4(ctx),
+		.cache = PT_REGS_PARM1(ctx),
+		.gfp = PT_REGS_PARM2(ctx),
+		.objects = PT_REGS_PARM4(ctx),
 	};
 
 	bulk_calls.update(&caller, &call);

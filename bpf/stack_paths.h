@@ -5,10 +5,10 @@
  */
 
 #define PATH_SLOTS 48
-#define PATH_STEPS 64 /* slots, pointers, nodes and chunks on the way; more is left to the unwinder */
-#define CHUNK 256 /* bytes of the stack that are read at a time */
+#define PATH_STEPS 64	 /* slots, pointers, nodes and chunks on the way; more is left to the unwinder */
+#define CHUNK 256	 /* bytes of the stack that are read at a time */
 #define STACK_SIZE 16384 /* and alignment, of tasks' and interrupts' stacks (THREAD_SIZE, IRQ_STACK_SIZE) */
-#define CHECK_MASK 511 /* one of so many recognised stacks, by chance, is unwound all the same */
+#define CHECK_MASK 511	 /* one of so many recognised stacks, by chance, is unwound all the same */
 
 /* Distances are in bytes, from the origin: the program's context at first, later where a pointer has led. */
 struct path_slot {

@@ -59,7 +59,8 @@ INLINE u64 unwind(void *ctx, struct scratch *s, u32 skip, bool *in_module)
 		depth += own;
 		changing |= outside(frame, KERNEL_TEXT, KERNEL_TEXT_LENGTH) & own;
 #ifdef FILTER_MODULE
-		elsewhere &= outside(frame, core.start, core.length) & outside(frame, init.start, init.length) | (own ^ 1);
+		elsewhere &=
+			outside(frame, core.start, core.length) & outside(frame, init.start, init.length) | (own ^ 1);
 #endif
 		own &= outside(frame, ENTRY_TEXT, ENTRY_TEXT_LENGTH);
 	}

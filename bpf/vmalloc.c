@@ -49,7 +49,7 @@ BPF_TABLE("lru_hash", u64, struct vmalloc_call, vmalloc_calls, 1024);
 int on_vmalloc_entry(struct pt_regs *ctx)
 {
 	u64 task = bpf_get_current_task();
-	struct vmalloc_call call = {.size = PT_REGS_PARM1(ctx), .gfp = PT_REGS_PARM5(ctx)};
+	struct vmalloc_call call = { .size = PT_REGS_PARM1(ctx), .gfp = PT_REGS_PARM5(ctx) };
 
 	vmalloc_calls.update(&task, &call);
 	return 0;

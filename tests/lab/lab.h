@@ -17,12 +17,12 @@
 #define LAB_SITE noinline __noclone
 
 enum lab_truth {
-	LEAK,			/* never freed, nothing points there */
-	INNOCENT,		/* freed, now or later */
-	REFERENCED,		/* something points there; freed when the module goes */
-	UNLOAD,			/* kept on a list, forgotten when the module goes: a leak from then on */
-	UNLOAD_REFERENCED,	/* the same, but the kernel still points there: kmemleak never lists it */
-	UNLOAD_CORE,		/* the same, and kernel code has allocated it on the module's behalf */
+	LEAK,		   /* never freed, nothing points there */
+	INNOCENT,	   /* freed, now or later */
+	REFERENCED,	   /* something points there; freed when the module goes */
+	UNLOAD,		   /* kept on a list, forgotten when the module goes: a leak from then on */
+	UNLOAD_REFERENCED, /* the same, but the kernel still points there: kmemleak never lists it */
+	UNLOAD_CORE,	   /* the same, and kernel code has allocated it on the module's behalf */
 };
 
 /* Who calls a case. The context of what it allocates follows from it. */
@@ -30,15 +30,15 @@ enum lab_caller { WRITER, KWORKER, TIMER, TASKLET, HARDIRQ };
 
 struct lab_case {
 	const char *name;
-	const char *function;	/* whose fault it is; stands in the stack of the allocation */
-	void (*run)(void);	/* NULL: is not run by name, but when loading or by another case */
-	size_t size;		/* bytes asked for, of the largest object; 0: the kernel's business */
+	const char *function; /* whose fault it is; stands in the stack of the allocation */
+	void (*run)(void);    /* NULL: is not run by name, but when loading or by another case */
+	size_t size;	      /* bytes asked for, of the largest object; 0: the kernel's business */
 	enum lab_truth truth;
 	enum lab_caller caller;
-	unsigned int calls;	/* so many calls each time the case is run */
-	unsigned int per_call;	/* objects per call; 0: one */
-	unsigned int innocent;	/* of all these objects, so many are innocent whatever the truth of the case is */
-	bool percpu;		/* its addresses are per-CPU ones */
+	unsigned int calls;    /* so many calls each time the case is run */
+	unsigned int per_call; /* objects per call; 0: one */
+	unsigned int innocent; /* of all these objects, so many are innocent whatever the truth of the case is */
+	bool percpu;	       /* its addresses are per-CPU ones */
 };
 
 /* Most cases are named as their function is. */

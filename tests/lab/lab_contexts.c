@@ -127,5 +127,5 @@ const struct lab_case lab_context_leaks[] = {
 	{ CASE(leak_timer), .size = 90, .calls = LEAKS, .caller = TIMER },
 	{ CASE(leak_tasklet), .size = 250, .calls = LEAKS, .caller = TASKLET },
 	{ CASE(leak_hardirq_129), .size = 129, .calls = LEAKS, .caller = HARDIRQ },
-	{}
+	{},
 };

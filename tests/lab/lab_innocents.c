@@ -410,18 +410,16 @@ const struct lab_case lab_innocents[] = {
 	{ CASE(kfree_rcu_thousand), .truth = INNOCENT, .size = sizeof(struct lab_rcu), .calls = 1,
 	  .per_call = THOUSAND },
 	{ CASE(bulk_alloc_single_free), .truth = INNOCENT, .size = BULK_SIZE, .calls = 1, .per_call = MANY },
-	{ CASE(single_alloc_bulk_free), .truth = INNOCENT, .size = BULK_SIZE,
-	  .calls = 1, .per_call = MANY },
+	{ CASE(single_alloc_bulk_free), .truth = INNOCENT, .size = BULK_SIZE, .calls = 1, .per_call = MANY },
 	{ CASE(bulk_both), .truth = INNOCENT, .size = BULK_SIZE, .calls = 1, .per_call = MANY },
-	{ CASE(kfree_bulk), .truth = INNOCENT, .size = BULK_SIZE, .calls = 1,
-	  .per_call = MANY },
+	{ CASE(kfree_bulk), .truth = INNOCENT, .size = BULK_SIZE, .calls = 1, .per_call = MANY },
 	{ CASE(freed_by_kfree), .truth = INNOCENT, .size = BULK_SIZE, .calls = FEW },
 	{ CASE(freed_vmalloc), .truth = INNOCENT, .size = 6 * 1024, .calls = FEW },
 	{ CASE(freed_kvmalloc), .truth = INNOCENT, .size = KVMALLOC_LARGE, .calls = FEW },
 	{ CASE(freed_large_kmalloc), .truth = INNOCENT, .size = 20000, .calls = FEW },
 	{ CASE(freed_percpu), .truth = INNOCENT, .size = 184, .calls = FEW, .percpu = true },
 	{ CASE(freed_krealloc), .truth = INNOCENT, .size = 910, .calls = FEW, .per_call = 2 },
-	{}
+	{},
 };
 
 int lab_innocents_init(void)

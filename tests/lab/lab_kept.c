@@ -156,7 +156,7 @@ const struct lab_case lab_kept[] = {
 	{ CASE(unload_registered), .truth = UNLOAD_REFERENCED, .size = KEPT_SIZE, .calls = LEAKS },
 	{ CASE(unload_kobject), .truth = UNLOAD_CORE, .size = sizeof(struct kobject), .calls = LEAKS },
 	{ CASE(unload_workqueue), .truth = UNLOAD_CORE, .calls = LEAKS },
-	{}
+	{},
 };
 
 int lab_kept_init(void)

@@ -14,7 +14,7 @@
 
 struct lab_later {
 	struct delayed_work work;
-	unsigned long inverted;	/* 0: unused */
+	unsigned long inverted; /* 0: unused */
 	void (*release)(void *address);
 };
 

@@ -372,7 +372,7 @@ const struct lab_case lab_leaks[] = {
 	{ CASE(leak_krealloc_in_place), .size = 520, .calls = LEAKS },
 	{ CASE(leak_kstrdup), .size = 44, .calls = LEAKS },
 	{ CASE(leak_kmemdup), .size = 200, .calls = LEAKS },
-	{}
+	{},
 };
 
 static bool init_leaks = true;

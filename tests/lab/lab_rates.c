@@ -31,12 +31,12 @@ struct lab_rate {
 	const char *name, *function;
 	size_t size;
 	bool grows;
-	enum lab_caller caller;	/* WRITER: a thread named lab_NAME */
+	enum lab_caller caller; /* WRITER: a thread named lab_NAME */
 	void (*step)(struct lab_rate *rate);
 
-	unsigned int per_second;	/* 0: stopped */
-	u64 since_ns, steps;		/* of this start */
-	atomic64_t allocated, freed;	/* of all time */
+	unsigned int per_second;     /* 0: stopped */
+	u64 since_ns, steps;	     /* of this start */
+	atomic64_t allocated, freed; /* of all time */
 	struct task_struct *thread;
 	struct delayed_work work;
 	struct timer_list timer;

@@ -26,9 +26,9 @@ static const struct lab_case *const tables[] = { lab_leaks, lab_context_leaks, l
 /* What happened to one object. */
 struct lab_object {
 	const struct lab_case *what;
-	unsigned long inverted;	/* ~address: not a pointer to kmemleak */
+	unsigned long inverted; /* ~address: not a pointer to kmemleak */
 	size_t size;
-	u64 allocated_ns, freed_ns;	/* freed_ns 0: alive */
+	u64 allocated_ns, freed_ns; /* freed_ns 0: alive */
 	enum lab_truth truth;
 	const char *context;
 	pid_t pid;
@@ -157,9 +157,9 @@ void lab_show_objects(struct seq_file *out)
 	for (object = objects; object < objects + count; object++) {
 		u64 freed_ns = READ_ONCE(object->freed_ns);
 
-		seq_printf(out, "%s\t%s\t%s\t0x%lx\t%zu\t%s\t%s\t%d\t", object->what->name,
-			   truth_names[object->truth], object->what->function, ~object->inverted, object->size,
-			   freed_ns ? "freed" : "alive", object->context, object->pid);
+		seq_printf(out, "%s\t%s\t%s\t0x%lx\t%zu\t%s\t%s\t%d\t", object->what->name, truth_names[object->truth],
+			   object->what->function, ~object->inverted, object->size, freed_ns ? "freed" : "alive",
+			   object->context, object->pid);
 		seq_escape(out, object->comm, " \t\n\\");
 		seq_printf(out, "\t%s\t%llu\t", kind_of(object), object->allocated_ns);
 		if (freed_ns)
