@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from bench_lib.figures import Figure
 
 SEEN: Mapping[str, tuple[float, float]] = {
-    "sockets: kleaktrace by memleak": (0.20, 0.28),
-    "files: kleaktrace by memleak": (0.21, 0.30),
-    "held: kleaktrace by memleak": (0.20, 0.30),
-    "forks: kleaktrace by memleak": (0.29, 0.40),
-    "flat: kleaktrace by memleak": (0.25, 0.45),
+    "sockets: kleaktrace by memleak": (0.18, 0.28),
+    "files: kleaktrace by memleak": (0.20, 0.22),
+    "held: kleaktrace by memleak": (0.17, 0.20),
+    "forks: kleaktrace by memleak": (0.16, 0.29),
+    "flat: kleaktrace by memleak": (0.20, 0.45),
 }
 """The least and the greatest median of each, on the machines that docs/benchmarks.md names."""
 

@@ -126,7 +126,8 @@ def cases(ledger: Ledger, readings: Sequence[Sequence[Suspect]], hz: float) -> l
     """
     newest, listed = _listed(readings)
     suspects = newest.values()
-    percpu = np.array([suspect.kind == SuspectKind.PERCPU for suspect in suspects], np.bool_)
+    percpu_kind = SuspectKind.PERCPU
+    percpu = np.array([suspect.kind == percpu_kind for suspect in suspects], np.bool_)
     names = np.array([hide(address) for _, address, _ in newest], np.uint64)
     found, rows = ledger.lookup(names, percpu)
     ticks = np.array([suspect.jiffies & 0xFFFF_FFFF for suspect in suspects], np.uint32)

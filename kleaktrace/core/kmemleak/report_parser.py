@@ -20,6 +20,8 @@ from kleaktrace.core.kmemleak.frames import END_MARK, MAX_FRAMES, KmemleakFrame,
 from kleaktrace.core.kmemleak.log_prefixes import MAX_LINE, Margin, strip
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 
+_PERCPU = SuspectKind.PERCPU  # asked of each of a hundred thousand suspects
+
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
@@ -50,7 +52,7 @@ class Suspect:
     @property
     def untagged(self) -> int:
         """The address without the tag that KASAN keeps in its top byte. Per-CPU offsets, any number, have none."""
-        is_tagged = self.kind != SuspectKind.PERCPU and self.address >> 55 & 1
+        is_tagged = self.kind != _PERCPU and self.address >> 55 & 1
         return self.address | 0xFF << 56 if is_tagged else self.address
 
 

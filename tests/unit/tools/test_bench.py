@@ -217,7 +217,7 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert table.number(value) == text
 
 
-@pytest.mark.parametrize(("median", "far"), [(0.05, True), (0.19, False), (0.25, False), (0.30, False), (0.6, True)])
+@pytest.mark.parametrize(("median", "far"), [(0.05, True), (0.17, False), (0.25, False), (0.30, False), (0.6, True)])
 def test_a_figure_far_from_what_was_seen_on_other_machines_says_so(median: float, far: bool) -> None:
     figure = Figure("sockets: kleaktrace by memleak", "×", [median])
     assert bool(is_far(figure)) is far
