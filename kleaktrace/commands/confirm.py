@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import click
 
+from kleaktrace.commands.judging import judged
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
-from kleaktrace.commands.scanning import answered, scan_and_watch
+from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.edge.kmemleak.client import KmemleakClient
@@ -45,22 +46,18 @@ def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> No
         explained, memory = session.explained(), machine_memory()
         readings, gaps = scan_and_watch(session, client, ending, _GAP_S)
         watched_s = time.monotonic() - begun
-        with session.looking() as recording:
-            questions = replace(recording, readings=readings, watched_s=watched_s).open_questions()
-        answers = answered(client, questions)
-        missing = missing_since(memory, explained, session.explained)
-        session.stop()
-        recording = replace(
-            session.recording(), readings=readings, watched_s=watched_s, answers=answers, missing=missing
+        recording, suspects = judged(
+            session,
+            client,
+            lambda recording: replace(recording, readings=readings, watched_s=watched_s),
+            lambda: missing_since(memory, explained, session.explained),
         )
-        suspects = recording.judge()
-        contents = session.read_contents(recording, suspects)
     undecided = sum(not s.in_window and s.verdict is Verdict.UNDECIDED for s in suspects)
     if undecided:
         gaps.append(
             f"{undecided} suspects were allocated before tracing began: reproduce the leak under `kleaktrace run`"
         )
-    report = replace(recording.with_contents(contents), gaps=gaps).report(suspects)
+    report = replace(recording, gaps=gaps).report(suspects)
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))

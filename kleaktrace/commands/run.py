@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import click
 
+from kleaktrace.commands.judging import judged
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
 from kleaktrace.commands.running import run_command
-from kleaktrace.commands.scanning import answered, scan_and_watch
+from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
-from kleaktrace.core.evidence.rounds import RoundSeries, marked
+from kleaktrace.core.evidence.rounds import marked
 from kleaktrace.core.kmemleak.diagnosis import State
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.machine.settling import Settled
@@ -96,27 +98,22 @@ def run(
             readings, interrupted = scan_and_watch(session, client, ending)
             gaps += interrupted
 
-        def observed(recording: Recording, rounds: Sequence[RoundSeries]) -> Recording:
-            return replace(recording, readings=readings, series=rounds, alive=alive)
-
-        with session.looking() as recording:
+        def observed(recording: Recording) -> Recording:
             rounds = [ran.rounds, *marked(set_by_command, ran.ended_ns), *recording.load_cycles(ran.ended_ns)]
-            questions = observed(recording, rounds).open_questions()
-        answers = {} if client is None else answered(client, questions)
-        missing = missing_since(memory, explained, session.explained)
-        session.stop()
-        recording = replace(
-            observed(session.recording(), rounds),
-            answers=answers,
-            command=ran.result,
-            growth_windows=_windows(started_ns, set_by_command, ran.ended_ns),
-            settled=settled,
-            missing=missing,
-            gaps=gaps,
-        )
-        suspects = recording.judge()
-        contents = session.read_contents(recording, suspects)
-    report = recording.with_contents(contents).report(suspects)
+            return replace(
+                recording,
+                readings=readings,
+                series=rounds,
+                alive=alive,
+                command=ran.result,
+                growth_windows=_windows(started_ns, set_by_command, ran.ended_ns),
+                settled=settled,
+                gaps=gaps,
+            )
+
+        missing = partial(missing_since, memory, explained, session.explained)
+        recording, suspects = judged(session, client, observed, missing)
+    report = recording.report(suspects)
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))

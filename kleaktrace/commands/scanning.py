@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.events.records import Kind, hide
-from kleaktrace.core.evidence.evidence import Question
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.edge.kmemleak.client import GAP_S, KmemleakClient, ScanPhase, ScanReading, scan_protocol
@@ -20,9 +19,6 @@ from kleaktrace.views.terminal import console
 
 _QUIESCE_S = 1.0
 """For what was set going before: RCU callbacks, delayed work, dying tasks."""
-
-_ASK_AT_MOST = 256
-"""Each question about an object makes the kernel write a dozen lines to its log."""
 
 Progress = Callable[[int, int, ScanPhase], None]
 
@@ -89,9 +85,3 @@ def watch(session: Session, suspects: Sequence[Suspect]) -> None:
     """Have the ledger remember frees at these addresses, though it may not know their allocations."""
     for percpu in (False, True):
         session.watch([hide(s.untagged) for s in suspects if (s.kind == SuspectKind.PERCPU) is percpu], percpu)
-
-
-def answered(client: KmemleakClient, questions: Sequence[Question]) -> dict[Question, bool]:
-    """What kmemleak says to so many of the questions as its log can bear; what it can't tell is left out."""
-    answers = {question: client.is_tracked(question.address) for question in questions[:_ASK_AT_MOST]}
-    return {question: answer for question, answer in answers.items() if answer is not None}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kleaktrace.core.events.clock import JiffiesClock
-from kleaktrace.core.events.coverage import Coverage, CoverageKind, Loss, StackCheck
+from kleaktrace.core.events.coverage import CoverageKind, Loss, StackCheck
 from kleaktrace.core.events.records import Rows
 from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect, Question, SuspectSource, Verdict
 from kleaktrace.core.evidence.rounds import RoundSeries, load_cycles
@@ -29,21 +28,19 @@ from kleaktrace.core.growth.growing_stacks import (
 )
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.leaked_objects.anatomy import Anatomy, ObjectContents, anatomy, leaked_rows, overwritten_words
-from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.report import CommandResult, Findings, Kernel, Report, Window, outcome
-from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.core.verdicts.rules import judge, open_questions
 
 if TYPE_CHECKING:
-    from kleaktrace.core.kmemleak.report_parser import Suspect
+    pass
 
 
-@dataclass(frozen=True)
-class Recording:
-    """What the events told, and what was learned beside them.
+@dataclass(frozen=True, kw_only=True)
+class Recording(Evidence):
+    """The evidence, and what else a report tells: what the events told, and what was learned beside them.
 
     Times are ns, CLOCK_MONOTONIC. Judging it twice gives the same verdicts; nothing here asks anybody. The ledger and
     the names may be those of a session: then it must rest meanwhile.
@@ -51,27 +48,11 @@ class Recording:
 
     kernel: Kernel
     started: datetime
-    clock: JiffiesClock
-    """From the start to the end."""
-    ledger: Ledger
-    names: KernelNames
     history: LevelHistory
-    loss: Loss = field(default_factory=Loss)
-    coverage: Sequence[Coverage] = ()
     context_source: str = ""
     stack_check: StackCheck = field(default_factory=StackCheck)
 
     command: CommandResult | None = None
-    readings: Sequence[Sequence[Suspect]] = ()
-    """What kmemleak listed after each scan, oldest first; none: it was not asked."""
-    watched_s: float = 0.0
-    """For how long frees were watched after the first reading."""
-    answers: Mapping[Question, bool] = field(default_factory=dict)
-    """What kmemleak said to `open_questions`: whether it has an object there. What is missing is not known."""
-    series: Sequence[RoundSeries] = ()
-    """The rounds there were."""
-    alive: frozenset[int] = frozenset()
-    """Processes (tgid) of user space that live on: they may hold what they allocated."""
     growth_windows: Sequence[tuple[int, int]] = ()
     """When to look for births of what grows, [from, to); none: from the start to the end."""
     settled: Settled | None = None
@@ -90,24 +71,8 @@ class Recording:
         return (self.clock.end.time_ns - self.clock.start.time_ns) / 1e9
 
     @cached_property
-    def evidence(self) -> Evidence:
-        """What verdicts may go by."""
-        return Evidence(
-            ledger=self.ledger,
-            names=self.names,
-            clock=self.clock,
-            loss=self.loss,
-            coverage=self.coverage,
-            readings=self.readings,
-            answers=self.answers,
-            watched_s=self.watched_s,
-            series=self.series,
-            alive=self.alive,
-        )
-
-    @cached_property
     def _repeated(self) -> RepeatedStacks:
-        return RepeatedStacks(self.evidence)
+        return RepeatedStacks(self)
 
     @cached_property
     def _same(self) -> StackDeduplicator:
@@ -124,11 +89,11 @@ class Recording:
 
     def open_questions(self) -> list[Question]:
         """What the verdicts would like to know from kmemleak, and `answers` does not tell."""
-        return open_questions(self.evidence, self._repeated)
+        return open_questions(self, self._repeated)
 
     def judge(self) -> list[JudgedSuspect]:
         """Verdicts on all suspects of the readings, what unloaded modules left, and what rounds left behind."""
-        return judge(self.evidence, self._repeated)
+        return judge(self, self._repeated)
 
     def leaked_rows(self, suspects: Sequence[JudgedSuspect]) -> Rows:
         """The confirmed suspects as OUTSTANDING rows, as many as are looked into."""
@@ -144,7 +109,7 @@ class Recording:
             sudden = bursts(evidence, births, self.names, self._same, windows)
             found += [one for one in sudden if one.stack not in {known.stack for known in found}]
         stacks = self.names.stacks
-        if self.evidence.covers(CoverageKind.VMALLOC):
+        if self.covers(CoverageKind.VMALLOC):
             # What vmalloc takes to describe its areas goes, later, when they go; those are looked at themselves.
             found = [one for one in found if not stacks.get(one.stack).below_machinery]
         convicted = {s.stack for s in suspects if s.verdict is Verdict.CONFIRMED and s.rounds is not None}
@@ -159,7 +124,7 @@ class Recording:
     def with_contents(self, contents: ObjectContents) -> Recording:
         """The same, knowing what the confirmed suspects held."""
         known = replace(self, contents=contents)
-        known.__dict__.update(evidence=self.evidence, _repeated=self._repeated)  # no verdict goes by contents
+        known.__dict__.update(_repeated=self._repeated)  # it does not go by contents
         return known
 
     def report(self, suspects: Sequence[JudgedSuspect] = ()) -> Report:

@@ -594,7 +594,7 @@ def _shown(body: str) -> str:
 
 
 def _kind_of(printed: str | None, on_cpu: str | bool | None) -> SuspectKind:
-    """Per-CPU objects have no word of their own in the header before 6.13: their hex dump says on which CPU it is."""
+    """By the header's own word; where there is none, a hex dump that names a CPU is that of a per-CPU object."""
     if printed is not None:
         return SuspectKind(printed)
     return SuspectKind.PERCPU if on_cpu else SuspectKind.SLAB

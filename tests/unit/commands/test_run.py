@@ -16,8 +16,8 @@ from made_up_source import MadeUpSource
 from schemas import validated
 
 from kleaktrace.commands import confirm as confirm_module
+from kleaktrace.commands import judging
 from kleaktrace.commands import run as run_module
-from kleaktrace.commands import scanning
 from kleaktrace.commands import signals as signals_module
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.errors import EvidenceLost
@@ -102,7 +102,7 @@ def test_what_an_unloaded_module_left_is_asked_for_and_the_answer_counts(machine
 
 
 def test_kmemleak_is_asked_only_so_often(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanning, "_ASK_AT_MOST", 3)
+    monkeypatch.setattr(judging, "_ASK_AT_MOST", 3)
     for number in range(5):
         machine.source.allocate(A + 256 * number, stack=2)
     machine.unload()

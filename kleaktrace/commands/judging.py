@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a session that goes on to a recording that is judged, as `run` and `confirm` do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from kleaktrace.core.evidence.evidence import JudgedSuspect, Question
+from kleaktrace.core.machine.unexplained_memory import Unexplained
+from kleaktrace.core.recording import Recording
+from kleaktrace.edge.kmemleak.client import KmemleakClient
+from kleaktrace.session.session import Session
+
+_ASK_AT_MOST = 256
+"""Each question about an object makes the kernel write a dozen lines to its log."""
+
+
+def judged(
+    session: Session,
+    client: KmemleakClient | None,
+    observed: Callable[[Recording], Recording],
+    missing: Callable[[], Sequence[Unexplained]],
+) -> tuple[Recording, list[JudgedSuspect]]:
+    """Ask kmemleak what must be known, stop the session, and judge what it learned.
+
+    observed: adds to a recording what the command saw besides the events; it is asked twice. missing: the memory that
+    is gone, by the machine's counters of now.
+    """
+    with session.looking() as recording:
+        questions = observed(recording).open_questions()
+    answers = {} if client is None else _answered(client, questions)
+    gone = missing()
+    session.stop()
+    recording = replace(observed(session.recording()), answers=answers, missing=gone)
+    suspects = recording.judge()
+    return recording.with_contents(session.read_contents(recording, suspects)), suspects
+
+
+def _answered(client: KmemleakClient, questions: Sequence[Question]) -> dict[Question, bool]:
+    """What kmemleak says to so many of the questions as its log can bear."""
+    return {question: client.is_tracked(question.address) for question in questions[:_ASK_AT_MOST]}
