@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tools/test: its exit status is what CI goes by, and its last line is the sum. The checks are stand-ins here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[3] / "tools" / "test"
+
+
+def program(path: Path, script: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def run(project: Path, *arguments: str, pytest_says: str, status: int = 0) -> tuple[int, str]:
+    (project / "tools").mkdir()
+    shutil.copy(TOOL, project / "tools" / "test")
+    program(project / "tools" / "setup.sh", "exit 0")
+    for name in ("ruff", "mypy", "pytest"):
+        program(project / ".venv" / "bin" / name, "exit 0")
+    program(project / ".venv" / "bin" / "python", f"echo '{pytest_says}'; exit {status}")
+    done = subprocess.run(["bash", project / "tools" / "test", *arguments], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("how", [["--fast"], ["tests/unit"], ["--beside-load", "tests/unit"]])
+def test_what_passes_ends_with_success(tmp_path: Path, how: list[str]) -> None:
+    assert run(tmp_path, *how, pytest_says="7 passed in 1.23s") == (0, "7 passed, 0 failed, 0 skipped")
+
+
+@pytest.mark.parametrize("how", [["--fast"], ["tests/unit"], ["--beside-load", "tests/unit"]])
+def test_what_fails_does_not(tmp_path: Path, how: list[str]) -> None:
+    ended = run(tmp_path, *how, pytest_says="2 failed, 5 passed, 1 skipped in 1.23s", status=1)
+    assert ended == (1, "5 passed, 2 failed, 1 skipped")
