@@ -74,6 +74,27 @@ INLINE void forget_cache(u64 cache)
 	known_caches.delete(&cache);
 }
 
+/* Bits of the bytes before the first NUL of a word; all of them if there is none. */
+INLINE u64 before_nul(u64 word)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	u64 nul = (word - 0x0101010101010101ULL) & ~word & 0x8080808080808080ULL;
+
+	return ((nul & -nul) >> 7) - 1;
+#else
+	return ~0ULL;
+#endif
+}
+
+/* Not every kernel clears what lies behind the end of a name: what was there, of the task before for instance. */
+INLINE void cut_at_nul(u64 *comm)
+{
+	u64 first = before_nul(comm[0]);
+
+	comm[0] &= first;
+	comm[1] = first == ~0ULL ? comm[1] & before_nul(comm[1]) : 0;
+}
+
 /* The task that allocates, or that an interrupt came upon. */
 INLINE struct recent_task *current_task(struct scratch *s)
 {
@@ -88,6 +109,7 @@ INLINE struct recent_task *current_task(struct scratch *s)
 	recent->ids = ids;
 	recent->cgroup = bpf_get_current_cgroup_id();
 	bpf_get_current_comm(recent->comm, sizeof(recent->comm));
+	cut_at_nul(recent->comm);
 	return recent;
 }
 
@@ -189,15 +211,14 @@ INLINE void hand_over(struct recent_task *task, struct allocation *a, u64 stack,
 
 	if (wanted_objects.update(&object, &one)) {
 		/* Its free would not be sent: better not to know of it at all, and to say so. */
-		count(LOST_ENTRIES);
-		count(LOST_ALLOCATIONS);
+		count(FULL_TABLE);
 		return;
 	}
 #endif
 	struct allocation_record *r = events.ringbuf_reserve(sizeof(*r));
 
 	if (!r) {
-		count(LOST_ALLOCATIONS);
+		count(FULL_RING_KMALLOC + (a->kind & 3));
 #ifdef FILTERED
 		wanted_objects.delete(&object);
 #endif
@@ -264,11 +285,31 @@ INLINE void freed(u64 address, u64 call_site, u8 kind)
 	struct free_record *r = events.ringbuf_reserve(sizeof(*r));
 
 	if (!r) {
-		count(LOST_FREES);
+		count(FULL_RING_KFREE + (kind & 3));
 		return;
 	}
 	describe(r, bpf_get_current_pid_tgid(), address, call_site, kind, UNKNOWN_CONTEXT);
 	events.ringbuf_submit(r, event_flags(r->time_ns));
+}
+
+/*
+ * By kprobe, the arguments are gone at the return, so they are kept from the call, by the place of its frame: a task may
+ * be in several calls of one function at once, one within the other, or interrupted, and each has a frame of its own.
+ * One that is still there when its frame is another call's has returned unseen: where it was seen, too, while the probes
+ * were attached one by one (which calls vmalloc), that is no loss.
+ */
+INLINE u64 called_frame(struct pt_regs *ctx)
+{
+	return ~PT_REGS_SP(ctx);
+}
+
+INLINE u64 returned_frame(struct pt_regs *ctx)
+{
+#if defined(__x86_64__) || defined(__TARGET_ARCH_x86)
+	return ~(PT_REGS_SP(ctx) - sizeof(u64)); /* the return address lay there */
+#else
+	return ~PT_REGS_SP(ctx);
+#endif
 }
 
 /* An argument at fentry, whatever its type: the verifier lets no program read a `const void *` from ctx itself. */

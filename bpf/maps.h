@@ -5,12 +5,25 @@ BPF_RINGBUF_OUTPUT(events, EVENT_RING_PAGES); /* as a helper's argument: EVENT_R
 BPF_RINGBUF_OUTPUT(names, NAME_RING_PAGES);
 
 /*
- * What could not be handed over, per CPU. Counted here and never hidden: an event lost may be the free of an
+ * What could not be handed over, per CPU, and why. Counted here and never hidden: an event lost may be the free of an
  * allocation that then looks leaked.
  */
 enum counter {
-	LOST_ALLOCATIONS,
-	LOST_FREES,
+	FULL_RING_KMALLOC, /* no room in the event ring: by enum kind, allocations first */
+	FULL_RING_CACHE_ALLOC,
+	FULL_RING_VMALLOC,
+	FULL_RING_PERCPU_ALLOC,
+	FULL_RING_KFREE,
+	FULL_RING_CACHE_FREE,
+	FULL_RING_VFREE,
+	FULL_RING_PERCPU_FREE,
+	FULL_TABLE,	     /* no room for one more allocation that passed the filters */
+	VMALLOC_UNCALLED,    /* a return of which no call is known: see called_frame() */
+	VMALLOC_UNRETURNED,  /* a call whose return was missed */
+	BULK_ALLOC_UNCALLED,
+	BULK_ALLOC_UNRETURNED,
+	LONG_BULK_ALLOC,     /* an array longer than BULK_LIMIT */
+	LONG_BULK_FREE,
 	LOST_STACKS,	 /* the unwinder gave nothing */
 	LOST_NAMES,	 /* no room in the name ring for a module */
 	LOST_ENTRIES,	 /* a table was full */

@@ -200,7 +200,7 @@ INLINE void on_bulk_free(void *ctx, u64 length, u64 objects)
 		freed(word_at(objects + 8 * i), call_site, CACHE);
 	}
 	if (length > BULK_LIMIT)
-		count(LOST_FREES);
+		count(LONG_BULK_FREE);
 }
 
 KFUNC_PROBE(kmem_cache_free_bulk)
@@ -264,7 +264,7 @@ INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects
 		hand_over(task, &a, stack, context);
 	}
 	if (length > BULK_LIMIT)
-		count(LOST_ALLOCATIONS);
+		count(LONG_BULK_ALLOC);
 }
 
 #define ON_BULK_RETURN(function) KRETFUNC_PROBE(function)
@@ -280,42 +280,40 @@ ON_BULK_RETURN(BULK_ALLOC_FUNCTION)
 }
 
 struct bulk_call {
-	u64 cache, objects, gfp;
+	u64 cache, objects;
+	u32 gfp;
+	u32 recording;
 };
 BPF_TABLE("lru_hash", u64, struct bulk_call, bulk_calls, 1024);
 
-/* A task's call may be interrupted by another one: the context tells them apart. */
-INLINE u64 bulk_caller(void)
-{
-	struct scratch *s = scratch_of(ON_BULK_ALLOC);
-
-	return bpf_get_current_task() | (s ? current_context(s) : 0);
-}
-
 int on_bulk_alloc_entry(struct pt_regs *ctx)
 {
-	u64 caller = bulk_caller();
+	u64 frame = called_frame(ctx);
 	struct bulk_call call = {
 		.cache = PT_REGS_PARM1(ctx),
 		.gfp = PT_REGS_PARM2(ctx),
 		.objects = PT_REGS_PARM4(ctx),
+		.recording = state_of(RECORDING),
 	};
+	struct bulk_call *unreturned = bulk_calls.lookup(&frame);
 
-	bulk_calls.update(&caller, &call);
+	if (unreturned && unreturned->recording)
+		count(BULK_ALLOC_UNRETURNED);
+	bulk_calls.update(&frame, &call);
 	return 0;
 }
 
 int on_bulk_alloc_return(struct pt_regs *ctx)
 {
-	u64 caller = bulk_caller();
-	struct bulk_call *call = bulk_calls.lookup(&caller);
+	u64 frame = returned_frame(ctx);
+	struct bulk_call *call = bulk_calls.lookup(&frame);
 
 	if (!call) {
-		count(LOST_ALLOCATIONS);
+		count(BULK_ALLOC_UNCALLED);
 		return 0;
 	}
 	on_bulk_alloc(ctx, call->cache, call->gfp, (u32)PT_REGS_RC(ctx), call->objects);
-	bulk_calls.delete(&caller);
+	bulk_calls.delete(&frame);
 	return 0;
 }
 #endif

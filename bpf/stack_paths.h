@@ -7,7 +7,12 @@
 #define PATH_SLOTS 48
 #define PATH_STEPS 64	 /* slots, pointers, nodes and chunks on the way; more is left to the unwinder */
 #define CHUNK 256	 /* bytes of the stack that are read at a time */
-#define STACK_SIZE 16384 /* and alignment, of tasks' and interrupts' stacks (THREAD_SIZE, IRQ_STACK_SIZE) */
+#ifndef STACK_SIZE	 /* and alignment, of tasks' and interrupts' stacks (THREAD_SIZE, IRQ_STACK_SIZE) */
+#define STACK_SIZE 16384
+#endif
+#ifndef SIGNED_BITS /* set in all addresses of code; on the stack, a signature may be there instead (arm64) */
+#define SIGNED_BITS 0ULL
+#endif
 #define CHECK_MASK 511	 /* one of so many recognised stacks, by chance, is unwound all the same */
 
 /* Distances are in bytes, from the origin: the program's context at first, later where a pointer has led. */
@@ -133,6 +138,7 @@ INLINE struct stack_path *recognise(void *ctx, struct scratch *s, u64 key)
 		}
 		word = chunk[inside / sizeof(u64)];
 #endif
+		word |= SIGNED_BITS;
 		if (lead == FROM_END) {
 			s->origin = place;
 		} else if (lead) {
@@ -192,7 +198,7 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	if (bpf_probe_read_kernel(sample->words, size, (void *)base))
 		return;
 	for (u32 i = 0; i < WINDOW_WORDS; i++)
-		sample->words[i] = hidden(sample->words[i]);
+		sample->words[i] = hidden(sample->words[i] | SIGNED_BITS);
 	sample->name.type = STACK_SAMPLE;
 	sample->name.depth = s->unwound_depth;
 	sample->root = root;

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kleaktrace.core.events.coverage import CoverageKind, Loss, StackCheck
+from kleaktrace.core.events.coverage import CoverageKind, StackCheck
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Rows
 from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect, Question, SuspectSource, Verdict
 from kleaktrace.core.evidence.rounds import RoundSeries, load_cycles
@@ -117,7 +118,7 @@ class Recording(Evidence):
         found = [one for one in found if tuple(stacks.get(one.stack).lines()) not in known]
         if not found:
             return []
-        keys = {key for one in found for key in self._same.like(one.stack).tolist()}
+        keys = {key for one in found for key in self._same.keys_of_same_stack(one.stack).tolist()}
         listed = [s.stack for s in suspects if s.source == SuspectSource.KMEMLEAK] if self.readings else None
         return named_growing(found, self._same, self.ledger.outstanding(keys), self.names, listed, self.alive)
 
@@ -163,5 +164,6 @@ class Recording(Evidence):
 
 
 def _lost(loss: Loss) -> list[str]:
-    gaps = [f"{loss.events} events were lost"] if loss.events else []
+    why = ", ".join(f"{lost.events} {lost.cause}" for lost in loss.causes)
+    gaps = [f"{loss.events} events were lost" + (f": {why}" if why else "")] if loss.events else []
     return [*gaps, f"{loss.names} names of stacks, caches or modules were lost"] if loss.names else gaps

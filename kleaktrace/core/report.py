@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
+from kleaktrace.core.events.coverage import Coverage, StackCheck
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.growth.growing_stacks import GrowingStack

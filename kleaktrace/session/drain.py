@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from kleaktrace.core.events.coverage import Loss
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger

@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import CoverageKind, Loss
+from kleaktrace.core.events.coverage import CoverageKind, kinds_seen
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Kind, Rows
 from kleaktrace.core.evidence.evidence import JudgedSuspect
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator
@@ -160,7 +161,7 @@ class Session:
 
     def explained(self) -> Explained:
         """Bytes outstanding right now, by allocator; None where not all of its events are seen."""
-        seen = {coverage.kind for coverage in self._source.coverage if coverage.source}
+        seen = kinds_seen(self._source.coverage)
         known = explained_by(self.counts().outstanding)
         return Explained(
             slab=known.slab if CoverageKind.SLAB_BULK_FREE in seen else None,

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.clock import Moment
-from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
+from kleaktrace.core.events.coverage import Coverage, StackCheck
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.report import Kernel
 from kleaktrace.core.symbols.kernel_names import KernelNames

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import Coverage, CoverageKind, Loss
-from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind, LossWindow, hide
+from kleaktrace.core.events.coverage import Coverage, CoverageKind
+from kleaktrace.core.events.loss import Frees, Loss, LossWindow
+from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind, hide
 from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect
 from kleaktrace.core.evidence.rounds import RoundSeries
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
@@ -170,8 +171,8 @@ class Scene:
     def watch(self, address: int, *, percpu: bool = False) -> None:
         self.ledger.watch([hide(address)], percpu)
 
-    def lose(self, from_s: float, to_s: float, events: int = 7) -> None:
-        window = LossWindow(START_NS + round(from_s * SECOND), START_NS + round(to_s * SECOND), events)
+    def lose(self, from_s: float, to_s: float, events: int = 7, frees: Frees | None = None) -> None:
+        window = LossWindow(START_NS + round(from_s * SECOND), START_NS + round(to_s * SECOND), events, frees)
         self.losses.append(window)
         self.ledger.note_loss(window)
 

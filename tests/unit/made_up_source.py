@@ -12,7 +12,8 @@ from builders import FULL_COVERAGE, HZ, START_JIFFIES, kernel_names, rows
 
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.clock import Moment
-from kleaktrace.core.events.coverage import Coverage, Loss, StackCheck
+from kleaktrace.core.events.coverage import Coverage, StackCheck
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Kind, hide
 from kleaktrace.core.report import Kernel
 from kleaktrace.core.symbols.kernel_names import KernelNames

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from kleaktrace.core.events.coverage import Coverage, Loss
+from kleaktrace.core.events.coverage import Coverage
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings

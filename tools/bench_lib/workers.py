@@ -24,7 +24,8 @@ import numpy as np
 from bench_lib import processes
 from bench_lib.tracers import PROJECT
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import Coverage, CoverageKind, Loss
+from kleaktrace.core.events.coverage import Coverage, CoverageKind
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import hide
 from kleaktrace.core.evidence.evidence import Evidence
 from kleaktrace.core.kmemleak.frames import KmemleakFrame

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
-
-from kleaktrace.core.events.records import LossWindow
 
 
 class CoverageKind(StrEnum):
@@ -34,18 +33,9 @@ class Coverage:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """What did not reach us.
-
-    events: allocations and frees that were not handed over. stacks: allocations whose stack could not be taken.
-    names: stacks, caches or modules left nameless. windows: when events were lost, oldest first.
-    """
-
-    events: int = 0
-    stacks: int = 0
-    names: int = 0
-    windows: tuple[LossWindow, ...] = field(default=())
+def kinds_seen(coverage: Iterable[Coverage]) -> frozenset[CoverageKind]:
+    """The kinds of events that some source reports."""
+    return frozenset(one.kind for one in coverage if one.source is not None)
 
 
 @dataclass(frozen=True, slots=True)

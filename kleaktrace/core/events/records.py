@@ -115,12 +115,3 @@ class Batch:
     def newest_ns(self) -> int:
         """When the last of them happened (CLOCK_MONOTONIC); 0 if there is none."""
         return max((int(rows["time_ns"][-1]) for rows in (self.allocations, self.frees) if rows.size), default=0)
-
-
-@dataclass(frozen=True, slots=True)
-class LossWindow:
-    """A stretch of time (ns, CLOCK_MONOTONIC) in which `events` events did not reach us."""
-
-    from_ns: int
-    to_ns: int
-    events: int

@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from kleaktrace.core.events.clock import JiffiesClock
-from kleaktrace.core.events.coverage import Coverage, CoverageKind, Loss
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, kinds_seen
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.contrasts import Contrast
 from kleaktrace.core.evidence.rounds import RoundSeries
@@ -119,4 +120,4 @@ class Evidence:
 
     def covers(self, kind: CoverageKind) -> bool:
         """Whether events of this kind were seen."""
-        return any(c.kind == kind and c.source is not None for c in self.coverage)
+        return kind in kinds_seen(self.coverage)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.arrays.types import I64, Index
-from kleaktrace.core.events.coverage import Loss
+from kleaktrace.core.events.loss import Allocator, Loss
 from kleaktrace.core.events.records import Context, Kind, hide
 from kleaktrace.core.evidence.lifetimes import ENOUGH, Lifetimes
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
@@ -53,6 +53,25 @@ class KnownStack:
     """What makes them siblings, in words: the same call stack, or only the same requester."""
 
 
+class _LostFrees:
+    """How many frees of one allocator's objects may have been lost, and when."""
+
+    def __init__(self, loss: Loss, allocator: Allocator) -> None:
+        windows = sorted((w for w in loss.windows if w.frees_of(allocator)), key=lambda window: window.to_ns)
+        later = list(accumulate((w.frees_of(allocator) for w in reversed(windows)), initial=0))
+        self._ends = [window.to_ns for window in windows]
+        self._lost_from = later[::-1]
+
+    def since(self, time_ns: int) -> int:
+        """So many at most, in windows that ended at this time or later."""
+        return self._lost_from[bisect_left(self._ends, time_ns)]
+
+    @property
+    def last_ns(self) -> int | None:
+        """When the last window ended; None: there is none."""
+        return self._ends[-1] if self._ends else None
+
+
 class StackEvidence:
     """Call stacks by key. `stacks` are those that will be asked for, looked up at once; others cost a look-up each."""
 
@@ -61,15 +80,14 @@ class StackEvidence:
     ) -> None:
         self._ledger = ledger
         self._names = names
-        self._loss = loss
         self._listed = listed
         self._sites: dict[int, str] = {}
         self._printed: dict[int, tuple[str, ...]] = {}
-        self._ages_at_loss: dict[int, I64] | None = None
+        self._ages_at_loss: dict[Allocator, dict[int, I64]] = {}
         self._by_requester: dict[tuple[object, ...], list[int]] | None = None
         keys = sorted(set(stacks))
         self._known = dict(zip(keys, map(self._describe, ledger.stack_statistics(keys)), strict=True))
-        self._loss_ends, self._lost_from = _lost_from(loss)
+        self._lost_frees = {allocator: _LostFrees(loss, allocator) for allocator in Allocator}
 
     def of(self, stack: int) -> KnownStack:
         """A stack by its key; key 0 stands for all of which no stack could be taken."""
@@ -91,19 +109,20 @@ class StackEvidence:
             self._printed[key] = tuple(frame.text for frame in suspect.frames)
         return self._printed[key]
 
-    def lost_since(self, time_ns: int) -> int:
-        """Events lost in windows that ended at this time or later."""
-        return self._lost_from[bisect_left(self._loss_ends, time_ns)]
+    def lost_since(self, time_ns: int, kind: int) -> int:
+        """Events lost in windows that ended at this time or later, of those that may have freed this kind of object."""
+        return self._lost_frees[Allocator.of(kind)].since(time_ns)
 
-    def unlisted_ages_at_loss_ns(self, stack: int) -> I64:
-        """How old those were, when events were last lost, that may have been freed unseen then: ascending.
+    def unlisted_ages_at_loss_ns(self, stack: int, kind: int) -> I64:
+        """How old those were, when frees were last lost, that may have been freed unseen then: ascending.
 
-        They are outstanding by our books, they were there then, and the last reading does not list them. There must
-        have been loss.
+        They are outstanding by our books, they were there then, and the last reading does not list them.
         """
-        if self._ages_at_loss is None:
-            self._ages_at_loss = self._unlisted_ages(max(window.to_ns for window in self._loss.windows))
-        return self._ages_at_loss.get(stack, np.zeros(0, np.int64))
+        allocator = Allocator.of(kind)
+        if allocator not in self._ages_at_loss:
+            last_ns = self._lost_frees[allocator].last_ns
+            self._ages_at_loss[allocator] = {} if last_ns is None else self._unlisted_ages(last_ns)
+        return self._ages_at_loss[allocator].get(stack, np.zeros(0, np.int64))
 
     def _describe(self, statistics: StackStatistics) -> KnownStack:
         stack = self._names.stacks.get(statistics.stack)
@@ -160,10 +179,3 @@ def places_by_stack(rows: npt.NDArray[Any]) -> Iterator[tuple[int, Index]]:
     stacks, starts = np.unique(rows["stack"][order], return_index=True)
     for stack, start, end in zip(stacks.tolist(), starts.tolist(), [*starts[1:].tolist(), rows.size], strict=False):
         yield stack, order[start:end]
-
-
-def _lost_from(loss: Loss) -> tuple[list[int], list[int]]:
-    """When loss windows ended, ascending; and from each on, how many events were lost in all, at last 0."""
-    windows = sorted(loss.windows, key=lambda window: window.to_ns)
-    later = list(accumulate((window.events for window in reversed(windows)), initial=0))
-    return [window.to_ns for window in windows], later[::-1]

@@ -14,7 +14,8 @@ from itertools import product
 import numpy as np
 
 from kleaktrace.core.arrays.types import U64, Index
-from kleaktrace.core.events.records import Context, LossWindow, Rows
+from kleaktrace.core.events.loss import LossWindow
+from kleaktrace.core.events.records import Context, Rows
 from kleaktrace.core.grouping.outstanding_groups import as_one
 from kleaktrace.core.growth.detection import MIN_SURVIVORS, Growing, GrowthEvidence, grown_at_once
 from kleaktrace.core.kept_on_purpose import rule_for_row
@@ -58,29 +59,30 @@ class StackDeduplicator:
 
     def __init__(self, stack: Callable[[int], Stack]) -> None:
         self._stack = stack
-        self._numbers: dict[tuple[object, ...], int] = {}
+        self._number_of_name: dict[tuple[object, ...], int] = {}
         self._keys = np.zeros(0, np.uint64)
-        self._places = np.zeros(0, np.intp)
+        self._numbers = np.zeros(0, np.intp)
 
-    def like(self, key: int) -> U64:
+    def keys_of_same_stack(self, key: int) -> U64:
         """All keys known of the stack that this key is one of."""
-        alike = self._places == self._places[self._keys == key].max(initial=-1)
+        alike = self._numbers == self._numbers[self._keys == key].max(initial=-1)
         keys: U64 = self._keys[alike]
         return keys
 
-    def places(self, keys: U64) -> Index:
+    def numbers(self, keys: U64) -> Index:
         """Number the stacks behind the keys, the same for the same own frames. Later keys only follow earlier ones."""
-        known = self._places.size
+        known = self._numbers.size
         fresh = [self._number(key) for key in keys[known:].tolist()]
-        self._places = np.concatenate([self._places, np.array(fresh, np.intp)])
+        self._numbers = np.concatenate([self._numbers, np.array(fresh, np.intp)])
         self._keys = np.concatenate([self._keys, keys[known:]])
-        return self._places[: keys.size]
+        return self._numbers[: keys.size]
 
     def _number(self, key: int) -> int:
         # One of which no name is known is only the same as itself.
         stack = self._stack(key)
         frames = tuple((f.name, f.offset, f.module) if f.name else f.address for f in stack.own_frames)
-        return self._numbers.setdefault((*(frames or (key,)), stack.below_machinery), len(self._numbers))
+        named = (*(frames or (key,)), stack.below_machinery)
+        return self._number_of_name.setdefault(named, len(self._number_of_name))
 
 
 def growth_evidence(
@@ -95,14 +97,14 @@ def growth_evidence(
     """
     origin_ns, lost = _origin(ledger.losses, start_ns)
     snapshot = ledger.snapshot()
-    places = same.places(snapshot.stacks)
-    first, places = np.unique(places, return_index=True, return_inverse=True)[1:]
-    totals = np.bincount(places, snapshot.outstanding.astype(np.float64), first.size)
+    numbers = same.numbers(snapshot.stacks)
+    first, numbers = np.unique(numbers, return_index=True, return_inverse=True)[1:]
+    totals = np.bincount(numbers, snapshot.outstanding.astype(np.float64), first.size)
     # Stack 0 is everything of which no stack could be taken: no one place in the code.
     chosen = np.flatnonzero((totals >= MIN_SURVIVORS) & (snapshot.stacks[first] != 0))
     group_of = np.full(first.size, -1, np.intp)
     group_of[chosen] = np.arange(chosen.size)
-    of_stack = group_of[places]
+    of_stack = group_of[numbers]
     members = np.flatnonzero(of_stack >= 0)
     groups = of_stack[members].astype(np.int32)
 
@@ -182,7 +184,7 @@ def bursts(
     found: dict[int, Growing] = {}
     for number, key in enumerate(evidence.stacks.tolist()):
         of_stack = evidence.only(np.arange(evidence.stacks.size) == number)
-        asked_ns = max(births.last_of_stack.get(alike, 0) for alike in same.like(key).tolist())
+        asked_ns = max(births.last_of_stack.get(alike, 0) for alike in same.keys_of_same_stack(key).tolist())
         for module, (from_ns, to_ns) in product(names.stacks.get(key).modules, windows):
             active = births.within(module, from_ns, to_ns)
             if active.size >= MIN_SURVIVORS and asked_ns <= active[-1]:
@@ -196,9 +198,9 @@ def _origin(losses: Sequence[LossWindow], start_ns: int) -> tuple[int, int]:
     """Since when no more than a few events were lost, and how many those are."""
     lost = 0
     for loss in reversed(losses):
-        if lost + loss.events > MIN_SURVIVORS:
+        if lost + loss.all_frees > MIN_SURVIVORS:
             return max(start_ns, loss.to_ns), lost
-        lost += loss.events
+        lost += loss.all_frees
     return start_ns, lost
 
 
@@ -218,7 +220,7 @@ def named_growing(
     for one in found:
         frames = names.stacks.get(one.stack).own_frames
         lines = [str(frame) for frame in frames]
-        rows = outstanding[np.isin(outstanding["stack"], same.like(one.stack))]
+        rows = outstanding[np.isin(outstanding["stack"], same.keys_of_same_stack(one.stack))]
         whole = as_one(rows, names)
         result.append(
             GrowingStack(

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from kleaktrace.core.arrays.hash_index import AddressIndex, parts
 from kleaktrace.core.arrays.types import U64, Index, Mask
-from kleaktrace.core.events.records import Batch, Kind, LossWindow, Rows
+from kleaktrace.core.events.loss import LossWindow
+from kleaktrace.core.events.records import Batch, Kind, Rows
 from kleaktrace.core.ledger.event_matching import (
     Matches,
     Reallocations,
@@ -134,12 +135,7 @@ class Ledger:
         self._losses.append(window)
         if len(self._losses) > _MAX_LOSS_WINDOWS:
             first, second, *rest = self._losses
-            merged = LossWindow(
-                min(first.from_ns, second.from_ns),
-                max(first.to_ns, second.to_ns),
-                first.events + second.events,
-            )
-            self._losses = [merged, *rest]
+            self._losses = [first.merged(second), *rest]
 
     # What is outstanding
 

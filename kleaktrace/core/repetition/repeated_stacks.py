@@ -100,14 +100,14 @@ class RepeatedStacks:
         some = snapshot.outstanding > 0
         some &= snapshot.stacks != 0
         keys = snapshot.stacks[some]
-        places = StackDeduplicator(names.stacks.get).places(keys)
+        numbers = StackDeduplicator(names.stacks.get).numbers(keys)
         survivors = ledger.survivors(keys)
         found: dict[int, list[tuple[RoundSeries, Counts]]] = {}
         for series in self._evidence.series:
-            for group, left in _by_round(places[survivors.stack_index], survivors.time_ns, series).items():
+            for group, left in _by_round(numbers[survivors.stack_index], survivors.time_ns, series).items():
                 found.setdefault(group, []).append((series, left))
         for group, counted in found.items():
-            of_group = keys[places == group]
+            of_group = keys[numbers == group]
             stack = names.stacks.get(int(of_group[0]))
             best = min((self._judge(stack, series, left) for series, left in counted), key=partial(_rank, stack=stack))
             if best.course is Course.GROWS and not stack.modules:
@@ -115,7 +115,7 @@ class RepeatedStacks:
             self._found.update(dict.fromkeys(of_group.tolist(), best))
 
     def _judge(self, stack: Stack, series: RoundSeries, left: Counts) -> StackRounds:
-        lost = sum(w.events for w in self._evidence.loss.windows if series.edges and w.to_ns >= series.edges[0])
+        lost = sum(w.all_frees for w in self._evidence.loss.windows if series.edges and w.to_ns >= series.edges[0])
         gone = self._gone(stack, series)
         return StackRounds(series, left, repetition(left, lost, GONE if gone else ANY), gone)
 

@@ -273,7 +273,7 @@ def _scans_disagree(_: Judgement, case: SuspectCase, __: OutstandingAllocation) 
 
 
 def _loss_in_lifetime(trial: Judgement, _: SuspectCase, row: OutstandingAllocation) -> str:
-    lost = trial.stacks.lost_since(row.time_ns)
+    lost = trial.stacks.lost_since(row.time_ns, row.kind)
     return f"{lost} events were lost in its lifetime" if lost else ""
 
 
@@ -295,11 +295,11 @@ def _siblings_freed_unseen(trial: Judgement, _: SuspectCase, row: OutstandingAll
 
     How old such a sibling was when the loss ended is how old it may have become.
     """
-    key, loss = row.stack, trial.evidence.loss
-    if not key or not loss.windows:
+    key, lost = row.stack, trial.stacks.lost_since(0, row.kind)
+    if not key or not lost:
         return ""
-    unseen = trial.stacks.unlisted_ages_at_loss_ns(key)
-    if min(unseen.size, loss.events) + trial.stacks.of(key).lifetimes.freed < ENOUGH:
+    unseen = trial.stacks.unlisted_ages_at_loss_ns(key, row.kind)
+    if min(unseen.size, lost) + trial.stacks.of(key).lifetimes.freed < ENOUGH:
         return ""
     age_ns = trial.age_ns(row)
     older = unseen.size - int(np.searchsorted(unseen, age_ns, side="right"))

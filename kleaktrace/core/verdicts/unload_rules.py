@@ -92,7 +92,7 @@ def _opinion(trial: Judgement, row: OutstandingAllocation, module: str, own_code
         return Opinion(Verdict.DISMISSED, "freed by a path without an event: kmemleak no longer has an object there")
     if not own_code:
         return _on_its_behalf(trial, row, since)
-    lost = trial.stacks.lost_since(row.time_ns)
+    lost = trial.stacks.lost_since(row.time_ns, row.kind)
     if lost:
         return Opinion(Verdict.UNDECIDED, f"{since}, but {lost} events were lost in its lifetime")
     unseen = trial.unseen_free(row)

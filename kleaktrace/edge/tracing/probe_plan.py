@@ -18,6 +18,8 @@ from kleaktrace.edge.bpf.bpf_object import BpfObject, Hook
 from kleaktrace.edge.bpf.btf import Btf
 from kleaktrace.errors import EnvironmentRefusal
 
+_WORD = (1 << 64) - 1
+
 Macros = dict[str, str | int]
 
 
@@ -105,9 +107,10 @@ _VMALLOC_FUNCTIONS = ("__vmalloc_node_range_noprof", "__vmalloc_node_range")
 class _Planner:
     """Collects needs and macros from what BTF and kallsyms say."""
 
-    def __init__(self, btf: Btf, symbols: SymbolTable) -> None:
+    def __init__(self, btf: Btf, symbols: SymbolTable, machine: str) -> None:
         self._btf = btf
         self._symbols = symbols
+        self._machine = machine
         self.macros: Macros = {"PAGE_BYTES": os.sysconf("SC_PAGE_SIZE")}
         self.values: dict[str, int] = {}
         if symbols.address_of("kmemleak_alloc") is not None:
@@ -150,6 +153,22 @@ class _Planner:
             if first is not None and last is not None:
                 self.values[value] = first
                 self.macros[f"{value}_LENGTH"] = last - first
+
+    def stacks(self) -> None:
+        """How large a stack is, and what of a return address on it may be a signature.
+
+        The first task's stack lies in the kernel itself (vmlinux.lds.h, INIT_TASK_DATA). arm64 signs return addresses
+        where the processor can, in bits that are set in every address of code; an unwinder removes the signature
+        (arch/arm64/include/asm/pointer_auth.h, ptrauth_strip_kernel_insn_pac).
+        """
+        for start, end in (("__start_init_stack", "__end_init_stack"), ("__start_init_task", "__end_init_task")):
+            first, last = self._symbols.address_of(start), self._symbols.address_of(end)
+            if first is not None and last is not None:
+                self.macros["STACK_SIZE"] = last - first
+        code = self._symbols.address_of("_stext")
+        if code is not None and self._machine == "aarch64":
+            varying = (~code & _WORD).bit_length()
+            self.macros["SIGNED_BITS"] = f"{_WORD >> varying << varying:#x}ULL"
 
     def slab(self) -> list[EventKind]:
         """Slab allocations and frees; on kernels before v6.1 the _node twins are events of their own."""
@@ -343,13 +362,17 @@ def _kretprobe(name: str, function: str) -> Probe:
     return Probe("kretprobe", name, lambda bpf: bpf.attach_kretprobe(name, function), (Hook.kprobe(function),))
 
 
-def make_plan(btf: Btf, symbols: SymbolTable) -> Plan:
-    """The plan for this kernel. Raises `EnvironmentRefusal` when slab events can't be read at all."""
-    planner = _Planner(btf, symbols)
+def make_plan(btf: Btf, symbols: SymbolTable, machine: str) -> Plan:
+    """The plan for this kernel, and `machine` as uname has it.
+
+    Raises `EnvironmentRefusal` when slab events can't be read at all.
+    """
+    planner = _Planner(btf, symbols, machine)
     needs = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free()]
     needs += [*planner.vmalloc(), planner.percpu(), planner.modules()]
     planner.free_areas()
     planner.programs()
     planner.text()
+    planner.stacks()
     context_source = planner.context()
     return Plan(tuple(needs), planner.macros, planner.values, context_source)

@@ -10,15 +10,15 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.events.clock import Moment
-from kleaktrace.core.events.coverage import Coverage, CoverageKind, Loss, StackCheck
-from kleaktrace.core.events.records import Batch, LossWindow
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, StackCheck
+from kleaktrace.core.events.loss import Loss, LossWindow
+from kleaktrace.core.events.records import Batch
 from kleaktrace.core.report import Kernel
 from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
 from kleaktrace.core.symbols.symbol_table import SymbolTable, parse_kallsyms
@@ -34,6 +34,7 @@ from kleaktrace.edge.machine.meminfo import memory_in_use
 from kleaktrace.edge.tracing import name_records
 from kleaktrace.edge.tracing.abi import Counter, State
 from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.edge.tracing.loss_counters import LossCounters, skipped_frees
 from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
 from kleaktrace.edge.tracing.object_reader import ObjectReader
 from kleaktrace.edge.tracing.probe_plan import EventKind, Macros, Plan, ProbeSet, make_plan
@@ -68,15 +69,6 @@ _MACROS: Macros = {
     "KNOWN_CACHES": 4096,
     "TOLD_MODULES": MOST_KEPT,
 }
-
-
-@dataclass(frozen=True)
-class _Lost:
-    """The kernel's loss counters at one moment."""
-
-    events: int = 0
-    stacks: int = 0
-    names: int = 0
 
 
 def read_kallsyms() -> SymbolTable:
@@ -142,13 +134,13 @@ class Tracer:
         event_ring = event_ring or event_ring_size(memory_in_use()["MemTotal"])
         begun = time.monotonic()
         base = read_kallsyms()
-        self.plan: Plan = make_plan(kernel_btf(), base)
+        self.plan: Plan = make_plan(kernel_btf(), base, os.uname().machine)
         self.filters = filters
         self.coverage: tuple[Coverage, ...] = ()
         self.refusals: dict[str, list[str]] = {}
         self.stack_check = StackCheck()
         """As of the last `check_loss`."""
-        self._lost = _Lost()
+        self._lost = LossCounters()
         self._windows: list[LossWindow] = []
         loads = {} if PLAIN_LOADS in left_out else plain_loads(kernel_btf())
         self.has_plain_loads = bool(loads)
@@ -175,7 +167,7 @@ class Tracer:
             self._watch_tasks()
             self._watch_programs()
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
-            self._skipped_before = self._count_losses()[1]
+            self._skipped_before = self._count_losses().skipped
             self._bpf.set_words("state", State.RECORDING, 1)
             self.started = self.moment()
             # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
@@ -371,36 +363,34 @@ class Tracer:
             return Coverage(CoverageKind.OBJECT_CONTENTS, None, f"what objects hold is not seen: {refusal}")
         return Coverage(CoverageKind.OBJECT_CONTENTS, "bpf_prog_test_run")
 
-    def _count_losses(self) -> tuple[list[int], int]:
-        """The loss counters, and how many events no program took because all were at work (bpf/slab.c)."""
+    def _count_losses(self, skipped_before: int = 0) -> LossCounters:
+        """Read the loss counters, and how many events no program took because all were at work (bpf/slab.c)."""
         counters = self._bpf.per_cpu_totals("counters", len(Counter))
         while True:
-            missed = sum(n for name, n in self._bpf.missed_runs().items() if not name.startswith("second_"))
+            missed = {name: n for name, n in self._bpf.missed_runs().items() if not name.startswith("second_")}
             before, counters = counters, self._bpf.per_cpu_totals("counters", len(Counter))
             # A run that was missed and made good between the readings would pass for a loss, or hide one.
             if counters[Counter.TAKEN_BY_SECOND] == before[Counter.TAKEN_BY_SECOND]:
-                return counters, missed - counters[Counter.TAKEN_BY_SECOND]
+                skipped = sum(missed.values()) - counters[Counter.TAKEN_BY_SECOND] - skipped_before
+                return LossCounters(counters, max(skipped, 0), skipped_frees(missed, max(skipped, 0)))
 
     def _count_nameless(self) -> int:
         return self._modules.incomplete + sum(nameless.count() for nameless in self._nameless.values())
 
     def check_loss(self) -> Loss:
         """Read the kernel's loss counters; new losses make a window from the last reading to now."""
-        now = time.monotonic_ns()
-        counters, skipped = self._count_losses()
+        now_ns = time.monotonic_ns()
+        lost = self._count_losses(self._skipped_before)
+        totals = lost.totals
         self.stack_check = StackCheck(
-            counters[Counter.UNWOUND_STACKS], counters[Counter.CHECKED_STACKS], counters[Counter.WRONG_STACKS]
+            totals[Counter.UNWOUND_STACKS], totals[Counter.CHECKED_STACKS], totals[Counter.WRONG_STACKS]
         )
-        skipped = max(skipped - self._skipped_before, 0)
-        lost = _Lost(
-            events=counters[Counter.LOST_ALLOCATIONS] + counters[Counter.LOST_FREES] + skipped,
-            stacks=counters[Counter.LOST_STACKS],
-            names=counters[Counter.LOST_NAMES] + counters[Counter.LOST_ENTRIES] + self._count_nameless(),
-        )
-        if lost.events > self._lost.events:
-            self._windows.append(LossWindow(self._checked_ns, now, lost.events - self._lost.events))
-        self._lost, self._checked_ns = lost, now
-        return Loss(lost.events, lost.stacks, lost.names, tuple(self._windows))
+        window = lost.window_since(self._lost, self._checked_ns, now_ns)
+        if window is not None:
+            self._windows.append(window)
+        self._lost, self._checked_ns = lost, now_ns
+        names = totals[Counter.LOST_NAMES] + totals[Counter.LOST_ENTRIES] + self._count_nameless()
+        return Loss(lost.events, totals[Counter.LOST_STACKS], names, tuple(self._windows), lost.causes)
 
     def close(self) -> None:
         """Detach everything. May be called twice."""

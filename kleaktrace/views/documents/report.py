@@ -33,6 +33,7 @@ def document(report: Report) -> dict[str, Any]:
             "events": report.loss.events,
             "stacks": report.loss.stacks,
             "names": report.loss.names,
+            "causes": [{"cause": lost.cause, "events": lost.events} for lost in report.loss.causes],
             "windows": [
                 [round((w.from_ns - start_ns) / 1e9, 3), round((w.to_ns - start_ns) / 1e9, 3)]
                 for w in report.loss.windows

@@ -112,7 +112,7 @@ def header(console: Console, report: Report) -> None:
         f"{totals.outstanding:,} outstanding ({units.size(totals.outstanding_bytes)})",
         "bold",
     )
-    footnotes = []
+    footnotes = [f"{lost.events:,} {lost.cause}" for lost in report.loss.causes]
     if totals.implied_frees:
         of = ", ".join(f"{count:,} {cache}" for cache, count in report.implied_from[:_FEW])
         frees = f"{units.count(totals.implied_frees, 'free')} not seen, but implied by reuse of the memory"

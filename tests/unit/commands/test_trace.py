@@ -8,7 +8,7 @@ from builders import SECOND, START_JIFFIES, START_NS, Scene
 
 from kleaktrace.commands import trace
 from kleaktrace.core.events.clock import Moment
-from kleaktrace.core.events.coverage import Loss
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.session.session import Counts
 

@@ -13,7 +13,8 @@ import pytest
 from builders import FULL_COVERAGE, SECOND, START_JIFFIES, START_NS, Scene, jiffies_at, suspect
 
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import CoverageKind, Loss
+from kleaktrace.core.events.coverage import CoverageKind
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.recording import Recording

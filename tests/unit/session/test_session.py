@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from made_up_source import MadeUpSource
 
-from kleaktrace.core.events.coverage import Loss
-from kleaktrace.core.events.records import Batch, Kind, LossWindow, hide
+from kleaktrace.core.events.loss import Loss, LossWindow
+from kleaktrace.core.events.records import Batch, Kind, hide
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.report import Outcome
 from kleaktrace.errors import ExitCode, InternalFault

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reports import EVIL, STACK, console, growing_stack, judged, printed, report
 
-from kleaktrace.core.events.coverage import Coverage, Loss
+from kleaktrace.core.events.coverage import Coverage
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import Freed, Rounds, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings

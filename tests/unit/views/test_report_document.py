@@ -11,8 +11,9 @@ import pytest
 from reports import EVIL, START_NS, group, growing_stack, judged, report
 from schemas import validated
 
-from kleaktrace.core.events.coverage import Coverage, Loss
-from kleaktrace.core.events.records import Context, LossWindow
+from kleaktrace.core.events.coverage import Coverage
+from kleaktrace.core.events.loss import Loss, LossWindow
+from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import Freed, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings
 from kleaktrace.core.report import CommandResult, Outcome, Report

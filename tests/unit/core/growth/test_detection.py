@@ -35,7 +35,8 @@ from allocation_processes import (
     warm_up_as_the_root,
 )
 
-from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, LossWindow
+from kleaktrace.core.events.loss import LossWindow
+from kleaktrace.core.events.records import ALLOCATION, FREE, Batch
 from kleaktrace.core.growth.detection import Growing, growing, growing_within
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator, growth_evidence
 from kleaktrace.core.ledger import ledger as module

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from builders import START_NS, inside, kernel_names, module_image
 
-from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, LossWindow, hide
+from kleaktrace.core.events.loss import LossWindow
+from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, hide
 from kleaktrace.core.growth.detection import growing
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator, growth_evidence, named_growing
 from kleaktrace.core.ledger.ledger import Ledger
@@ -118,10 +119,10 @@ def test_stacks_without_names_stay_apart_and_none_at_all_is_no_stack() -> None:
 def test_keys_that_come_later_join_their_stack() -> None:
     names = names_of_a_timer(KEYS)
     same = StackDeduplicator(names.stacks.get)
-    assert same.places(KEYS[:2]).tolist() == [0, 0]
-    assert same.places(KEYS).tolist() == [0] * KEYS.size
-    assert same.like(3).tolist() == KEYS.tolist()
-    assert same.like(99).size == 0
+    assert same.numbers(KEYS[:2]).tolist() == [0, 0]
+    assert same.numbers(KEYS).tolist() == [0] * KEYS.size
+    assert same.keys_of_same_stack(3).tolist() == KEYS.tolist()
+    assert same.keys_of_same_stack(99).size == 0
 
 
 def test_an_empty_ledger_grows_nowhere() -> None:

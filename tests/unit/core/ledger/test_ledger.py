@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_ledger import NaiveLedger
 
-from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind, LossWindow
+from kleaktrace.core.events.loss import LossWindow
+from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind
 from kleaktrace.core.ledger import ledger as ledger_module
 from kleaktrace.core.ledger import outstanding_table
 from kleaktrace.core.ledger.free_history import Ending

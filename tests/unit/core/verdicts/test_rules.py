@@ -347,6 +347,26 @@ def test_loss_in_its_lifetime_leaves_a_suspect_undecided(from_s: float, to_s: fl
     assert (verdict.verdict, verdict.reason) == (Verdict.UNDECIDED, "5 events were lost in its lifetime")
 
 
+@pytest.mark.parametrize(
+    ("kind", "frees", "expected"),
+    [
+        (Kind.KMALLOC, (0, 5, 5), Verdict.CONFIRMED),
+        (Kind.KMALLOC, (5, 0, 0), Verdict.UNDECIDED),
+        (Kind.VMALLOC, (5, 0, 5), Verdict.CONFIRMED),
+        (Kind.VMALLOC, (0, 5, 0), Verdict.UNDECIDED),
+        (Kind.KMALLOC, (0, 0, 0), Verdict.CONFIRMED),
+    ],
+)
+def test_only_a_lost_free_that_could_have_freed_it_matters(
+    kind: Kind, frees: tuple[int, ...], expected: Verdict
+) -> None:
+    scene = Scene()
+    scene.allocate(1, A, kind=kind)
+    scene.lose(2, 3, 5, frees)
+    (verdict,) = scene.judge([suspect(1, A)], [suspect(1, A)])
+    assert verdict.verdict is expected
+
+
 def test_loss_before_its_allocation_does_not_matter() -> None:
     scene = leaked_at(10.0)
     scene.lose(1, 9.9)

@@ -89,12 +89,13 @@ def modern() -> FakeBtf:
     )
 
 
-def plan(btf: FakeBtf, hidden: set[str] = frozenset()) -> Plan:  # type: ignore[assignment]
+def plan(btf: FakeBtf, hidden: set[str] = frozenset(), more: str = "", machine: str = "x86_64") -> Plan:  # type: ignore[assignment]
     """The plan where kallsyms has every function that BTF has, less the hidden ones."""
     names = [name for name in sorted(btf.functions) if name not in hidden]
     addresses = {name: 0xFFFFFFFF81000000 + 0x100 * n for n, name in enumerate([*names, "_etext"])}
     data = b"ffffffff82000000 D __per_cpu_offset\n0000000000031000 A pcpu_hot\n0000000000032000 A __preempt_count\n"
-    return make_plan(btf, parse_kallsyms(kallsyms(addresses) + data))  # type: ignore[arg-type]
+    table = parse_kallsyms(kallsyms(addresses) + data + more.encode())
+    return make_plan(btf, table, machine)  # type: ignore[arg-type]
 
 
 def need(found: Plan, kind: str) -> EventKind:
@@ -175,7 +176,7 @@ def test_a_function_that_btf_does_not_have_cannot_be_hooked() -> None:
     btf = modern()
     symbols = parse_kallsyms(kallsyms(dict.fromkeys(btf.functions, 0xFFFFFFFF81000000)))
     btf.functions = set()
-    found = make_plan(btf, symbols)  # type: ignore[arg-type]
+    found = make_plan(btf, symbols, "x86_64")  # type: ignore[arg-type]
     hooked = {probe.how for wanted in found.needs for source in wanted.sources for probe in source.probes}
     assert hooked == {"raw_tracepoint"}
 
@@ -197,9 +198,26 @@ def test_the_c_side_is_told_where_the_kernels_own_code_lies_if_kallsyms_has_it()
         "__entry_text_end": 0x81001A87,
         "_etext": 0x82209988,
     }
-    found = make_plan(modern(), parse_kallsyms(kallsyms(bounds)))  # type: ignore[arg-type]
+    found = make_plan(modern(), parse_kallsyms(kallsyms(bounds)), "x86_64")  # type: ignore[arg-type]
     assert (found.values["KERNEL_TEXT"], found.macros["KERNEL_TEXT_LENGTH"]) == (0x81000000, 0x1209988)
     assert (found.values["ENTRY_TEXT"], found.macros["ENTRY_TEXT_LENGTH"]) == (0x81000010, 0x1A77)
+
+
+@pytest.mark.parametrize("what", ["task", "stack"])
+def test_how_large_a_stack_is_shows_by_the_first_tasks(what: str) -> None:
+    ends = f"ffffffff82000000 D __start_init_{what}\nffffffff82008000 D __end_init_{what}\n"
+    assert plan(modern(), more=ends).macros["STACK_SIZE"] == 32768
+    assert "STACK_SIZE" not in plan(modern(), more=f"ffffffff82000000 D __start_init_{what}\n").macros
+
+
+@pytest.mark.parametrize(
+    ("code", "bits"),
+    [("ffff800080010000", "0xffff800000000000ULL"), ("ffffffc080000000", "0xffffffc000000000ULL")],
+)
+def test_a_signature_on_arm64_is_in_the_bits_that_all_code_has(code: str, bits: str) -> None:
+    found = plan(modern(), more=f"{code} T _stext\n", machine="aarch64")
+    assert found.macros["SIGNED_BITS"] == bits
+    assert "SIGNED_BITS" not in plan(modern(), more=f"{code} T _stext\n").macros
 
 
 def test_no_address_is_compiled_in_since_it_differs_from_boot_to_boot() -> None:
@@ -328,7 +346,7 @@ def test_the_context_comes_from_the_task_else_from_the_cpu_else_from_the_stack()
     assert found.context_source == "task_struct.thread_info.preempt_count"
     assert found.macros["PREEMPT_COUNT_IN_TASK"] == 16
     assert "PREEMPT_COUNT_PER_CPU" not in found.values
-    bare = make_plan(modern(), parse_kallsyms(b""))  # type: ignore[arg-type]
+    bare = make_plan(modern(), parse_kallsyms(b""), "x86_64")  # type: ignore[arg-type]
     assert bare.context_source == "frames of the stack"
 
 

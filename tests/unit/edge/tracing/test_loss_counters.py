@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's loss counters, in words and by what they can have hidden."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kleaktrace.core.events.loss import LossWindow, LostEvents
+from kleaktrace.edge.tracing.abi import Counter
+from kleaktrace.edge.tracing.loss_counters import LossCounters, skipped_frees
+
+
+def counters(**counted: int) -> LossCounters:
+    totals = [0] * len(Counter)
+    for name, count in counted.items():
+        totals[Counter[name]] = count
+    return LossCounters(totals)
+
+
+def test_a_missed_return_of_vmalloc_hides_no_free() -> None:
+    lost = counters(VMALLOC_UNRETURNED=30, VMALLOC_UNCALLED=6)
+    assert lost.events == 36
+    assert lost.frees == (0, 0, 0)
+    assert lost.causes == (
+        LostEvents("vmallocs whose return no kretprobe saw", 30),
+        LostEvents("vmallocs whose call no kprobe saw", 6),
+    )
+
+
+def test_a_full_ring_hides_frees_of_one_allocator() -> None:
+    lost = counters(FULL_RING_KFREE=1, FULL_RING_CACHE_FREE=2, FULL_RING_VFREE=4, FULL_RING_PERCPU_FREE=8)
+    assert lost.frees == (3, 4, 8)
+    assert counters(FULL_RING_KMALLOC=5, FULL_TABLE=2, BULK_ALLOC_UNCALLED=1).frees == (0, 0, 0)
+
+
+def test_what_is_no_loss_of_an_event_is_not_counted_as_one() -> None:
+    quiet = counters(LOST_STACKS=1, LOST_NAMES=1, TAKEN_BY_SECOND=9, UNWOUND_STACKS=9, LOST_SAMPLES=3)
+    assert (quiet.events, quiet.causes) == (0, ())
+
+
+def test_the_skipped_events_may_be_frees_as_far_as_programs_for_frees_were_skipped() -> None:
+    missed = {"first_kfree": 3, "first_kmem_cache_free": 1, "first_kmalloc": 7, "vfree": 2, "on_percpu_free": 0}
+    assert skipped_frees(missed, 100) == (4, 2, 0)
+    assert skipped_frees(missed, 1) == (1, 1, 0)
+    lost = LossCounters(counters().totals, skipped=3, skipped_frees=(2, 0, 0))
+    assert (lost.events, lost.frees) == (3, (2, 0, 0))
+    assert lost.causes == (LostEvents("events during which all programs for them were at work", 3),)
+
+
+def test_a_window_holds_what_was_lost_since() -> None:
+    before = counters(FULL_RING_KFREE=1)
+    now = replace(counters(FULL_RING_KFREE=4, FULL_RING_KMALLOC=2), skipped=1)
+    assert now.window_since(before, 10, 20) == LossWindow(10, 20, 6, (3, 0, 0))
+    assert before.window_since(before, 20, 30) is None
