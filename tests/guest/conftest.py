@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
-from guest_tool import PROJECT, Guest, GuestResult, build_module, run_tool
+from guest_tool import PROJECT, Guest, GuestResult, build_module, built_tree, run_tool
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +18,7 @@ def kernel_tree() -> Path:
     """Give the build tree of the guest's kernel, which is built now if it has not been."""
     if os.geteuid() != 0:
         pytest.skip("guest tests need root: run them with sudo tools/test tests/guest")
-    built = run_tool("--build-dir", timeout_s=3600)
-    assert built.status == 0, f"tools/guest --build-dir failed:\n{built.stderr}"
-    return Path(built.stdout.strip())
+    return built_tree()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import fcntl
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,13 @@ def result_of(guest: Guest, scenario: str, out: Path, *arguments: object) -> Any
     return json.loads(file.read_text())
 
 
+def built_tree(options: Sequence[str] = ()) -> Path:
+    """The build tree of the kernel that these options of tools/guest ask for, which is built now if it has not been."""
+    built = run_tool(*options, "--build-dir", timeout_s=3600)
+    assert built.status == 0, f"tools/guest --build-dir failed:\n{built.stderr}"
+    return Path(built.stdout.strip())
+
+
 def build_module(source: Path, kernel_tree: Path) -> Path:
     """Build an out-of-tree module in a copy of its source, and return the directory it lies in."""
     target = BUILD / "modules" / kernel_tree.parent.name / source.name
@@ -63,7 +70,7 @@ def build_module(source: Path, kernel_tree: Path) -> Path:
             # copy2 keeps the time of change, so that make builds only what changed.
             shutil.copy2(path, target)
         made = subprocess.run(
-            ["make", "-C", str(kernel_tree), f"M={target}"],
+            ["make", "-C", str(kernel_tree), f"M={target}", *_cross_build(kernel_tree)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -71,3 +78,9 @@ def build_module(source: Path, kernel_tree: Path) -> Path:
         )
     assert made.returncode == 0, f"{source.name} does not build:\n{made.stdout}{made.stderr}"
     return target
+
+
+def _cross_build(kernel_tree: Path) -> list[str]:
+    """What make must be told of the machine that the kernel is for."""
+    arm64 = "\nCONFIG_ARM64=y\n" in (kernel_tree / ".config").read_text()
+    return ["ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-"] if arm64 else []

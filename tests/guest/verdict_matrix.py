@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The lab's verdict matrix: each case, the truth, what kmemleak alone says, and what kleaktrace says.
 
-    tools/lab [RUNS]
+    tools/lab [--runs N] [OPTION OF tools/guest…]
 
-boots the guest RUNS times (once by default), runs every case of the lab, once with the module left loaded and once
-with it unloaded at the end, and prints the matrix. The exit status is 1 if a verdict is wrong.
+boots a guest N times (once by default; `--kernel 6.1`, `--arch arm64`: another one), runs every case of the lab, once
+with the module left loaded and once with it unloaded at the end, and prints the matrix. The exit status is 1 if a
+verdict is wrong.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guest_tool import PROJECT, build_module, run_tool
+from guest_tool import PROJECT, build_module, built_tree, run_tool
 from lab_books import Object, listed
 
 SCENARIO = """
@@ -155,11 +157,11 @@ def _allocated(row: Object) -> int:
     return row.allocated_ns
 
 
-def run(directory: Path) -> list[Phase]:
-    """Boot the guest once, and compare."""
-    built = run_tool("--build-dir", timeout_s=3600)
-    module = build_module(PROJECT / "tests" / "lab", Path(built.stdout.strip())) / "kleaktrace_lab.ko"
+def run(directory: Path, options: Sequence[str] = ()) -> list[Phase]:
+    """Boot the guest that these options of tools/guest ask for once, and compare."""
+    module = build_module(PROJECT / "tests" / "lab", built_tree(options)) / "kleaktrace_lab.ko"
     result = run_tool(
+        *options,
         "--timeout=900",
         f"--rwdir={directory}",
         "--",
@@ -202,12 +204,14 @@ def show(phases: Sequence[Phase]) -> None:
 
 def main() -> None:
     """Run as often as asked."""
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    wrong = False
+    parser = argparse.ArgumentParser(prog="tools/lab", description=__doc__)
+    parser.add_argument("--runs", type=int, default=1)
+    arguments, options = parser.parse_known_args()
+    wrong, runs = False, arguments.runs
     for number in range(runs):
         print(f"run {number + 1} of {runs}", flush=True)
         with tempfile.TemporaryDirectory(dir=PROJECT / "build") as directory:
-            phases = run(Path(directory))
+            phases = run(Path(directory), options)
         show(phases)
         wrong |= any(phase.wrong for phase in phases)
     sys.exit(1 if wrong else 0)

@@ -25,7 +25,7 @@ def main() -> int:
         signal.signal(number, stop)
     try:
         options = parse_arguments(sys.argv[1:])
-        tree = build_tree(options.kernel, options.fragments)
+        tree = build_tree(options.kernel, options.architecture, options.fragments)
         if options.build_dir:
             print(tree)
             return 0

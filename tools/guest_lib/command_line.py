@@ -25,11 +25,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from guest_lib.architectures import ARCHITECTURES, X86_64, Architecture
 from guest_lib.errors import USAGE, GuestError
 from guest_lib.paths import share_path
 
 KERNELS = ("6.12", "6.1")
-ARCHITECTURES = ("x86_64", "arm64")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Options:
     """The command line, checked."""
 
     kernel: str
+    architecture: Architecture
     fragments: tuple[Path, ...]
     cpus: int
     memory: str
@@ -59,7 +60,7 @@ def parse_arguments(argv: Sequence[str]) -> Options:
     )
     parser.add_argument("--kernel", choices=KERNELS, default=KERNELS[0], help="kernel version (%(default)s)")
     parser.add_argument("--config", action="append", default=[], metavar="FRAGMENT", help="more kernel settings")
-    parser.add_argument("--arch", choices=ARCHITECTURES, default=ARCHITECTURES[0], help="(%(default)s)")
+    parser.add_argument("--arch", choices=tuple(ARCHITECTURES), default=X86_64.name, help="(%(default)s)")
     parser.add_argument("--cpus", type=int, default=2, help="number of CPUs (%(default)s)")
     parser.add_argument("--memory", default="2G", metavar="SIZE", help="guest memory (%(default)s)")
     parser.add_argument("--rwdir", action="append", default=[], metavar="DIR", help="share DIR for writing")
@@ -68,8 +69,6 @@ def parse_arguments(argv: Sequence[str]) -> Options:
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="(%(default)s)")
     parser.add_argument("--build-dir", action="store_true", help="print the kernel build tree and exit")
     arguments = parser.parse_args(own)
-    if arguments.arch != "x86_64":
-        raise GuestError(f"--arch {arguments.arch} is not supported yet", "use --arch x86_64", USAGE)
     if bool(command) == arguments.build_dir:
         parser.error("give either a command after -- or --build-dir")
     if arguments.cpus < 1 or arguments.timeout <= 0:
@@ -81,6 +80,7 @@ def parse_arguments(argv: Sequence[str]) -> Options:
             parser.error(f"--append {parameter!r}: one kernel parameter, without spaces or quotes")
     return Options(
         kernel=arguments.kernel,
+        architecture=ARCHITECTURES[arguments.arch],
         fragments=tuple(fragment_path(name) for name in arguments.config),
         cpus=arguments.cpus,
         memory=arguments.memory,

@@ -16,10 +16,12 @@ from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
+from guest_lib.architectures import X86_64
 from guest_lib.command_line import Options
 from guest_lib.errors import GUEST_DIED, GuestError
 from guest_lib.kernel_build import venv_program
 from guest_lib.paths import PROJECT, share_path
+from guest_lib.user_land import VENV, user_land
 
 SHARES = "/run/kleaktrace"
 KEPT = "version=9p2000.L,trans=virtio,access=any,msize=512000,cache=loose"
@@ -52,9 +54,11 @@ mkfifo {shares}/stdout {shares}/stderr
 cat {shares}/stdout > $io/stdout & stdout_cat=$!
 cat {shares}/stderr > $io/stderr & stderr_cat=$!
 (sleep {orphan_s}; echo o > /proc/sysrq-trigger) > /dev/null 2>&1 &
+[[ ! -d /{venv} ]] || mount --bind /{venv} {project}/.venv
 cd {project}
 env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \\
-    PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME={cache} {command} < /dev/null > {shares}/stdout 2> {shares}/stderr
+    PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME={cache} \\
+    {variables} {command} < /dev/null > {shares}/stdout 2> {shares}/stderr
 status=$?
 # A daemon that CMD leaves behind keeps the pipes open: don't wait for it for ever.
 for _ in $(seq 20); do kill -0 $stdout_cat $stderr_cat 2> /dev/null || break; sleep 0.1; done
@@ -68,7 +72,7 @@ sleep 60
 class Guest:
     """One running guest: its processes, its private directory of files shared with the host, its console."""
 
-    def __init__(self, options: Options, tree: Path, private: Path) -> None:
+    def __init__(self, options: Options, tree: Path, root: Path | None, private: Path) -> None:
         self.deadline = time.monotonic() + options.timeout_s
         self.timeout_s = options.timeout_s
         self.status_file = private / "status"
@@ -80,7 +84,7 @@ class Guest:
             ((private / "stdout").open("rb"), sys.stdout.buffer),
             ((private / "stderr").open("rb"), sys.stderr.buffer),
         ]
-        (private / "run").write_text(guest_script(options, tree))
+        (private / "run").write_text(guest_script(options, tree, root))
         environment = {
             "PATH": f"{PROJECT}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             # virtme-ng keeps a configuration under HOME and its temporary files under TMPDIR.
@@ -89,7 +93,7 @@ class Guest:
             "LANG": "C.UTF-8",
         }
         self.process = subprocess.Popen(
-            vng_command(options, tree, private),
+            vng_command(options, tree, root, private),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -165,7 +169,7 @@ def shares(options: Options, tree: Path) -> list[tuple[str, Path, bool]]:
     return ours + [(f"rw{number}", path, True) for number, path in enumerate(options.rwdirs)]
 
 
-def guest_script(options: Options, tree: Path) -> str:
+def guest_script(options: Options, tree: Path, root: Path | None) -> str:
     """Return the shell script that the guest runs."""
     every = shares(options, tree)
     binds = [f"keep {SHARES}/{name}" for name, _, writable in every if options.keep_files and not writable]
@@ -178,18 +182,21 @@ def guest_script(options: Options, tree: Path) -> str:
         project=shlex.quote(str(PROJECT)),
         cache=shlex.quote(str(guest_cache(tree))),
         command=shlex.join(options.command),
+        venv=VENV,
+        # With programs of its own there is no virtual environment that knows where the project is.
+        variables="" if root is None else f"PYTHONPATH={shlex.quote(str(PROJECT))}",
     )
 
 
-def vng_command(options: Options, tree: Path, private: Path) -> list[str]:
+def vng_command(options: Options, tree: Path, root: Path | None, private: Path) -> list[str]:
     """Return the command line of virtme-ng."""
     command = [str(venv_program("vng")), "--run", str(tree), "--user", "root", "--verbose"]
     # Emulated even where KVM is at hand: the same guest everywhere. 9p: Debian 12's virtiofsd is the old one,
     # and virtme-ng waits three seconds for it in vain.
-    # Without AVX2: numpy's sort, which uses it, now and then died of a fault under QEMU 7.2's emulation of it.
     # One thread for all processors: with one each, a processor now and then ran code that another had patched, a
     # breakpoint for instance that was gone, and the kernel died of it. It is no slower.
-    command += ["--qemu-opts=-cpu max,-avx2 -accel tcg,thread=single"]
+    command += [f"--qemu-opts={options.architecture.qemu} -accel tcg,thread=single", *options.architecture.virtme]
+    command += ["--root", str(root)] if root else []
     command += ["--disable-kvm", "--force-9p", "--cpus", str(options.cpus), "--memory", options.memory]
     command += [f"--rwdir={SHARES}/io={private}"]
     for name, path, writable in shares(options, tree):
@@ -206,8 +213,12 @@ def run_in_guest(options: Options, tree: Path) -> int:
     """Boot, run CMD, and clean up whatever happens."""
     share_path(str(PROJECT), "the project")
     guest_cache(tree).mkdir(exist_ok=True)
+    root = None if options.architecture is X86_64 else user_land(options.architecture)
+    if root is not None:
+        for _, path, _ in shares(options, tree):
+            (root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kleaktrace-guest-", dir="/tmp") as name:
-        guest = Guest(options, tree, Path(name))
+        guest = Guest(options, tree, root, Path(name))
         try:
             return guest.run()
         finally:

@@ -13,20 +13,20 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from guest_lib.architectures import Architecture
 from guest_lib.errors import GuestError, say
 from guest_lib.paths import PROJECT, share_path
 from guest_lib.programs import install, run_logged
 
-FRAGMENT = PROJECT / "tools" / "guest.config"
+FRAGMENTS = PROJECT / "tools"
 BUILD_SPACE_BYTES = 5 << 30
-BOOT_PACKAGES = ("iproute2", "kmod", "qemu-system-x86")
+BOOT_PACKAGES = ("iproute2", "kmod")
 BUILD_PACKAGES = (
     "bc",
     "bison",
     "cpio",
     "dwarves",
     "flex",
-    "gcc",
     "libc6-dev",
     "libelf-dev",
     "libssl-dev",
@@ -67,9 +67,9 @@ def settings(fragment: str) -> list[str]:
     return [line for line in lines if line.startswith("CONFIG_") or line.endswith(" is not set")]
 
 
-def cache_key(version: str, fragment: str) -> str:
+def cache_key(version: str, architecture: Architecture, fragment: str) -> str:
     """Return what a built kernel depends on, as a short name; comments in the fragment do not count."""
-    text = "\n".join([version, "x86_64", *settings(fragment)])
+    text = "\n".join([version, architecture.name, *settings(fragment)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -85,45 +85,51 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def build_tree(kernel: str, fragments: Sequence[Path] = ()) -> Path:
+def build_tree(kernel: str, architecture: Architecture, fragments: Sequence[Path] = ()) -> Path:
     """Return the tree of the built kernel, building it first where it is not yet there."""
     package = f"linux-source-{kernel}"
     cache = cache_directory()
     with locked(cache / "packages.lock"):
-        install([package, *BOOT_PACKAGES, *BUILD_PACKAGES], cache / "packages.log")
-    fragment = "\n".join(path.read_text() for path in (FRAGMENT, *fragments))
+        install([package, *BOOT_PACKAGES, *BUILD_PACKAGES, *architecture.packages], cache / "packages.log")
+    ours = [FRAGMENTS / name for name in architecture.fragments]
+    fragment = "\n".join(path.read_text() for path in (*ours, *fragments))
     excludes = UNNEEDED_SOURCES if fragments else UNNEEDED_SOURCES + UNNEEDED_DRIVERS
-    home = cache / f"guest-{kernel}-x86_64-{cache_key(source_version(package), fragment)}"
+    home = cache / f"guest-{kernel}-{architecture.name}-{cache_key(source_version(package), architecture, fragment)}"
     tree, ready = home / "linux", home / "ready"
     if ready.exists():
         return tree
     home.mkdir(exist_ok=True)
     with locked(home / "lock"):
         if not ready.exists():
-            build(Path(f"/usr/src/{package}.tar.xz"), excludes, fragment, tree, home / "build.log")
+            unpack(Path(f"/usr/src/{package}.tar.xz"), excludes, tree, home / "build.log")
+            build(architecture, fragment, tree, home / "build.log")
             ready.touch()
     return tree
 
 
-def build(tarball: Path, excluded: Sequence[str], fragment: str, tree: Path, log: Path) -> None:
-    """Unpack, but for the `excluded`, configure and build; progress on stderr, all output in `log`."""
+def unpack(tarball: Path, excluded: Sequence[str], tree: Path, log: Path) -> None:
+    """Unpack a kernel's source, but for the `excluded`; the output is in `log`."""
     free = shutil.disk_usage(tree.parent).free
     if free < BUILD_SPACE_BYTES:
         raise GuestError(
             f"{tree.parent} has {free >> 20} MiB free, a kernel takes {BUILD_SPACE_BYTES >> 20} MiB to build",
             "make room, or point XDG_CACHE_HOME elsewhere",
         )
-    started = time.monotonic()
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir()
     log.write_bytes(b"")
     say(f"unpacking {tarball} to {tree}")
     excludes = [f"--exclude={pattern}" for pattern in excluded]
-    unpack = ["tar", "-x", "-f", str(tarball), "-C", str(tree), "--strip-components=1", *excludes]
-    run_logged(unpack, log, "cannot unpack the kernel source", "reinstall the linux-source package")
-    configure(fragment, tree, log)
+    command = ["tar", "-x", "-f", str(tarball), "-C", str(tree), "--strip-components=1", *excludes]
+    run_logged(command, log, "cannot unpack the kernel source", "reinstall the linux-source package")
+
+
+def build(architecture: Architecture, fragment: str, tree: Path, log: Path) -> None:
+    """Configure and build an unpacked kernel; progress on stderr, all output in `log`."""
+    started = time.monotonic()
+    configure(architecture, fragment, tree, log)
     say(f"building the kernel once, six minutes or so on two cores (more with --config); log {log}")
-    make = ["make", f"-j{os.cpu_count() or 1}", "bzImage", "modules"]
+    make = ["make", f"-j{os.cpu_count() or 1}", *architecture.make, architecture.image, "modules"]
     run_logged(make, log, "the kernel does not build", f"see {log}", directory=tree)
     # modprobe in the guest finds the kernel's modules there.
     index = [str(venv_program("virtme-prep-kdir-mods"))]
@@ -132,14 +138,14 @@ def build(tarball: Path, excluded: Sequence[str], fragment: str, tree: Path, log
     say(f"built in {(time.monotonic() - started) / 60:.1f} min")
 
 
-def configure(fragment: str, tree: Path, log: Path) -> None:
+def configure(architecture: Architecture, fragment: str, tree: Path, log: Path) -> None:
     """Merge the fragment over tinyconfig, and see that nothing essential got lost on the way."""
     fix = f"see {log}"
-    run_logged(["make", "tinyconfig"], log, "cannot configure the kernel", fix, directory=tree)
+    run_logged(["make", *architecture.make, "tinyconfig"], log, "cannot configure the kernel", fix, directory=tree)
     config = tree / ".config"
     with config.open("a") as stream:
         stream.write(fragment)
-    run_logged(["make", "olddefconfig"], log, "cannot configure the kernel", fix, directory=tree)
+    run_logged(["make", *architecture.make, "olddefconfig"], log, "cannot configure the kernel", fix, directory=tree)
     chosen = set(config.read_text().splitlines())
     lost = [name for name in ESSENTIAL if f"CONFIG_{name}=y" not in chosen]
     if lost:

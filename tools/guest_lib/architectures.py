@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What differs between the machines that a guest can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One kind of machine: how its kernel is built, and how QEMU emulates it."""
+
+    name: str
+    """As `--arch` has it, and as it stands in the names of the cache."""
+    debian: str
+    """As Debian has it."""
+    packages: tuple[str, ...]
+    """What building and booting it needs of the distribution, beside what every architecture does."""
+    make: tuple[str, ...]
+    """Variables for the kernel's make."""
+    image: str
+    """The kernel's make target for what QEMU boots."""
+    fragments: tuple[str, ...]
+    """Configuration fragments in tools/, in their order."""
+    virtme: tuple[str, ...]
+    """What virtme-ng must be told."""
+    qemu: str
+    """More options for QEMU."""
+
+
+# -avx2: numpy's sort, which uses it, now and then died of a fault under QEMU 7.2's emulation of it.
+X86_64 = Architecture(
+    name="x86_64",
+    debian="amd64",
+    packages=("gcc", "qemu-system-x86"),
+    make=(),
+    image="bzImage",
+    fragments=("guest.config",),
+    virtme=(),
+    qemu="-cpu max,-avx2",
+)
+# pauth-impdef: QEMU computes the architected pointer authentication, with which kernels sign each return address,
+# so slowly that everything takes twice as long.
+ARM64 = Architecture(
+    name="arm64",
+    debian="arm64",
+    packages=("gcc-aarch64-linux-gnu", "mmdebstrap", "qemu-system-arm"),
+    make=("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-"),
+    image="Image",
+    fragments=("guest.config", "guest-arm64.config"),
+    virtme=("--arch", "arm64"),
+    qemu="-cpu max,pauth-impdef=on",
+)
+ARCHITECTURES = {architecture.name: architecture for architecture in (X86_64, ARM64)}
