@@ -27,19 +27,18 @@ SCENARIO = """
 lab=/sys/kernel/debug/kleaktrace_lab
 cat > /tmp/all.sh <<'X'
 lab=/sys/kernel/debug/kleaktrace_lab
-for name in $(cut -f1 $lab/cases); do
+for name in ${2:-$(cut -f1 $lab/cases)}; do
 	echo $name > $lab/do
 done 2> /dev/null
 sleep 2
 cp $lab/objects $1
 X
 insmod=" late_ms=3000 between_scans_ms=4000 hidden_ms=12000"
-.venv/bin/kleaktrace run --json "$2/loaded.json" -- sh -c "insmod $1 $insmod && sh /tmp/all.sh $2/loaded.objects" \
+.venv/bin/kleaktrace run --json "$2/loaded.json" -- sh -c "insmod $1 $insmod && sh /tmp/all.sh $2/loaded.objects '$3'" \
 	> "$2/loaded.txt" 2>&1
 cp /sys/kernel/debug/kmemleak "$2/loaded.kmemleak"
-cp $lab/cases $lab/objects "$2/"
 .venv/bin/kleaktrace run --json "$2/unloaded.json" -- sh -c "rmmod kleaktrace_lab; insmod $1 $insmod \
-	&& sh /tmp/all.sh $2/unloaded.objects; sleep 3; rmmod kleaktrace_lab" > "$2/unloaded.txt" 2>&1
+	&& sh /tmp/all.sh $2/unloaded.objects '$3'; sleep 3; rmmod kleaktrace_lab" > "$2/unloaded.txt" 2>&1
 cp /sys/kernel/debug/kmemleak "$2/unloaded.kmemleak"
 """
 
@@ -157,8 +156,8 @@ def _allocated(row: Object) -> int:
     return row.allocated_ns
 
 
-def run(directory: Path, options: Sequence[str] = ()) -> list[Phase]:
-    """Boot the guest that these options of tools/guest ask for once, and compare."""
+def run(directory: Path, options: Sequence[str] = (), cases: Sequence[str] = ()) -> list[Phase]:
+    """Boot the guest that these options of tools/guest ask for once, run the cases (none: all), and compare."""
     module = build_module(PROJECT / "tests" / "lab", built_tree(options)) / "kleaktrace_lab.ko"
     result = run_tool(
         *options,
@@ -171,6 +170,7 @@ def run(directory: Path, options: Sequence[str] = ()) -> list[Phase]:
         "lab",
         str(module),
         str(directory),
+        " ".join(cases),
         timeout_s=1000,
     )
     if result.status == 255:

@@ -19,6 +19,9 @@ from kleaktrace.errors import EnvironmentRefusal
 _NAME = 15
 """The kernel's names have no more characters (BPF_OBJ_NAME_LEN, less the NUL)."""
 
+_ENOTSUPP = 524
+"""include/linux/errno.h: the kernel's own, that C libraries have no words for."""
+
 _LOG = 16 << 20  # what a program that is refused may need: the kernel has older ways with a log that is too small
 _INSTRUCTION = 8
 _MISSES_AT = 26  # words: recursion_misses in struct bpf_prog_info
@@ -126,7 +129,7 @@ def library() -> ctypes.CDLL:
 
 def _result(value: int) -> int:
     if value < 0:
-        raise OSError(-value, os.strerror(-value))
+        raise OSError(-value, "not supported" if -value == _ENOTSUPP else os.strerror(-value))
     return value
 
 
