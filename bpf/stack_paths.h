@@ -138,7 +138,6 @@ INLINE struct stack_path *recognise(void *ctx, struct scratch *s, u64 key)
 		}
 		word = chunk[inside / sizeof(u64)];
 #endif
-		word |= SIGNED_BITS;
 		if (lead == FROM_END) {
 			s->origin = place;
 		} else if (lead) {
@@ -146,6 +145,7 @@ INLINE struct stack_path *recognise(void *ctx, struct scratch *s, u64 key)
 			s->led = 1;
 			continue;
 		}
+		word |= SIGNED_BITS;
 compare:
 		if (word == path->slots[slot].address) {
 			s->slot = slot + 1;
@@ -198,7 +198,7 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	if (bpf_probe_read_kernel(sample->words, size, (void *)base))
 		return;
 	for (u32 i = 0; i < WINDOW_WORDS; i++)
-		sample->words[i] = hidden(sample->words[i] | SIGNED_BITS);
+		sample->words[i] = hidden(sample->words[i]);
 	sample->name.type = STACK_SAMPLE;
 	sample->name.depth = s->unwound_depth;
 	sample->root = root;

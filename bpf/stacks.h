@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The call stack of an event, as a key; its frames are told to user space once. */
 
-/* Frames of the tracing itself, that are the same whatever was traced: our program, and who runs it. */
+/*
+ * Frames of the tracing itself, that are the same whatever was traced: our program, and who runs it, up to the first
+ * return address that lies above our context on the stack.
+ */
+#ifndef TRACING_FRAMES
 #define TRACING_FRAMES 2
+#endif
 
 /*
  * 1 if an address lies outside, else 0. Without a branch, as all that is done for each frame: the verifier follows each

@@ -47,9 +47,10 @@ class KernelChecks:
     """Kinds of events, and how their sources begin."""
 
     @pytest.fixture(scope="class")
-    def seen(self, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    @classmethod
+    def seen(cls, tmp_path_factory: pytest.TempPathFactory) -> Seen:
         directory: Path = tmp_path_factory.mktemp("kernel")
-        phases = run(directory, self.options, CASES)
+        phases = run(directory, cls.options, CASES)
         show(phases)
         names = [phase.name for phase in phases]
         documents = {name: json.loads((directory / f"{name}.json").read_text()) for name in names}

@@ -149,15 +149,15 @@ Pairs = Sequence[tuple[int, int]]
 class _Words:
     """A sample's stack, by what lies where. Places are counted in words from the program's context on."""
 
-    def __init__(self, sample: StackSample) -> None:
+    def __init__(self, sample: StackSample, signed_bits: int) -> None:
         end = sample.base + 8 * len(sample.words)
         self.length, self.rest = len(sample.words), sample.rest
         self._outermost = -1
         self.copies: dict[int, list[int]] = {frame: [] for frame in sample.frames}
         self._pointers: dict[int, list[int]] = {}
         for place, word in enumerate((~sample.words).tolist()):
-            if word in self.copies:
-                self.copies[word].append(place)
+            if word | signed_bits in self.copies:
+                self.copies[word | signed_bits].append(place)
             elif sample.base <= word < end and word % 8 == 0:
                 self._pointers.setdefault((word - sample.base) // 8, []).append(place)
         if sample.frames and self.copies[sample.frames[-1]]:
@@ -277,11 +277,13 @@ class StackPaths:
     """Learns from samples. Holds at most `most` stacks; what comes later is not learned.
 
     Of those that were learned with other modules loaded, it makes room when it needs to, by forgetting everything.
-    `kernel_text`: addresses whose code is always the same.
+    `kernel_text`: addresses whose code is always the same. `signed_bits` are set in all addresses of code; on the stack
+    there may be a signature instead.
     """
 
-    def __init__(self, most: int, kernel_text: range = range(0)) -> None:
+    def __init__(self, most: int, kernel_text: range = range(0), signed_bits: int = 0) -> None:
         self._most = most
+        self._signed_bits = signed_bits
         self._kernel_text = kernel_text
         self._steps: dict[_Code, _Step] = {}
         self._ends: dict[_Code, _End] = {}
@@ -335,7 +337,7 @@ class StackPaths:
     def _learn_steps(self, sample: StackSample) -> bool:
         """Whether something that was relied on has turned out otherwise."""
         otherwise = False
-        words = _Words(sample)
+        words = _Words(sample, self._signed_bits)
         steps = self._pairs(sample, words)
         reached = {0}  # the context itself
         for number, pairs in enumerate(steps):

@@ -76,6 +76,8 @@ class Plan:
     macros: Macros
     values: Mapping[str, int]
     context_source: str
+    signed_bits: int
+    """Of code's addresses: where one lies on a stack there may be a signature in these."""
 
 
 def _recorded_once(event: str) -> tuple[str, ...]:
@@ -113,6 +115,7 @@ class _Planner:
         self._machine = machine
         self.macros: Macros = {"PAGE_BYTES": os.sysconf("SC_PAGE_SIZE")}
         self.values: dict[str, int] = {}
+        self.signed_bits = 0
         if symbols.address_of("kmemleak_alloc") is not None:
             self.macros["KMEMLEAK"] = 1
 
@@ -166,9 +169,13 @@ class _Planner:
             if first is not None and last is not None:
                 self.macros["STACK_SIZE"] = last - first
         code = self._symbols.address_of("_stext")
+        if self._machine == "aarch64":
+            # Of a function's frame, what is saved for its caller lies lowest there, below our context in bpf_trace_run.
+            self.macros["TRACING_FRAMES"] = 4
         if code is not None and self._machine == "aarch64":
             varying = (~code & _WORD).bit_length()
-            self.macros["SIGNED_BITS"] = f"{_WORD >> varying << varying:#x}ULL"
+            self.signed_bits = _WORD >> varying << varying
+            self.macros["SIGNED_BITS"] = f"{self.signed_bits:#x}ULL"
 
     def slab(self) -> list[EventKind]:
         """Slab allocations and frees; on kernels before v6.1 the _node twins are events of their own."""
@@ -375,4 +382,4 @@ def make_plan(btf: Btf, symbols: SymbolTable, machine: str) -> Plan:
     planner.text()
     planner.stacks()
     context_source = planner.context()
-    return Plan(tuple(needs), planner.macros, planner.values, context_source)
+    return Plan(tuple(needs), planner.macros, planner.values, context_source, planner.signed_bits)

@@ -28,9 +28,9 @@ _HEAD_START_NS = 500_000_000
 class StackPathWriter:
     """Learns from samples, within a bound on processor time, and writes paths to the kernel side."""
 
-    def __init__(self, bpf: BpfObject, kernel_text: range) -> None:
+    def __init__(self, bpf: BpfObject, kernel_text: range, signed_bits: int) -> None:
         self._bpf = bpf
-        self._paths = StackPaths(MOST_PATHS, kernel_text)
+        self._paths = StackPaths(MOST_PATHS, kernel_text, signed_bits)
         self._written: set[bytes] = set()
         self._began_ns = time.monotonic_ns()
         self._spent_ns = 0

@@ -97,10 +97,10 @@ def _pid_namespace() -> dict[str, int]:
     return {"PID_NAMESPACE": namespace.st_ino, "PID_NAMESPACE_DEVICE": device}
 
 
-def _kernel_text(plan: Plan) -> range:
-    """Addresses of code that is always the same."""
+def _path_writer(bpf: BpfObject, plan: Plan) -> StackPathWriter:
     start = plan.values.get("KERNEL_TEXT", 0)
-    return range(start, start + int(plan.macros.get("KERNEL_TEXT_LENGTH", 0)))
+    kernel_text = range(start, start + int(plan.macros.get("KERNEL_TEXT_LENGTH", 0)))
+    return StackPathWriter(bpf, kernel_text, plan.signed_bits)
 
 
 def _likely(needs: Iterable[EventKind], left_out: frozenset[str]) -> list[Hook]:
@@ -151,7 +151,7 @@ class Tracer:
             macros["RECOGNISE_STACKS"] = 1
         self._bpf = BpfObject(compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING})
         self._reader = ObjectReader(self._bpf)
-        self._path_writer = None if exact_stacks else StackPathWriter(self._bpf, _kernel_text(self.plan))
+        self._path_writer = None if exact_stacks else _path_writer(self._bpf, self.plan)
         self._modules = ModuleSymbols(self._bpf)
         self._untold, self._untold_until_ns = 0, 0
         try:
