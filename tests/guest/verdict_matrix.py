@@ -114,6 +114,18 @@ class Phase:
         verdicts = sum((row.verdicts for row in self.rows.values() if row.truth not in UNDECIDED), Counter())
         return verdicts["undecided"] / max(verdicts.total(), 1)
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What matters, as plain values."""
+        return {
+            "kinds": self.kinds,
+            "found": self.kinds - len(self.missed),
+            "missed": self.missed,
+            "wrong": self.wrong,
+            "undecided": self.undecided,
+            "lost": self.lost,
+        }
+
 
 def read_phase(directory: Path, phase: str) -> Phase:
     """Compare the verdicts of a phase with the truth of the objects, as the lab booked them."""
@@ -206,14 +218,17 @@ def main() -> None:
     """Run as often as asked."""
     parser = argparse.ArgumentParser(prog="tools/lab", description=__doc__)
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="where to write what the last run has shown")
     arguments, options = parser.parse_known_args()
-    wrong, runs = False, arguments.runs
+    wrong, runs, phases = False, arguments.runs, list[Phase]()
     for number in range(runs):
         print(f"run {number + 1} of {runs}", flush=True)
         with tempfile.TemporaryDirectory(dir=PROJECT / "build") as directory:
             phases = run(Path(directory), options)
         show(phases)
         wrong |= any(phase.wrong for phase in phases)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({phase.name: phase.summary for phase in phases}))
     sys.exit(1 if wrong else 0)
 
 

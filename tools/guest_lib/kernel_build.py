@@ -147,7 +147,9 @@ def configure(architecture: Architecture, fragment: str, tree: Path, log: Path) 
         stream.write(fragment)
     run_logged(["make", *architecture.make, "olddefconfig"], log, "cannot configure the kernel", fix, directory=tree)
     chosen = set(config.read_text().splitlines())
-    lost = [name for name in ESSENTIAL if f"CONFIG_{name}=y" not in chosen]
+    left_out = {line.split()[1] for line in settings(fragment) if line.endswith(" is not set")}
+    needed = [name for name in ESSENTIAL if f"CONFIG_{name}" not in left_out]
+    lost = [name for name in needed if f"CONFIG_{name}=y" not in chosen]
     if lost:
         raise GuestError(
             "the kernel configuration lost " + " ".join(f"CONFIG_{name}" for name in lost),

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The matrix as Markdown: docs/kernels.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matrix_lib.kernels import Kernel
+from matrix_lib.results import Result, Verdicts
+
+_PAGE = Path(__file__).with_name("page.md")
+_BY = {
+    "raw_tracepoint": "tracepoint",
+    "fentry": "fentry",
+    "fexit": "fexit",
+    "kprobe": "kprobe",
+    "kretprobe": "kprobe",
+}
+_SOURCES = (
+    ("slab", ("kmalloc", "kfree", "slab-cache-alloc", "slab-cache-free")),
+    ("bulk alloc", ("slab-bulk-alloc",)),
+    ("bulk free", ("slab-bulk-free",)),
+    ("vmalloc", ("vmalloc",)),
+    ("vfree", ("vfree",)),
+    ("per-CPU", ("percpu",)),
+    ("modules", ("modules",)),
+)
+_TRACED = ("kernel", "what", "release", *(name for name, _ in _SOURCES), "context", "plain loads")
+_JUDGED = (
+    *("kernel", "loaded", "unloaded", "wrong", "undecided", "lost", "recognised", "wrong stacks"),
+    *("cost", "commit", "date"),
+)
+
+
+def document(kernels: Sequence[Kernel], results: Sequence[Result | None]) -> str:
+    """All of the page."""
+    rows = list(zip(kernels, results, strict=True))
+    return _PAGE.read_text().format(
+        traced=_table(_TRACED, [_traced(kernel, result) for kernel, result in rows]),
+        judged=_table(_JUDGED, [_judged(kernel, result) for kernel, result in rows]),
+        notes="\n".join(_notes(rows)),
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _source(result: Result, kinds: Sequence[str]) -> str:
+    known = [result.sources.get(kind) for kind in kinds]
+    if any(source is None for source in known):
+        return "**no**"
+    ways = {_BY[part.partition(":")[0]] for source in known if source for part in source.split("+")}
+    return ", ".join(sorted(ways))
+
+
+def _traced(kernel: Kernel, result: Result | None) -> list[str]:
+    if result is None:
+        return [kernel.name, kernel.what, "not run", *[""] * (len(_SOURCES) + 2)]
+    if result.refused:
+        return [kernel.name, kernel.what, result.release, *["**no**"] * (len(_SOURCES) + 2)]
+    sources = [_source(result, kinds) for _, kinds in _SOURCES]
+    loads = "yes" if result.plain_loads else "copied"
+    return [kernel.name, kernel.what, result.release, *sources, f"`{result.context}`", loads]
+
+
+def _judged(kernel: Kernel, result: Result | None) -> list[str]:
+    if result is None or result.refused or not result.verdicts:
+        why = "not run" if result is None else "none: see below"
+        return [kernel.name, why, *[""] * 7, *(["", ""] if result is None else [result.commit, result.date])]
+    phases = list(result.verdicts.values())
+    return [
+        kernel.name,
+        *(_found(one) for one in phases),
+        str(sum(len(one.wrong) for one in phases)),
+        f"{max(one.undecided for one in phases):.1%}",
+        str(sum(one.lost for one in phases)),
+        f"{result.recognised:.0%}",
+        str(result.wrong_stacks),
+        f"{result.cost:.2f} ×",
+        result.commit,
+        result.date,
+    ]
+
+
+def _found(verdicts: Verdicts) -> str:
+    return f"{verdicts.found} of {verdicts.kinds}"
+
+
+def _notes(rows: Sequence[tuple[Kernel, Result | None]]) -> list[str]:
+    notes = []
+    for kernel, result in rows:
+        if result is None:
+            continue
+        if result.refused:
+            notes.append(f"- **{kernel.name}**: {result.refused}")
+        for phase, verdicts in result.verdicts.items():
+            if verdicts.missed:
+                notes.append(f"- **{kernel.name}**, {phase}: not found: {', '.join(verdicts.missed)}")
+            if verdicts.wrong:
+                notes.append(f"- **{kernel.name}**, {phase}: wrong: {', '.join(verdicts.wrong)}")
+    return notes
