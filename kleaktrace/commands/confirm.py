@@ -12,6 +12,7 @@ from kleaktrace.commands.judging import judged
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
 from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.edge.kmemleak.client import KmemleakClient
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
@@ -42,6 +43,7 @@ def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> No
     client = KmemleakClient()
     client.require_on()
     with DeferredInterrupt() as ending, live_session(exact_stacks=exact_stacks) as session:
+        say_unseen(session)
         begun = time.monotonic()
         explained, memory = session.explained(), machine_memory()
         readings, gaps = scan_and_watch(session, client, ending, _GAP_S)

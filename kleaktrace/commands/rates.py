@@ -12,6 +12,7 @@ import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.session.live import live_session
@@ -57,6 +58,7 @@ def rates(
     screen = console.make(stderr=output.is_stdout)
     recorder = RateRecorder(GroupBy(by))
     with DeferredInterrupt() as ending, live_session(filters, recorder, exact_stacks) as session:
+        say_unseen(session)
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, recorder, top, duration, ending)
         session.stop()

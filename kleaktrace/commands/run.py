@@ -19,6 +19,7 @@ from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_op
 from kleaktrace.commands.running import run_command
 from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.evidence.rounds import marked
 from kleaktrace.core.kmemleak.diagnosis import State
 from kleaktrace.core.kmemleak.report_parser import Suspect
@@ -84,6 +85,7 @@ def run(
     for gap in gaps:
         console.make(stderr=True).print(f"kleaktrace: {gap}")
     with DeferredInterrupt() as ending, live_session(exact_stacks=exact_stacks) as session, marks() as set_marks:
+        say_unseen(session)
         if client is not None:
             scrub_freelists()
         explained, memory = session.explained(), machine_memory()

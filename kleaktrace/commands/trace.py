@@ -13,6 +13,7 @@ import click
 
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
 from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
@@ -66,6 +67,7 @@ def trace(
     output = OutputFile(json_file)
     shown = _Shown(GroupBy(by), top, older)
     with DeferredInterrupt() as ending, live_session(filters, exact_stacks=exact_stacks) as session:
+        say_unseen(session)
         # Now, and not before: what happens meanwhile is traced already.
         from kleaktrace.views.documents.json_text import dumps
         from kleaktrace.views.documents.report import document

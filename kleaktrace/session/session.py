@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import CoverageKind, kinds_seen
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, kinds_seen
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Kind, Rows
 from kleaktrace.core.evidence.evidence import JudgedSuspect
@@ -158,6 +158,11 @@ class Session:
         modules = [self.names.stacks.get(key).modules for key in books.stacks[some].tolist()]
         through = [bool(own if by_loaded_too else own & gone) for own in modules]
         return int(books.outstanding[some][np.array(through, np.bool_)].sum())
+
+    @property
+    def coverage(self) -> tuple[Coverage, ...]:
+        """What kinds of events are seen on this kernel."""
+        return self._source.coverage
 
     def explained(self) -> Explained:
         """Bytes outstanding right now, by allocator; None where not all of its events are seen."""

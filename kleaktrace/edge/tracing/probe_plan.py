@@ -220,7 +220,9 @@ class _Planner:
                 sources = (ProbeSet((_fexit(name),)), ProbeSet(by_kprobe))
                 break
         return EventKind(
-            CoverageKind.SLAB_BULK_ALLOC, sources, "objects that kmem_cache_alloc_bulk hands out are not seen"
+            CoverageKind.SLAB_BULK_ALLOC,
+            sources,
+            "objects that kmem_cache_alloc_bulk hands out are not seen: leaks of such stay undecided",
         )
 
     def bulk_free(self) -> EventKind:
@@ -235,7 +237,8 @@ class _Planner:
         return EventKind(
             CoverageKind.SLAB_BULK_FREE,
             sources,
-            "kfree_bulk and kfree_rcu batches stay outstanding until the memory is reused",
+            "kfree_bulk and kfree_rcu batches stay outstanding until the memory is reused: what they may have freed "
+            "stays undecided",
         )
 
     def vmalloc(self) -> list[EventKind]:
@@ -258,8 +261,12 @@ class _Planner:
         alloc += [ProbeSet(source.probes, note) for source in self.events("alloc_vmap_area")]
         free += [ProbeSet(source.probes, note) for source in self.events("free_vmap_area_noflush")]
         return [
-            EventKind(CoverageKind.VMALLOC, tuple(alloc), "vmalloc allocations are not seen"),
-            EventKind(CoverageKind.VFREE, tuple(free), "vmalloc frees are not seen"),
+            EventKind(
+                CoverageKind.VMALLOC, tuple(alloc), "vmalloc allocations are not seen: leaks of such stay undecided"
+            ),
+            EventKind(
+                CoverageKind.VFREE, tuple(free), "vmalloc frees are not seen: what they may have freed stays undecided"
+            ),
         ]
 
     def free_areas(self) -> None:
@@ -289,12 +296,12 @@ class _Planner:
         return EventKind(
             CoverageKind.PERCPU,
             self.events("percpu_alloc_percpu", "percpu_free_percpu"),
-            "per-CPU allocations are not seen",
+            "per-CPU allocations are not seen: leaks of such stay undecided",
         )
 
     def modules(self) -> EventKind:
         """Modules coming and going, for names and for the unload rule."""
-        without = "modules that come or go meanwhile are not noticed"
+        without = "modules that come or go meanwhile are not noticed: what they leave behind is not judged"
         if not Path("/proc/modules").exists():
             return EventKind(CoverageKind.MODULES, (), "this kernel has no loadable modules")
         places = self._module_places()
