@@ -24,7 +24,7 @@ def test_nothing_is_said_where_all_is_seen(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_is_not_seen_is_said_in_a_line_with_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
-    unseen = Coverage(CoverageKind.PERCPU, None, "per-CPU allocations are not seen: leaks of [such] stay undecided")
+    unseen = Coverage(CoverageKind.PERCPU, None, "per-CPU allocations are not seen: leaks of [such] are missed")
     assert said(capsys, unseen) == (
-        "kleaktrace: not seen on this kernel: percpu: per-CPU allocations are not seen: leaks of [such] stay undecided\n"
+        "kleaktrace: not seen on this kernel: percpu: per-CPU allocations are not seen: leaks of [such] are missed\n"
     )
