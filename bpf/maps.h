@@ -22,6 +22,7 @@ enum counter {
 	VMALLOC_UNRETURNED,  /* a call whose return was missed */
 	BULK_ALLOC_UNCALLED,
 	BULK_ALLOC_UNRETURNED,
+	SHEAF_FREE_UNCALLED,
 	LONG_BULK_ALLOC,     /* an array longer than BULK_LIMIT */
 	LONG_BULK_FREE,
 	LOST_STACKS,	 /* the unwinder gave nothing */
@@ -96,6 +97,7 @@ enum program {
 	ON_VFREE_ATOMIC,
 	ON_BULK_FREE,
 	ON_BULK_ALLOC,
+	ON_SHEAF_FREE,
 	ON_MODULE,
 	PROGRAMS
 };

@@ -216,6 +216,54 @@ int on_kmem_cache_free_bulk(struct pt_regs *ctx)
 }
 #endif
 
+#ifdef SHEAF_FREE
+/*
+ * mm/slub.c, __kfree_rcu_sheaf: true if the object has gone into a sheaf, that is freed as a whole, or handed out again,
+ * without an event. False: it will be freed by other means, which are seen.
+ */
+INLINE void on_sheaf_free(void *ctx, u64 object, bool taken)
+{
+	u32 program = ON_SHEAF_FREE;
+	struct scratch *s = scratch.lookup(&program);
+
+	if (s && taken)
+		freed(object, caller_of(ctx, s, SHEAF_FREE, SHEAF_FREE_LENGTH), CACHE);
+}
+
+KRETFUNC_PROBE(__kfree_rcu_sheaf)
+{
+	u64 taken = 0;
+
+	bpf_get_func_ret(ctx, &taken);
+	on_sheaf_free(ctx, function_argument(ctx, 1), (u8)taken);
+	return 0;
+}
+
+BPF_TABLE("lru_hash", u64, u64, sheaf_calls, 1024);
+
+int on_sheaf_free_entry(struct pt_regs *ctx)
+{
+	u64 frame = called_frame(ctx), object = hidden(PT_REGS_PARM2(ctx));
+
+	sheaf_calls.update(&frame, &object);
+	return 0;
+}
+
+int on_sheaf_free_return(struct pt_regs *ctx)
+{
+	u64 frame = returned_frame(ctx);
+	u64 *object = sheaf_calls.lookup(&frame);
+
+	if (!object) {
+		count(SHEAF_FREE_UNCALLED);
+		return 0;
+	}
+	on_sheaf_free(ctx, ~*object, (u8)PT_REGS_RC(ctx));
+	sheaf_calls.delete(&frame);
+	return 0;
+}
+#endif
+
 #ifdef BULK_ALLOC_FUNCTION
 /*
  * kmem_cache_alloc_bulk hands out an array without an event. All its objects have the stack of the one call. It

@@ -167,9 +167,10 @@ class Session:
     def explained(self) -> Explained:
         """Bytes outstanding right now, by allocator; None where not all of its events are seen."""
         seen = kinds_seen(self._source.coverage)
+        sheaves_missed = any(c.kind == CoverageKind.SLAB_SHEAF_FREE and c.source is None for c in self._source.coverage)
         known = explained_by(self.counts().outstanding)
         return Explained(
-            slab=known.slab if CoverageKind.SLAB_BULK_FREE in seen else None,
+            slab=known.slab if CoverageKind.SLAB_BULK_FREE in seen and not sheaves_missed else None,
             vmalloc=known.vmalloc if {CoverageKind.VMALLOC, CoverageKind.VFREE} <= seen else None,
             percpu=known.percpu if CoverageKind.PERCPU in seen else None,
         )

@@ -17,6 +17,8 @@ class CoverageKind(StrEnum):
     SLAB_CACHE_FREE = "slab-cache-free"
     SLAB_BULK_ALLOC = "slab-bulk-alloc"
     SLAB_BULK_FREE = "slab-bulk-free"
+    SLAB_SHEAF_FREE = "slab-sheaf-free"
+    """kfree_rcu into a sheaf; listed only for kernels that have these."""
     VMALLOC = "vmalloc"
     VFREE = "vfree"
     PERCPU = "percpu"

@@ -121,3 +121,7 @@ class Evidence:
     def covers(self, kind: CoverageKind) -> bool:
         """Whether events of this kind were seen."""
         return kind in kinds_seen(self.coverage)
+
+    def misses(self, kind: CoverageKind) -> bool:
+        """Whether this kernel has such events, and none of them were seen."""
+        return any(one.kind == kind and one.source is None for one in self.coverage)

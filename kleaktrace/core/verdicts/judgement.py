@@ -15,12 +15,16 @@ from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 
 _CONTEXTS = {int(context): context for context in Context}
 
-_OPTIONAL_FREES: dict[int, tuple[CoverageKind, str]] = {
-    Kind.KMALLOC: (CoverageKind.SLAB_BULK_FREE, "bulk free (kfree_rcu)"),
-    Kind.CACHE: (CoverageKind.SLAB_BULK_FREE, "bulk free (kfree_rcu)"),
-    Kind.VMALLOC: (CoverageKind.VFREE, "vfree"),
+_OF_SLABS = {
+    CoverageKind.SLAB_BULK_FREE: "bulk free (kfree_rcu)",
+    CoverageKind.SLAB_SHEAF_FREE: "kfree_rcu, which collects in sheaves,",
 }
-"""Ways of freeing that not every kernel shows, though it shows the allocations: (kind of coverage, in words)."""
+_OPTIONAL_FREES: dict[int, dict[CoverageKind, str]] = {
+    Kind.KMALLOC: _OF_SLABS,
+    Kind.CACHE: _OF_SLABS,
+    Kind.VMALLOC: {CoverageKind.VFREE: "vfree"},
+}
+"""Ways of freeing that not every kernel shows, though it shows the allocations, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,12 @@ class Judgement:
 
     def unseen_free(self, row: OutstandingAllocation) -> str:
         """How it may have been freed unseen on this kernel, with the figure; empty: its free would have been seen."""
-        free = _OPTIONAL_FREES.get(row.kind)
-        if free is None or self.evidence.covers(free[0]):
+        ways = _OPTIONAL_FREES.get(row.kind, {})
+        unseen = [words for kind, words in ways.items() if self.evidence.misses(kind)]
+        if not unseen:
             return ""
         implied = self.evidence.ledger.implied_frees_by_cache.get(row.cache, 0)
         return (
-            f"a {free[1]} could not have been seen on this kernel, where {implied:,} frees of such objects "
+            f"a {unseen[0]} could not have been seen on this kernel, where {implied:,} frees of such objects "
             "showed only when their memory was used again"
         )

@@ -241,6 +241,21 @@ class _Planner:
             "stays undecided",
         )
 
+    def sheaf_free(self) -> list[EventKind]:
+        """What kfree_rcu puts into sheaves (mm/slub.c, since v6.18), to be freed or used again without an event."""
+        name = "__kfree_rcu_sheaf"
+        if not self.function(name, "SHEAF_FREE"):
+            return []
+        by_kprobe = (_kprobe(name, "on_sheaf_free_entry"), _kretprobe(name, "on_sheaf_free_return"))
+        return [
+            EventKind(
+                CoverageKind.SLAB_SHEAF_FREE,
+                (ProbeSet((_fexit(name),)), ProbeSet(by_kprobe)),
+                "what kfree_rcu puts into sheaves stays outstanding until the memory is reused: what it may have freed "
+                "stays undecided",
+            )
+        ]
+
     def vmalloc(self) -> list[EventKind]:
         """The functions where they can be hooked, else the events of the address space."""
         alloc: list[ProbeSet] = []
@@ -382,7 +397,7 @@ def make_plan(btf: Btf, symbols: SymbolTable, machine: str) -> Plan:
     Raises `EnvironmentRefusal` when slab events can't be read at all.
     """
     planner = _Planner(btf, symbols, machine)
-    needs = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free()]
+    needs = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free(), *planner.sheaf_free()]
     needs += [*planner.vmalloc(), planner.percpu(), planner.modules()]
     planner.free_areas()
     planner.programs()

@@ -10,7 +10,7 @@ from builders import FULL_COVERAGE, HZ, START_NS, Scene, inside, jiffies_at, mod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kleaktrace.core.events.coverage import Coverage
+from kleaktrace.core.events.coverage import Coverage, CoverageKind
 from kleaktrace.core.events.records import Context, Kind
 from kleaktrace.core.evidence.evidence import Freed, JudgedSuspect, Verdict
 from kleaktrace.core.evidence.suspect_cases import JIFFIES_TOLERANCE, LATE_S
@@ -538,6 +538,15 @@ def test_an_unload_confirms_only_if_the_free_would_have_been_seen(
 ) -> None:
     scene = unloaded(kind=kind)
     assert only(scene.judge(coverage=without(missing), tracked=lambda a, k: known)).verdict is verdict
+
+
+def test_what_kfree_rcu_may_have_put_into_a_sheaf_unseen_is_undecided() -> None:
+    sheaves = Coverage(CoverageKind.SLAB_SHEAF_FREE, None)
+    verdict = only(unloaded().judge(coverage=(*FULL_COVERAGE, sheaves)))
+    assert verdict.verdict is Verdict.UNDECIDED
+    assert "a kfree_rcu, which collects in sheaves, could not have been seen on this kernel" in verdict.reason
+    seen = replace(sheaves, source="fexit:__kfree_rcu_sheaf")
+    assert only(unloaded().judge(coverage=(*FULL_COVERAGE, seen))).verdict is Verdict.CONFIRMED
 
 
 def test_frees_that_showed_late_say_how_little_the_table_is_worth() -> None:

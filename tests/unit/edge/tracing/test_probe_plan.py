@@ -164,6 +164,16 @@ def test_vmalloc_is_hooked_by_function_else_by_the_events_of_the_address_space()
     assert sources(found, "vfree") == ["fentry:vfree", "kprobe:vfree"]
 
 
+def test_what_goes_into_sheaves_is_looked_for_where_the_kernel_has_them() -> None:
+    assert not [need for need in plan(modern()).needs if need.kind == "slab-sheaf-free"]
+    with_sheaves = modern()
+    with_sheaves.functions.add("__kfree_rcu_sheaf")
+    assert sources(plan(with_sheaves), "slab-sheaf-free") == [
+        "fexit:__kfree_rcu_sheaf",
+        "kprobe:__kfree_rcu_sheaf+kretprobe:__kfree_rcu_sheaf",
+    ]
+
+
 def test_a_function_that_kallsyms_does_not_have_cannot_be_hooked() -> None:
     found = plan(modern(), hidden={"__vmalloc_node_range_noprof", "vfree", "kmem_cache_free_bulk"})
     assert sources(found, "vmalloc") == ["raw_tracepoint:alloc_vmap_area"]
