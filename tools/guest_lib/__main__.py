@@ -10,8 +10,7 @@ from typing import NoReturn
 
 from guest_lib.command_line import parse_arguments
 from guest_lib.errors import GuestError, say
-from guest_lib.guest import run_in_guest
-from guest_lib.kernel_build import build_tree
+from guest_lib.guest import boot_files, run_in_guest
 
 
 def stop(number: int, _frame: object) -> NoReturn:
@@ -25,11 +24,11 @@ def main() -> int:
         signal.signal(number, stop)
     try:
         options = parse_arguments(sys.argv[1:])
-        tree = build_tree(options.kernel, options.architecture, options.fragments)
+        files = boot_files(options)
         if options.build_dir:
-            print(tree)
+            print(files.tree)
             return 0
-        return run_in_guest(options, tree)
+        return run_in_guest(options, files)
     except BrokenPipeError:
         # Whoever read our output has gone; Python's own flush at exit must not complain about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

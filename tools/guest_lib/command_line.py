@@ -12,6 +12,7 @@ out of time; its last console lines are on stderr. 2: wrong usage. 3: this machi
 --keep-files has the guest keep what it has read of the host's files, which must not change meanwhile: programs
 start in half the time, and kleaktrace in a third.
 
+Of --kernel debian12 and debian13, which have no kmemleak, nothing is built: they are Debian's own.
 The kernel is built once (about six minutes on two cores) from the distribution's linux-source package and
 tools/guest.config, and kept in $XDG_CACHE_HOME/kleaktrace, /var/cache/kleaktrace or ~/.cache/kleaktrace.
 --config FRAGMENT adds settings to that: another kernel, built and kept beside it.
@@ -26,10 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guest_lib.architectures import ARCHITECTURES, X86_64, Architecture
+from guest_lib.distribution_kernel import SUITES
 from guest_lib.errors import USAGE, GuestError
 from guest_lib.paths import share_path
 
-KERNELS = ("6.12", "6.1")
+KERNELS = ("6.12", "6.1", *SUITES)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def parse_arguments(argv: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="tools/guest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kernel", choices=KERNELS, default=KERNELS[0], help="kernel version (%(default)s)")
+    parser.add_argument(
+        "--kernel", choices=KERNELS, default=KERNELS[0], help="built from source, or a release's own (%(default)s)"
+    )
     parser.add_argument("--config", action="append", default=[], metavar="FRAGMENT", help="more kernel settings")
     parser.add_argument("--arch", choices=tuple(ARCHITECTURES), default=X86_64.name, help="(%(default)s)")
     parser.add_argument("--cpus", type=int, default=2, help="number of CPUs (%(default)s)")
@@ -69,6 +73,12 @@ def parse_arguments(argv: Sequence[str]) -> Options:
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="(%(default)s)")
     parser.add_argument("--build-dir", action="store_true", help="print the kernel build tree and exit")
     arguments = parser.parse_args(own)
+    if arguments.kernel in SUITES and (arguments.build_dir or arguments.config or arguments.arch != X86_64.name):
+        raise GuestError(
+            f"--kernel {arguments.kernel} is that release's own for x86_64, as it is",
+            "leave out --build-dir, --config and --arch, or use --kernel 6.12",
+            USAGE,
+        )
     if bool(command) == arguments.build_dir:
         parser.error("give either a command after -- or --build-dir")
     if arguments.cpus < 1 or arguments.timeout <= 0:

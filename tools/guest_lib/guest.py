@@ -13,13 +13,15 @@ import sys
 import tempfile
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from guest_lib.architectures import X86_64
 from guest_lib.command_line import Options
+from guest_lib.distribution_kernel import SUITES, distribution_kernel
 from guest_lib.errors import GUEST_DIED, GuestError
-from guest_lib.kernel_build import venv_program
+from guest_lib.kernel_build import build_tree, venv_program
 from guest_lib.paths import PROJECT, share_path
 from guest_lib.user_land import VENV, user_land
 
@@ -72,7 +74,7 @@ sleep 60
 class Guest:
     """One running guest: its processes, its private directory of files shared with the host, its console."""
 
-    def __init__(self, options: Options, tree: Path, root: Path | None, private: Path) -> None:
+    def __init__(self, options: Options, files: BootFiles, private: Path) -> None:
         self.deadline = time.monotonic() + options.timeout_s
         self.timeout_s = options.timeout_s
         self.status_file = private / "status"
@@ -84,7 +86,7 @@ class Guest:
             ((private / "stdout").open("rb"), sys.stdout.buffer),
             ((private / "stderr").open("rb"), sys.stderr.buffer),
         ]
-        (private / "run").write_text(guest_script(options, tree, root))
+        (private / "run").write_text(guest_script(options, files))
         environment = {
             "PATH": f"{PROJECT}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             # virtme-ng keeps a configuration under HOME and its temporary files under TMPDIR.
@@ -93,7 +95,7 @@ class Guest:
             "LANG": "C.UTF-8",
         }
         self.process = subprocess.Popen(
-            vng_command(options, tree, root, private),
+            vng_command(options, files, private),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -158,20 +160,40 @@ def printable(line: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in line)
 
 
-def guest_cache(tree: Path) -> Path:
-    """Return what guests of this kernel have for XDG_CACHE_HOME."""
-    return tree.parent / "cache"
+@dataclass(frozen=True)
+class BootFiles:
+    """What a guest is booted from.
+
+    `run`: what virtme-ng is to run, a build tree or an image. `cache`: what guests of this kernel have for
+    XDG_CACHE_HOME. `tree`: the build tree, if there is one. `root`: programs of its own; None: this machine's.
+    """
+
+    run: Path
+    cache: Path
+    tree: Path | None = None
+    root: Path | None = None
 
 
-def shares(options: Options, tree: Path) -> list[tuple[str, Path, bool]]:
+def boot_files(options: Options) -> BootFiles:
+    """Return what the command line asks for, building or unpacking it first where it is not yet there."""
+    if options.kernel in SUITES:
+        image, root = distribution_kernel(options.kernel)
+        return BootFiles(image, root.parent / "cache", root=root)
+    tree = build_tree(options.kernel, options.architecture, options.fragments)
+    programs = None if options.architecture is X86_64 else user_land(options.architecture)
+    return BootFiles(tree, tree.parent / "cache", tree, programs)
+
+
+def shares(options: Options, files: BootFiles) -> list[tuple[str, Path, bool]]:
     """Return (name, directory, writable) of what must be seen though /tmp and /var/cache are covered."""
-    ours = [("project", PROJECT, False), ("kernel", tree, False), ("cache", guest_cache(tree), True)]
+    ours = [("project", PROJECT, False), ("cache", files.cache, True)]
+    ours += [] if files.tree is None else [("kernel", files.tree, False)]
     return ours + [(f"rw{number}", path, True) for number, path in enumerate(options.rwdirs)]
 
 
-def guest_script(options: Options, tree: Path, root: Path | None) -> str:
+def guest_script(options: Options, files: BootFiles) -> str:
     """Return the shell script that the guest runs."""
-    every = shares(options, tree)
+    every = shares(options, files)
     binds = [f"keep {SHARES}/{name}" for name, _, writable in every if options.keep_files and not writable]
     binds += [f"share {SHARES}/{name} {shlex.quote(str(path))}" for name, path, _ in every]
     return GUEST_SCRIPT.format(
@@ -180,26 +202,26 @@ def guest_script(options: Options, tree: Path, root: Path | None) -> str:
         binds="\n".join(binds),
         orphan_s=int(options.timeout_s) + 60,
         project=shlex.quote(str(PROJECT)),
-        cache=shlex.quote(str(guest_cache(tree))),
+        cache=shlex.quote(str(files.cache)),
         command=shlex.join(options.command),
         venv=VENV,
         # With programs of its own there is no virtual environment that knows where the project is.
-        variables="" if root is None else f"PYTHONPATH={shlex.quote(str(PROJECT))}",
+        variables="" if files.root is None else f"PYTHONPATH={shlex.quote(str(PROJECT))}",
     )
 
 
-def vng_command(options: Options, tree: Path, root: Path | None, private: Path) -> list[str]:
+def vng_command(options: Options, files: BootFiles, private: Path) -> list[str]:
     """Return the command line of virtme-ng."""
-    command = [str(venv_program("vng")), "--run", str(tree), "--user", "root", "--verbose"]
+    command = [str(venv_program("vng")), "--run", str(files.run), "--user", "root", "--verbose"]
     # Emulated even where KVM is at hand: the same guest everywhere. 9p: Debian 12's virtiofsd is the old one,
     # and virtme-ng waits three seconds for it in vain.
     # One thread for all processors: with one each, a processor now and then ran code that another had patched, a
     # breakpoint for instance that was gone, and the kernel died of it. It is no slower.
     command += [f"--qemu-opts={options.architecture.qemu} -accel tcg,thread=single", *options.architecture.virtme]
-    command += ["--root", str(root)] if root else []
+    command += ["--root", str(files.root)] if files.root else []
     command += ["--disable-kvm", "--force-9p", "--cpus", str(options.cpus), "--memory", options.memory]
     command += [f"--rwdir={SHARES}/io={private}"]
-    for name, path, writable in shares(options, tree):
+    for name, path, writable in shares(options, files):
         command.append(f"--{'rwdir' if writable else 'rodir'}={SHARES}/{name}={path}")
     # Allocation profiling only on demand: where it counts, the data of a module that leaks is never freed, and
     # its stale pointers hide the leaks from kmemleak.
@@ -209,16 +231,15 @@ def vng_command(options: Options, tree: Path, root: Path | None, private: Path) 
     return [*command, "--exec", f"bash {SHARES}/io/run"]
 
 
-def run_in_guest(options: Options, tree: Path) -> int:
+def run_in_guest(options: Options, files: BootFiles) -> int:
     """Boot, run CMD, and clean up whatever happens."""
     share_path(str(PROJECT), "the project")
-    guest_cache(tree).mkdir(exist_ok=True)
-    root = None if options.architecture is X86_64 else user_land(options.architecture)
-    if root is not None:
-        for _, path, _ in shares(options, tree):
-            (root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
+    files.cache.mkdir(exist_ok=True)
+    if files.root is not None:
+        for _, path, _ in shares(options, files):
+            (files.root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kleaktrace-guest-", dir="/tmp") as name:
-        guest = Guest(options, tree, root, Path(name))
+        guest = Guest(options, files, Path(name))
         try:
             return guest.run()
         finally:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from guest_lib.architectures import Architecture
@@ -36,27 +37,29 @@ def user_land(architecture: Architecture) -> Path:
     """Return the root directory of the guest's programs, making it first where it is not yet there."""
     key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     home = cache_directory() / f"programs-{SUITE}-{architecture.name}-{key}"
-    root, ready = home / "root", home / "ready"
+    made_once(home, lambda: unpack(architecture, home / "root", home / "unpack.log"))
+    return home / "root"
+
+
+def made_once(home: Path, make: Callable[[], None]) -> None:
+    """Have `make` fill a directory of the cache, unless that has been done."""
+    ready = home / "ready"
     if ready.exists():
-        return root
+        return
     home.mkdir(exist_ok=True)
     with locked(home / "lock"):
         if not ready.exists():
-            unpack(architecture, root, home / "unpack.log")
+            make()
             ready.touch()
-    return root
 
 
 def unpack(architecture: Architecture, root: Path, log: Path) -> None:
     """Fetch the packages from where this machine has its own, and unpack them."""
     if os.geteuid() != 0:
         raise GuestError("not root: a guest of another architecture needs programs of its own", "sudo tools/guest …")
-    shutil.rmtree(root, ignore_errors=True)
-    log.write_bytes(b"")
     say(f"unpacking Debian {SUITE} for {architecture.name} to {root}")
-    command = ["mmdebstrap", "--mode=root", "--variant=extract", f"--architectures={architecture.debian}"]
-    command += [f"--include={','.join(PACKAGES)}", SUITE, str(root), f"deb {debian_mirror()} {SUITE} main"]
-    run_logged(command, log, f"cannot unpack Debian {SUITE}", "check the network, then try again")
+    log.write_bytes(b"")
+    unpack_packages(SUITE, architecture, PACKAGES, root, log)
     for name, line in ACCOUNTS.items():
         (root / "etc" / name).write_text(line)
     # Set up, a Debian has these by its choice of alternatives.
@@ -69,6 +72,14 @@ def unpack(architecture: Architecture, root: Path, log: Path) -> None:
     (programs / "python").symlink_to("/usr/bin/python3")
     (programs / "kleaktrace").write_text(KLEAKTRACE)
     (programs / "kleaktrace").chmod(0o755)
+
+
+def unpack_packages(suite: str, architecture: Architecture, packages: Sequence[str], root: Path, log: Path) -> None:
+    """Fetch packages and what they need of a Debian from where this machine has its own, and unpack them."""
+    shutil.rmtree(root, ignore_errors=True)
+    command = ["mmdebstrap", "--mode=root", "--variant=extract", f"--architectures={architecture.debian}"]
+    command += [f"--include={','.join(packages)}", suite, str(root), f"deb {debian_mirror()} {suite} main"]
+    run_logged(command, log, f"cannot unpack Debian {suite}", "check the network, then try again")
 
 
 def debian_mirror() -> str:
