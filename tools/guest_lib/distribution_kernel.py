@@ -43,6 +43,7 @@ def _unpack(suite: str, home: Path) -> None:
     shutil.move(of_kernel / "boot" / f"config-{release}", root / "boot")
     modules = root / "usr" / "lib" / "modules"
     modules.mkdir(exist_ok=True)
-    shutil.move(of_kernel / "lib" / "modules" / release, modules / release)
+    (of_release,) = {path.resolve() for path in of_kernel.glob(f"**/lib/modules/{release}")}
+    shutil.move(of_release, modules / release)
     run_logged(["depmod", "-b", str(root), release], log, "cannot index the kernel's modules", f"see {log}")
     shutil.rmtree(of_kernel)
