@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tools/matrix: what is kept of a kernel, and the page that is made of it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
+
+from matrix_lib import results, table
+from matrix_lib.kernels import KERNELS, Kernel
+from matrix_lib.results import Result, Verdicts
+
+RESULT = Result(
+    kernel="6.1",
+    release="6.1.192",
+    machine="x86_64",
+    commit="abc1234",
+    date="2026-11-26",
+    sources={
+        "kmalloc": "raw_tracepoint:kmalloc",
+        "kfree": "raw_tracepoint:kfree",
+        "slab-cache-alloc": "raw_tracepoint:kmem_cache_alloc",
+        "slab-cache-free": "raw_tracepoint:kmem_cache_free",
+        "vmalloc": "kprobe:__vmalloc_node_range+kretprobe:__vmalloc_node_range",
+        "vfree": "fentry:vfree+fentry:vfree_atomic",
+        "percpu": None,
+    },
+    context="per-CPU __preempt_count",
+    recognised=0.943,
+    cost=1.214,
+    verdicts={
+        "loaded": Verdicts(30, 29, ["leak_percpu"], [], 0.0, 0),
+        "unloaded": Verdicts(32, 32, [], ["reuse: 1 confirmed"], 0.013, 2),
+    },
+)
+
+
+def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:
+    assert results.read(tmp_path, "6.1") is None
+    RESULT.write(tmp_path)
+    assert results.read(tmp_path, "6.1") == RESULT
+
+
+def test_the_page_says_by_what_each_kind_is_traced_and_what_was_missed() -> None:
+    kernels = [Kernel("6.1", "another"), Kernel("kasan", "KASAN"), Kernel("locked", "lockdown")]
+    refused = replace(RESULT, kernel="locked", refused="BPF may not read", verdicts={})
+    lines = table.document(kernels, [RESULT, None, refused]).splitlines()
+    assert (
+        "| 6.1 | another | 6.1.192 | tracepoint | **no** | **no** | kprobe | fentry | **no** | **no** "
+        "| `per-CPU __preempt_count` | copied |"
+    ) in lines
+    judged = "| 6.1 | 29 of 30 | 32 of 32 | 1 | 1.3% | 2 | 94% | 0 | 1.21 × | abc1234 | 2026-11-26 |"
+    assert judged in lines
+    assert "- **6.1**, loaded: not found: leak_percpu" in lines
+    assert "- **6.1**, unloaded: wrong: reuse: 1 confirmed" in lines
+    assert "- **locked**: BPF may not read" in lines
+    assert any(line.startswith("| kasan | KASAN | not run |") for line in lines)
+
+
+def test_every_row_has_as_many_cells_as_its_head() -> None:
+    for result in (RESULT, None, replace(RESULT, refused="no", verdicts={})):
+        lines = table.document(KERNELS[:1], [result]).splitlines()
+        rows = [line.count("|") for line in lines if line.startswith("|")]
+        assert rows[:3] == rows[:1] * 3
+        assert rows[3:] == rows[3:4] * 3
+
+
+def test_each_fragment_that_a_row_names_is_there() -> None:
+    files = [Path(option.partition("=")[2]) for kernel in KERNELS for option in kernel.options if "config" in option]
+    assert files
+    assert all(file.is_file() for file in files)
+    assert len({kernel.name for kernel in KERNELS}) == len(KERNELS)
