@@ -124,7 +124,8 @@ def test_build_dir_builds_a_module_that_loads(guest: Guest, kernel_tree: Path, t
         (("--memory", "lots", "--", "true"), "--memory lots"),
         (("--append", "a b", "--", "true"), "--append 'a b'"),
         (("--rwdir", "/nonexistent", "--", "true"), "no such directory"),
-        (("--arch", "arm64", "--", "true"), "not supported yet"),
+        (("--kernel", "debian12", "--build-dir"), "that release's own"),
+        (("--kernel", "debian12", "--arch", "arm64", "--", "true"), "that release's own"),
     ],
 )
 def test_wrong_usage_is_refused_with_2(arguments: tuple[str, ...], complaint: str) -> None:

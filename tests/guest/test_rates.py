@@ -90,6 +90,8 @@ def test_growing_lists_exactly_what_leaks(seen: Seen) -> None:
     document = seen.document("trace")
     found: dict[str, list[dict[str, Any]]] = {}
     for one in document["growing"]:
+        if one["comm"] == "kleaktrace":
+            continue  # another one starts meanwhile, and takes a while to where others use the machine, too
         found.setdefault(one["stack"][0].partition("+")[0], []).append(one)
     assert set(found) == {f"lab_{name}" for name in BUCKETS}
     assert document["loss"]["events"] <= 8, "more would make it forget what was before"
