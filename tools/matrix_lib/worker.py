@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,24 @@ def load() -> float:
     return time.monotonic() - begun
 
 
+def attached(pid: int) -> bool:
+    """Whether a process has programs attached."""
+    with suppress(OSError):
+        return any("link_type" in file.read_text() for file in Path(f"/proc/{pid}/fdinfo").iterdir())
+    return False
+
+
 def traced(document: Path) -> list[float]:
     """The same while kleaktrace traces; what it has seen goes to `document`."""
     command = [sys.executable, "-m", "kleaktrace", "trace", "--json", str(document)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
         assert tracer.stderr is not None
+        while tracer.poll() is None and not attached(tracer.pid):
+            time.sleep(0.5)
         time.sleep(20)  # what it learns of stacks, it learns in the first seconds
         load()
         seconds = [load() for _ in range(ROUNDS)]
-        tracer.send_signal(2)
+        tracer.send_signal(signal.SIGINT)
         said = tracer.stderr.read()
     if tracer.returncode not in (0, 1, 4):
         raise SystemExit(said)
