@@ -236,7 +236,8 @@ def run_in_guest(options: Options, files: BootFiles) -> int:
     share_path(str(PROJECT), "the project")
     files.cache.mkdir(exist_ok=True)
     if files.root is not None:
-        for _, path, _ in shares(options, files):
+        # Where they are seen; what lies below /tmp has its place made in the guest's own.
+        for path in (path for _, path, _ in shares(options, files) if not path.is_relative_to("/tmp")):
             (files.root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kleaktrace-guest-", dir="/tmp") as name:
         guest = Guest(options, files, Path(name))
