@@ -8,8 +8,10 @@ from kleaktrace.views.terminal import console
 
 
 def say_unseen(session: Session) -> None:
-    """One line for each kind of event without a source, to stderr; nothing where all are seen."""
-    screen = console.make(stderr=True)
-    for coverage in session.coverage:
-        if coverage.source is None:
-            screen.print(f"kleaktrace: not seen on this kernel: {coverage.kind}: {coverage.note}", markup=False)
+    """One line to stderr; nothing where all kinds of events are seen. The report has a line for each."""
+    unseen = [coverage.kind for coverage in session.coverage if coverage.source is None]
+    if unseen:
+        console.make(stderr=True).print(
+            f"kleaktrace: not seen on this kernel: {', '.join(unseen)}: verdicts that hang on these stay undecided "
+            "(kleaktrace doctor)"
+        )

@@ -35,6 +35,11 @@ class Done:
     stderr: str
     cpu_s: float
 
+    @property
+    def complaints(self) -> list[str]:
+        """What it said on standard error, but for what this kernel does not show."""
+        return [line for line in self.stderr.splitlines() if not line.startswith("kleaktrace: not seen on this kernel")]
+
 
 class Running:
     """A kleaktrace command in the background, its standard output readable line by line."""

@@ -45,7 +45,7 @@ class ProbeSet:
     note: str = ""
 
     def __str__(self) -> str:
-        return "+".join(str(probe) for probe in self.probes)
+        return "+".join(str(probe) for probe in self.probes) or "none needed"
 
 
 @dataclass(frozen=True)
@@ -318,7 +318,8 @@ class _Planner:
         """Modules coming and going, for names and for the unload rule."""
         without = "modules that come or go meanwhile are not noticed: what they leave behind is not judged"
         if not Path("/proc/modules").exists():
-            return EventKind(CoverageKind.MODULES, (), "this kernel has no loadable modules")
+            nothing_to_see = ProbeSet((), "this kernel has no loadable modules")
+            return EventKind(CoverageKind.MODULES, (nothing_to_see,), without)
         places = self._module_places()
         if places is None:
             return EventKind(CoverageKind.MODULES, (), without)

@@ -23,8 +23,9 @@ def test_nothing_is_said_where_all_is_seen(capsys: pytest.CaptureFixture[str]) -
     assert said(capsys) == ""
 
 
-def test_what_is_not_seen_is_said_in_a_line_with_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
-    unseen = Coverage(CoverageKind.PERCPU, None, "per-CPU allocations are not seen: leaks of [such] are missed")
-    assert said(capsys, unseen) == (
-        "kleaktrace: not seen on this kernel: percpu: per-CPU allocations are not seen: leaks of [such] are missed\n"
+def test_what_is_not_seen_is_said_in_one_line_with_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = (CoverageKind.SLAB_BULK_ALLOC, CoverageKind.MODULES)
+    assert said(capsys, *(Coverage(kind, None, "are not seen") for kind in kinds)) == (
+        "kleaktrace: not seen on this kernel: slab-bulk-alloc, modules: verdicts that hang on these stay undecided "
+        "(kleaktrace doctor)\n"
     )
