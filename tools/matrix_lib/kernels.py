@@ -18,6 +18,8 @@ class Kernel:
     """What is special about it."""
     options: tuple[str, ...] = ()
     """Of tools/guest."""
+    has_lab: bool = True
+    """Whether the lab's module, which nobody has signed, can be loaded."""
 
 
 def _parameter(*parameters: str) -> tuple[str, ...]:
@@ -34,8 +36,8 @@ KERNELS = (
     Kernel("arm64", "6.12 on arm64: signed return addresses, 4 KiB pages", ("--arch=arm64",)),
     Kernel("arm64-64k", "6.12 on arm64, pages of 64 KiB", ("--arch=arm64", *_build("arm64-64k"))),
     Kernel("arm64-nopauth", "6.12 on arm64, without signatures", ("--arch=arm64", *_parameter("arm64.nopauth"))),
-    Kernel("integrity", "`lockdown=integrity`", _parameter("lockdown=integrity")),
-    Kernel("confidentiality", "`lockdown=confidentiality`", _parameter("lockdown=confidentiality")),
+    Kernel("integrity", "`lockdown=integrity`", _parameter("lockdown=integrity"), has_lab=False),
+    Kernel("confidentiality", "`lockdown=confidentiality`", _parameter("lockdown=confidentiality"), has_lab=False),
     Kernel("uncleared", "`init_on_alloc=0`: new memory keeps old words", _parameter("init_on_alloc=0")),
     Kernel("unmerged", "`slab_nomerge`", _parameter("slab_nomerge")),
     Kernel("4-level", "`no5lvl`: addresses of 48 bits", _parameter("no5lvl")),

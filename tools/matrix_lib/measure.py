@@ -35,7 +35,7 @@ def measure(kernel: Kernel, say: Callable[[str], None]) -> Result:
         say(f"{kernel.name}: what it offers")
         offered = _offered(kernel, directory)
         verdicts: dict[str, Verdicts] = {}
-        if "refused" not in offered:
+        if "refused" not in offered and kernel.has_lab:
             say(f"{kernel.name}: the lab")
             verdicts = _verdicts(kernel, directory)
     return _result(kernel, offered, verdicts)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matrix_lib.kernels import Kernel
-from matrix_lib.results import Result, Verdicts
+from matrix_lib.results import Result
 
 _PAGE = Path(__file__).with_name("page.md")
 _BY = {
@@ -67,26 +67,21 @@ def _traced(kernel: Kernel, result: Result | None) -> list[str]:
 
 
 def _judged(kernel: Kernel, result: Result | None) -> list[str]:
-    if result is None or result.refused or not result.verdicts:
-        why = "not run" if result is None else "none: see below"
-        return [kernel.name, why, *[""] * 7, *(["", ""] if result is None else [result.commit, result.date])]
+    if result is None:
+        return [kernel.name, "not run", *[""] * (len(_JUDGED) - 2)]
+    if result.refused:
+        return [kernel.name, *["**no**"] * (len(_JUDGED) - 3), result.commit, result.date]
     phases = list(result.verdicts.values())
-    return [
-        kernel.name,
-        *(_found(one) for one in phases),
-        str(sum(len(one.wrong) for one in phases)),
-        f"{max(one.undecided for one in phases):.1%}",
-        str(sum(one.lost for one in phases)),
-        f"{result.recognised:.0%}",
-        str(result.wrong_stacks),
-        f"{result.cost:.2f} ×",
-        result.commit,
-        result.date,
-    ]
-
-
-def _found(verdicts: Verdicts) -> str:
-    return f"{verdicts.found} of {verdicts.kinds}"
+    verdicts = ["no lab"] * 2 + ["", "", ""]
+    if phases:
+        verdicts = [
+            *(f"{one.found} of {one.kinds}" for one in phases),
+            str(sum(len(one.wrong) for one in phases)),
+            f"{max(one.undecided for one in phases):.1%}",
+            str(sum(one.lost for one in phases)),
+        ]
+    stacks = [f"{result.recognised:.0%}", str(result.wrong_stacks), f"{result.cost:.2f} ×"]
+    return [kernel.name, *verdicts, *stacks, result.commit, result.date]
 
 
 def _notes(rows: Sequence[tuple[Kernel, Result | None]]) -> list[str]:
