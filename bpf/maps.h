@@ -17,13 +17,13 @@ enum counter {
 	FULL_RING_CACHE_FREE,
 	FULL_RING_VFREE,
 	FULL_RING_PERCPU_FREE,
-	FULL_TABLE,	     /* no room for one more allocation that passed the filters */
-	VMALLOC_UNCALLED,    /* a return of which no call is known: see called_frame() */
-	VMALLOC_UNRETURNED,  /* a call whose return was missed */
+	FULL_TABLE,	    /* no room for one more allocation that passed the filters */
+	VMALLOC_UNCALLED,   /* a return of which no call is known: see called_frame() */
+	VMALLOC_UNRETURNED, /* a call whose return was missed */
 	BULK_ALLOC_UNCALLED,
 	BULK_ALLOC_UNRETURNED,
 	SHEAF_FREE_UNCALLED,
-	LONG_BULK_ALLOC,     /* an array longer than BULK_LIMIT */
+	LONG_BULK_ALLOC, /* an array longer than BULK_LIMIT */
 	LONG_BULK_FREE,
 	LOST_STACKS,	 /* the unwinder gave nothing */
 	LOST_NAMES,	 /* no room in the name ring for a module */

@@ -5,15 +5,20 @@
  */
 
 #define PATH_SLOTS 48
-#define PATH_STEPS 64	 /* slots, pointers, nodes and chunks on the way; more is left to the unwinder */
-#define CHUNK 256	 /* bytes of the stack that are read at a time */
-#ifndef STACK_SIZE	 /* and alignment, of tasks' and interrupts' stacks (THREAD_SIZE, IRQ_STACK_SIZE) */
+#define PATH_STEPS 64 /* slots, pointers, nodes and chunks on the way; more is left to the unwinder */
+#define CHUNK 256     /* bytes of the stack that are read at a time */
+
+/* And alignment, of tasks' and interrupts' stacks (THREAD_SIZE, IRQ_STACK_SIZE). */
+#ifndef STACK_SIZE
 #define STACK_SIZE 16384
 #endif
-#ifndef SIGNED_BITS /* set in all addresses of code; on the stack, a signature may be there instead (arm64) */
+
+/* Set in all addresses of code; on the stack, a signature may be there instead (arm64). */
+#ifndef SIGNED_BITS
 #define SIGNED_BITS 0ULL
 #endif
-#define CHECK_MASK 511	 /* one of so many recognised stacks, by chance, is unwound all the same */
+
+#define CHECK_MASK 511 /* one of so many recognised stacks, by chance, is unwound all the same */
 
 /* Distances are in bytes, from the origin: the program's context at first, later where a pointer has led. */
 struct path_slot {
