@@ -153,7 +153,7 @@ def read_json(file: Path) -> dict[str, Any]:
 def check_books(document: dict[str, Any]) -> None:
     """What holds for every complete trace: nothing lost, and every allocation accounted for."""
     totals, loss = document["totals"], document["loss"]
-    assert (loss["events"], loss["stacks"], loss["names"], loss["windows"]) == (0, 0, 0, [])
+    assert loss == {"events": 0, "stacks": 0, "names": 0, "causes": [], "windows": []}
     assert totals["allocations"] - totals["frees"] - totals["implied_frees"] == totals["outstanding"]
     assert sum(group["count"] for group in document["outstanding"]) == totals["outstanding"]
     assert sum(group["bytes"] for group in document["outstanding"]) == totals["outstanding_bytes"]

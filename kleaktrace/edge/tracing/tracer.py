@@ -61,6 +61,9 @@ NAME_RING = 8 << 20
 _LATE_NS = 1_000_000_000
 """From when a name could not be told, at most so long until the event is polled that it was for."""
 
+_IN_FLIGHT_S = 0.005
+"""So long at most an event is on its way from the first program for it to the second."""
+
 _MACROS: Macros = {
     "EVENT_RING_PAGES": 1,  # for the compiler, who makes the maps, too
     "NAME_RING_PAGES": 1,
@@ -167,7 +170,7 @@ class Tracer:
             self._watch_tasks()
             self._watch_programs()
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
-            self._skipped_before = self._count_losses().skipped
+            self._skipped_before = self._read_losses()[1]
             self._bpf.set_words("state", State.RECORDING, 1)
             self.started = self.moment()
             # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
@@ -363,16 +366,18 @@ class Tracer:
             return Coverage(CoverageKind.OBJECT_CONTENTS, None, f"what objects hold is not seen: {refusal}")
         return Coverage(CoverageKind.OBJECT_CONTENTS, "bpf_prog_test_run")
 
-    def _count_losses(self, skipped_before: int = 0) -> LossCounters:
-        """Read the loss counters, and how many events no program took because all were at work (bpf/slab.c)."""
+    def _read_losses(self) -> tuple[list[int], int, dict[str, int]]:
+        """The loss counters, how many events no program took because all were at work (bpf/slab.c), and missed runs.
+
+        Below 0: a second program was attached that took what no first one had missed.
+        """
         counters = self._bpf.per_cpu_totals("counters", len(Counter))
         while True:
             missed = {name: n for name, n in self._bpf.missed_runs().items() if not name.startswith("second_")}
             before, counters = counters, self._bpf.per_cpu_totals("counters", len(Counter))
             # A run that was missed and made good between the readings would pass for a loss, or hide one.
             if counters[Counter.TAKEN_BY_SECOND] == before[Counter.TAKEN_BY_SECOND]:
-                skipped = sum(missed.values()) - counters[Counter.TAKEN_BY_SECOND] - skipped_before
-                return LossCounters(counters, max(skipped, 0), skipped_frees(missed, max(skipped, 0)))
+                return counters, sum(missed.values()) - counters[Counter.TAKEN_BY_SECOND], missed
 
     def _count_nameless(self) -> int:
         return self._modules.incomplete + sum(nameless.count() for nameless in self._nameless.values())
@@ -380,8 +385,13 @@ class Tracer:
     def check_loss(self) -> Loss:
         """Read the kernel's loss counters; new losses make a window from the last reading to now."""
         now_ns = time.monotonic_ns()
-        lost = self._count_losses(self._skipped_before)
-        totals = lost.totals
+        totals, skipped, missed = self._read_losses()
+        if skipped - self._skipped_before > self._lost.skipped:
+            # A second program may be about to make it good, on a processor that was just taken from it.
+            time.sleep(_IN_FLIGHT_S)
+            totals, skipped, missed = self._read_losses()
+        skipped = max(skipped - self._skipped_before, 0)
+        lost = LossCounters(totals, skipped, skipped_frees(missed, skipped))
         self.stack_check = StackCheck(
             totals[Counter.UNWOUND_STACKS], totals[Counter.CHECKED_STACKS], totals[Counter.WRONG_STACKS]
         )
