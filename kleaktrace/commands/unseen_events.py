@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from kleaktrace.core.events.coverage import kinds_missed
 from kleaktrace.session.session import Session
 from kleaktrace.views.terminal import console
 
 
 def say_unseen(session: Session) -> None:
     """One line to stderr; nothing where all kinds of events are seen. The report has a line for each."""
-    unseen = [coverage.kind for coverage in session.coverage if coverage.source is None]
+    unseen = kinds_missed(session.coverage)
     if unseen:
         console.make(stderr=True).print(
             f"kleaktrace: not seen on this kernel: {', '.join(unseen)}: verdicts that hang on these stay undecided "

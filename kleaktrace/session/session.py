@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import Coverage, CoverageKind, kinds_seen
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, kinds_missed, kinds_seen
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Kind, Rows
 from kleaktrace.core.evidence.evidence import JudgedSuspect
@@ -167,7 +167,7 @@ class Session:
     def explained(self) -> Explained:
         """Bytes outstanding right now, by allocator; None where not all of its events are seen."""
         seen = kinds_seen(self._source.coverage)
-        sheaves_missed = any(c.kind == CoverageKind.SLAB_SHEAF_FREE and c.source is None for c in self._source.coverage)
+        sheaves_missed = CoverageKind.SLAB_SHEAF_FREE in kinds_missed(self._source.coverage)
         known = explained_by(self.counts().outstanding)
         return Explained(
             slab=known.slab if CoverageKind.SLAB_BULK_FREE in seen and not sheaves_missed else None,

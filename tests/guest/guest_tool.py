@@ -7,10 +7,15 @@ import fcntl
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+
+from guest_lib.architectures import ARM64
 
 PROJECT = Path(__file__).resolve().parents[2]
 TOOL = PROJECT / "tools" / "guest"
@@ -83,4 +88,4 @@ def build_module(source: Path, kernel_tree: Path) -> Path:
 def _cross_build(kernel_tree: Path) -> list[str]:
     """What make must be told of the machine that the kernel is for."""
     arm64 = "\nCONFIG_ARM64=y\n" in (kernel_tree / ".config").read_text()
-    return ["ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-"] if arm64 else []
+    return list(ARM64.make) if arm64 else []

@@ -40,6 +40,11 @@ def kinds_seen(coverage: Iterable[Coverage]) -> frozenset[CoverageKind]:
     return frozenset(one.kind for one in coverage if one.source is not None)
 
 
+def kinds_missed(coverage: Iterable[Coverage]) -> list[CoverageKind]:
+    """The kinds of events that this kernel has, and that no source reports."""
+    return [one.kind for one in coverage if one.source is None]
+
+
 @dataclass(frozen=True, slots=True)
 class StackCheck:
     """How the shortcut past the unwinder (bpf/stack_paths.h) fares.

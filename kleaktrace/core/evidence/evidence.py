@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from kleaktrace.core.events.clock import JiffiesClock
-from kleaktrace.core.events.coverage import Coverage, CoverageKind, kinds_seen
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, kinds_missed, kinds_seen
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.contrasts import Contrast
@@ -124,4 +124,4 @@ class Evidence:
 
     def misses(self, kind: CoverageKind) -> bool:
         """Whether this kernel has such events, and none of them were seen."""
-        return any(one.kind == kind and one.source is None for one in self.coverage)
+        return kind in kinds_missed(self.coverage)
