@@ -20,7 +20,7 @@ from kleaktrace.commands.running import run_command
 from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.unseen_events import say_unseen
-from kleaktrace.core.evidence.rounds import marked
+from kleaktrace.core.evidence.rounds import RoundSeries, marked
 from kleaktrace.core.kmemleak.diagnosis import State
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.machine.settling import Settled
@@ -93,7 +93,13 @@ def run(
         with _progress(repeat) as progress:
             ran = run_command(command, ending, repeat, timeout, progress)
         set_by_command = set_marks.read()
-        settled = _settle(session, ending, scans_follow=client is not None)
+
+        def rounds(recording: Recording) -> list[RoundSeries]:
+            return [ran.rounds, *marked(set_by_command, ran.ended_ns), *recording.load_cycles(ran.ended_ns)]
+
+        with session.looking() as recording:
+            compared = any(series.count > 1 for series in rounds(recording))
+        settled = _settle(session, ending, ran.ended_ns if compared and client is None else None)
         alive = living()
         readings: list[list[Suspect]] = []
         if client is not None:
@@ -101,11 +107,10 @@ def run(
             gaps += interrupted
 
         def observed(recording: Recording) -> Recording:
-            rounds = [ran.rounds, *marked(set_by_command, ran.ended_ns), *recording.load_cycles(ran.ended_ns)]
             return replace(
                 recording,
                 readings=readings,
-                series=rounds,
+                series=rounds(recording),
                 alive=alive,
                 command=ran.result,
                 growth_windows=_windows(started_ns, set_by_command, ran.ended_ns),
@@ -133,14 +138,15 @@ def _kmemleak() -> tuple[KmemleakClient | None, list[str]]:
     ]
 
 
-def _settle(session: Session, ending: DeferredInterrupt, scans_follow: bool) -> Settled | None:
-    """Wait for what unloaded modules have set going, RCU and work queues; None: there is no need, or no time.
+def _settle(session: Session, ending: DeferredInterrupt, compared_ns: int | None) -> Settled | None:
+    """Wait for what the command has set going, RCU and work queues; None: there is no need, or no time.
 
-    Scans take their time, in which loaded ones may settle. Without, wait for those, too.
+    Of unloaded modules, whatever they left counts at once. What rounds are compared by may have been allocated by
+    anybody until `compared_ns`; scans take longer than such frees do: with scans, it is None.
     """
 
     def left() -> int:
-        return session.left_behind(by_loaded_too=not scans_follow)
+        return session.left_behind() if compared_ns is None else session.left_of(compared_ns)
 
     with suppress(KeyboardInterrupt):
         if left():

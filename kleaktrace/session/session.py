@@ -148,16 +148,19 @@ class Session:
         """As the source has it."""
         return self._source.free_before(address)
 
-    def left_behind(self, by_loaded_too: bool = False) -> int:
-        """How many allocations are outstanding, right now, that went through modules which are gone, or through any."""
+    def left_behind(self) -> int:
+        """How many allocations are outstanding, right now, that went through modules which are gone."""
+        books = self.counts().by_stack  # before asking what is gone: unloads arrive with the events
         gone = self.names.symbols.unloaded
-        if not gone and not by_loaded_too:
-            return 0
-        books = self.counts().by_stack
         some = books.outstanding > 0
-        modules = [self.names.stacks.get(key).modules for key in books.stacks[some].tolist()]
-        through = [bool(own if by_loaded_too else own & gone) for own in modules]
+        through = [bool(self.names.stacks.get(key).modules & gone) for key in books.stacks[some].tolist()]
         return int(books.outstanding[some][np.array(through, np.bool_)].sum())
+
+    def left_of(self, end_ns: int) -> int:
+        """How many allocations are outstanding, right now, of those made by then (CLOCK_MONOTONIC)."""
+        self.catch_up()
+        with self._drain.held():
+            return int(self._drain.ledger.tally(end_ns).counts.sum())
 
     @property
     def coverage(self) -> tuple[Coverage, ...]:

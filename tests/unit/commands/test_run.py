@@ -133,6 +133,19 @@ def test_each_run_of_the_command_is_a_round(machine: Machine) -> None:
     assert done.exit_code == 0
 
 
+def test_rounds_without_scans_are_compared_once_what_anybody_set_going_is_done(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(run_module, "settle", lambda left, sleep: waited.append(left()))
+    machine.source.allocate(A, stack=2)
+    for arguments in (["--repeat=3"], ["--no-kmemleak"], ["--no-kmemleak", "--repeat=3"]):
+        assert waited == []  # the scans take longer; nothing is compared
+        machine.source.polled = 0
+        machine.run(*arguments, "true")
+    assert waited == [1]
+
+
 def test_what_was_allocated_before_is_only_watched(machine: Machine) -> None:
     machine.kmemleak.listed = (suspect(-4, A),)
     done = machine.confirm()

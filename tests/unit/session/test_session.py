@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
+from builders import inside, module_image
 from made_up_source import MadeUpSource
 
 from kleaktrace.core.events.loss import Loss, LossWindow
@@ -130,3 +132,30 @@ def test_an_observer_sees_every_batch(source: MadeUpSource) -> None:
         source.free(A)
         session.stop()
     assert seen.events == 2
+
+
+def test_an_unload_that_has_just_arrived_counts_for_what_it_left(source: MadeUpSource, session: Session) -> None:
+    image = module_image(loaded_ns=source.started.time_ns)
+    source.names.symbols.module_loaded(image)
+    source.names.stacks.add(1, [inside("__kmalloc_noprof"), inside("drv_probe")])
+    source.allocate(A)
+    assert session.left_behind() == 0
+
+    def unload() -> None:
+        source.before_poll = lambda: None
+        source.names.symbols.module_freed("drv", image.key, time.monotonic_ns())
+
+    source.before_poll = unload
+    source.allocate(B, stack=2)  # it arrives behind the unload
+    assert session.left_behind() == 1
+
+
+def test_what_is_left_of_a_window_goes_by_when_it_was_allocated(source: MadeUpSource, session: Session) -> None:
+    source.allocate(A)
+    source.allocate(B)
+    source.free(B)
+    end_ns = source.moment().time_ns
+    source.allocate(B)
+    assert session.left_of(end_ns) == 1
+    source.free(A)
+    assert session.left_of(end_ns) == 0
