@@ -191,7 +191,7 @@ class StackTable:
         count = len(self._stacks)
         return StackSnapshot(
             stacks=self._stacks.keys.copy(),
-            allocations=self._by_context[:count].sum(axis=1),
+            allocations=self._by_context[:count].sum(axis=1, dtype=np.uint64),
             frees=np.bincount(self._stacks_of_cells(), self._cell_counts[: len(self._cells)], count).astype(np.uint64),
             implied_frees=self._implied_frees[:count].copy(),
             bytes_allocated=self._bytes_allocated[:count].copy(),
