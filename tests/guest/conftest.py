@@ -7,6 +7,7 @@ A boot takes five to ten seconds, so a test asks for one boot that does several 
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ LONGEST_FIRST = (
 """With two workers, a long file that comes last is run while one of them has nothing to do."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let all of this run on another kernel: --guest-options="--kernel 6.1", as of tools/guest."""
+    parser.addoption("--guest-options", default="", metavar="OPTIONS", help="boot what these of tools/guest say")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first; the others stay in their order, and other kinds of tests before them."""
     rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
@@ -27,22 +33,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def kernel_tree() -> Path:
-    """Give the build tree of the guest's kernel, which is built now if it has not been."""
-    if os.geteuid() != 0:
-        pytest.skip("guest tests need root: run them with sudo tools/test tests/guest")
-    return built_tree()
+def guest_options(request: pytest.FixtureRequest) -> list[str]:
+    """Give the options of tools/guest that say which kernel is tested."""
+    return shlex.split(request.config.getoption("--guest-options"))
 
 
 @pytest.fixture(scope="session")
-def guest(kernel_tree: Path) -> Guest:
+def kernel_tree(guest_options: list[str]) -> Path:
+    """Give the build tree of the guest's kernel, which is built now if it has not been."""
+    if os.geteuid() != 0:
+        pytest.skip("guest tests need root: run them with sudo tools/test tests/guest")
+    return built_tree(guest_options)
+
+
+@pytest.fixture(scope="session")
+def guest(kernel_tree: Path, guest_options: list[str]) -> Guest:
     """Give a function that runs a command in a newly booted guest: guest("uname", "-r", rwdirs=[DIR])."""
 
     def run(
         *command: str, rwdirs: list[Path] | None = None, append: list[str] | None = None, timeout_s: float = 300
     ) -> GuestResult:
         # What is read of the project does not change while a test boots it.
-        options = ["--keep-files", f"--timeout={timeout_s}"]
+        options = [*guest_options, "--keep-files", f"--timeout={timeout_s}"]
         options += [f"--rwdir={path}" for path in rwdirs or []]
         options += [f"--append={parameter}" for parameter in append or []]
         # The tool keeps time by itself; ours is only for a tool that hangs.

@@ -8,10 +8,11 @@ import shutil
 from pathlib import Path
 
 from guest_lib.architectures import X86_64
+from guest_lib.cache import cache_directory, locked, made_once
 from guest_lib.errors import say
-from guest_lib.kernel_build import cache_directory, locked
-from guest_lib.programs import install, run_logged
-from guest_lib.user_land import made_once, unpack, unpack_packages
+from guest_lib.packages import install, unpack_packages
+from guest_lib.programs import run_logged
+from guest_lib.user_land import unpack
 
 SUITES = {"debian12": "bookworm", "debian13": "trixie"}
 """Releases by their names for `--kernel`."""

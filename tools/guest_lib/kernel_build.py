@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from guest_lib.architectures import Architecture
+from guest_lib.cache import cache_directory, locked
 from guest_lib.errors import GuestError, say
-from guest_lib.paths import PROJECT, share_path
-from guest_lib.programs import install, run_logged
+from guest_lib.kernel_source import kernel_source
+from guest_lib.packages import install
+from guest_lib.paths import PROJECT
+from guest_lib.programs import run_logged
 
 FRAGMENTS = PROJECT / "tools"
 BUILD_SPACE_BYTES = 5 << 30
@@ -42,25 +43,6 @@ UNNEEDED_SOURCES = ("*/tools/testing/*.c",)
 UNNEEDED_DRIVERS = ("*/drivers/gpu/drm/*.[ch]", "*/drivers/net/ethernet/*.[ch]")
 
 
-def cache_directory() -> Path:
-    """Return where kernels are kept, outside any checkout."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):
-        base = "/var/cache" if os.geteuid() == 0 else str(Path("~/.cache").expanduser())
-    path = Path(base) / "kleaktrace"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GuestError(f"no place to keep kernels: {error}", "point XDG_CACHE_HOME to a directory") from error
-    return share_path(str(path), "the cache directory")
-
-
-def source_version(package: str) -> str:
-    """Return the version of an installed Debian package."""
-    query = ["dpkg-query", "-W", "-f", "${Version}", package]
-    return subprocess.run(query, capture_output=True, text=True, check=True).stdout
-
-
 def settings(fragment: str) -> list[str]:
     """Return the lines of a configuration fragment that set something."""
     lines = (line.strip() for line in fragment.splitlines())
@@ -73,35 +55,23 @@ def cache_key(version: str, architecture: Architecture, fragment: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file, so that two callers don't both build."""
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another tools/guest is building: waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
 def build_tree(kernel: str, architecture: Architecture, fragments: Sequence[Path] = ()) -> Path:
     """Return the tree of the built kernel, building it first where it is not yet there."""
-    package = f"linux-source-{kernel}"
     cache = cache_directory()
     with locked(cache / "packages.lock"):
-        install([package, *BOOT_PACKAGES, *BUILD_PACKAGES, *architecture.packages], cache / "packages.log")
+        install([*BOOT_PACKAGES, *BUILD_PACKAGES, *architecture.packages], cache / "packages.log")
+    source = kernel_source(kernel)
     ours = [FRAGMENTS / name for name in architecture.fragments]
     fragment = "\n".join(path.read_text() for path in (*ours, *fragments))
     excludes = UNNEEDED_SOURCES if fragments else UNNEEDED_SOURCES + UNNEEDED_DRIVERS
-    home = cache / f"guest-{kernel}-{architecture.name}-{cache_key(source_version(package), architecture, fragment)}"
+    home = cache / f"guest-{kernel}-{architecture.name}-{cache_key(source.version, architecture, fragment)}"
     tree, ready = home / "linux", home / "ready"
     if ready.exists():
         return tree
     home.mkdir(exist_ok=True)
     with locked(home / "lock"):
         if not ready.exists():
-            unpack(Path(f"/usr/src/{package}.tar.xz"), excludes, tree, home / "build.log")
+            unpack(source.tarball, excludes, tree, home / "build.log")
             build(architecture, fragment, tree, home / "build.log")
             ready.touch()
     return tree

@@ -3,45 +3,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from guest_lib.errors import GuestError, say
-
-
-def missing_packages(names: Sequence[str]) -> list[str]:
-    """Return those of the Debian packages that are not installed."""
-    if shutil.which("dpkg-query") is None:
-        raise GuestError("this is not a Debian system", "guest kernels are built from Debian's linux-source")
-    query = subprocess.run(
-        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    installed = {line.split()[0] for line in query.stdout.splitlines() if line.endswith(" installed")}
-    return [name for name in names if name not in installed]
-
-
-def install(names: Sequence[str], log: Path) -> None:
-    """Install what is missing of the Debian packages; refuse readably without root or network."""
-    wanted = missing_packages(names)
-    if not wanted:
-        return
-    by_hand = "apt-get install --no-install-recommends " + " ".join(wanted)
-    failed, fix = "cannot install packages", f"check the network, then: {by_hand}"
-    if os.geteuid() != 0:
-        raise GuestError("packages are missing: " + " ".join(wanted), f"sudo {by_hand}")
-    say("installing " + " ".join(wanted))
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for step in (["update"], ["install", "-y", "--no-install-recommends", *wanted]):
-        command = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", *step]
-        run_logged(command, log, failed, fix, environment=environment)
 
 
 def run_logged(

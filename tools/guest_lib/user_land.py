@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import subprocess
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from guest_lib.architectures import Architecture
+from guest_lib.cache import cache_directory, made_once
 from guest_lib.errors import GuestError, say
-from guest_lib.kernel_build import cache_directory, locked
-from guest_lib.programs import run_logged
+from guest_lib.packages import unpack_packages
 
 SUITE = "trixie"
 """The first Debian whose own packages are new enough for all that kleaktrace needs."""
@@ -41,18 +38,6 @@ def user_land(architecture: Architecture) -> Path:
     return home / "root"
 
 
-def made_once(home: Path, make: Callable[[], None]) -> None:
-    """Have `make` fill a directory of the cache, unless that has been done."""
-    ready = home / "ready"
-    if ready.exists():
-        return
-    home.mkdir(exist_ok=True)
-    with locked(home / "lock"):
-        if not ready.exists():
-            make()
-            ready.touch()
-
-
 def unpack(architecture: Architecture, root: Path, log: Path) -> None:
     """Fetch the packages from where this machine has its own, and unpack them."""
     if os.geteuid() != 0:
@@ -72,21 +57,3 @@ def unpack(architecture: Architecture, root: Path, log: Path) -> None:
     (programs / "python").symlink_to("/usr/bin/python3")
     (programs / "kleaktrace").write_text(KLEAKTRACE)
     (programs / "kleaktrace").chmod(0o755)
-
-
-def unpack_packages(suite: str, architecture: Architecture, packages: Sequence[str], root: Path, log: Path) -> None:
-    """Fetch packages and what they need of a Debian from where this machine has its own, and unpack them."""
-    shutil.rmtree(root, ignore_errors=True)
-    command = ["mmdebstrap", "--mode=root", "--variant=extract", f"--architectures={architecture.debian}"]
-    command += [f"--include={','.join(packages)}", suite, str(root), f"deb {debian_mirror()} {suite} main"]
-    run_logged(command, log, f"cannot unpack Debian {suite}", "check the network, then try again")
-
-
-def debian_mirror() -> str:
-    """Return where this machine has Debian's packages from."""
-    command = ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    mirrors = [line.split()[1] for line in listed.splitlines() if line.startswith("Debian ")]
-    if not mirrors:
-        raise GuestError("apt knows no Debian repository", "apt-get update, then try again")
-    return mirrors[0]

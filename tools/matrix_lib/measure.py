@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs one kernel: what it offers, what tracing costs there, and the lab's verdicts."""
+"""Runs one kernel: what it offers, what tracing costs there, the lab's verdicts, and tests of the suite."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
+import xml.etree.ElementTree
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from matrix_lib.kernels import Kernel
-from matrix_lib.results import Result, Verdicts
+from matrix_lib.results import Result, SuiteTests, Verdicts
 
 PROJECT = Path(__file__).resolve().parents[2]
 GUEST = PROJECT / "tools" / "guest"
 LAB = PROJECT / "tests" / "guest" / "verdict_matrix.py"
+TESTS = {"rates": "test_rates.py", "loss": "test_loss.py"}
+"""Files of tests/guest, by what they are about: rates of each context, and verdicts where events get lost."""
 _TIMEOUT_S = 900
 
 
@@ -35,10 +39,14 @@ def measure(kernel: Kernel, say: Callable[[str], None]) -> Result:
         say(f"{kernel.name}: what it offers")
         offered = _offered(kernel, directory)
         verdicts: dict[str, Verdicts] = {}
+        tests: dict[str, SuiteTests] = {}
         if "refused" not in offered and kernel.has_lab:
             say(f"{kernel.name}: the lab")
             verdicts = _verdicts(kernel, directory)
-    return _result(kernel, offered, verdicts)
+            for subject, file in TESTS.items():
+                say(f"{kernel.name}: {subject}")
+                tests[subject] = _tests(kernel, file, directory)
+    return _result(kernel, offered, verdicts, tests)
 
 
 def _run(command: list[str], timeout_s: float | None) -> str:
@@ -72,7 +80,31 @@ def _verdicts(kernel: Kernel, directory: Path) -> dict[str, Verdicts]:
     return {name: Verdicts(**one) for name, one in json.loads(file.read_text()).items()}
 
 
-def _result(kernel: Kernel, offered: dict[str, Any], verdicts: dict[str, Verdicts]) -> Result:
+def _tests(kernel: Kernel, file: str, directory: Path) -> SuiteTests:
+    report = directory / f"{file}.xml"
+    options = [f"--guest-options={shlex.join(kernel.options)}", f"--junitxml={report}", "-q"]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", f"tests/guest/{file}", *options],
+        cwd=PROJECT,
+        stdout=subprocess.DEVNULL,
+        check=False,
+        timeout=2 * _TIMEOUT_S,
+    )
+    if not report.exists():
+        raise KernelFailed(f"{file} did not run to its end")
+    return read_tests(report)
+
+
+def read_tests(report: Path) -> SuiteTests:
+    """What pytest's report in the form of JUnit says."""
+    cases = list(xml.etree.ElementTree.parse(report).iter("testcase"))
+    failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    return SuiteTests(len(cases), [case.get("name", "") for case in failed])
+
+
+def _result(
+    kernel: Kernel, offered: dict[str, Any], verdicts: dict[str, Verdicts], tests: dict[str, SuiteTests]
+) -> Result:
     checks = {check["name"]: check for check in offered["doctor"]["checks"]}
     trace = offered.get("trace", {})
     stacks = trace.get("stack_check", {})
@@ -91,4 +123,5 @@ def _result(kernel: Kernel, offered: dict[str, Any], verdicts: dict[str, Verdict
         wrong_stacks=stacks.get("wrong", 0),
         cost=offered.get("cost", 0.0),
         verdicts=verdicts,
+        tests=tests,
     )

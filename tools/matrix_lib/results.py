@@ -24,11 +24,19 @@ class Verdicts:
 
 
 @dataclass(frozen=True)
+class SuiteTests:
+    """Tests of the suite, run on that kernel: how many there are, and the names of those that failed."""
+
+    count: int
+    failed: list[str]
+
+
+@dataclass(frozen=True)
 class Result:
     """One row. `refused`: why nothing could be run, as kleaktrace said it; then the rest says little.
 
     `sources`: by kind of event, what reports it; None: nothing does. `recognised`: share of the stacks of a load that
-    were not unwound. `cost`: what that load took with tracing by what it took without, emulated.
+    were not unwound. `cost`: what that load took with tracing by what it took without, emulated. `tests`: by subject.
     """
 
     kernel: str
@@ -44,6 +52,7 @@ class Result:
     wrong_stacks: int = 0
     cost: float = 0.0
     verdicts: dict[str, Verdicts] = field(default_factory=dict)
+    tests: dict[str, SuiteTests] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Keep it."""
@@ -58,4 +67,5 @@ def read(directory: Path, kernel: str) -> Result | None:
     except FileNotFoundError:
         return None
     known["verdicts"] = {name: Verdicts(**verdicts) for name, verdicts in known["verdicts"].items()}
+    known["tests"] = {name: SuiteTests(**tests) for name, tests in known.get("tests", {}).items()}
     return Result(**known)

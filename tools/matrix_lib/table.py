@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matrix_lib.kernels import Kernel
-from matrix_lib.results import Result
+from matrix_lib.results import Result, SuiteTests
 
 _PAGE = Path(__file__).with_name("page.md")
 _BY = {
@@ -28,8 +28,8 @@ _SOURCES = (
 )
 _TRACED = ("kernel", "what", "release", *(name for name, _ in _SOURCES), "context", "plain loads")
 _JUDGED = (
-    *("kernel", "loaded", "unloaded", "wrong", "undecided", "lost", "recognised", "wrong stacks"),
-    *("cost", "commit", "date"),
+    *("kernel", "loaded", "unloaded", "wrong", "undecided", "lost", "rates", "loss"),
+    *("recognised", "wrong stacks", "cost", "commit", "date"),
 )
 
 
@@ -72,16 +72,21 @@ def _judged(kernel: Kernel, result: Result | None) -> list[str]:
     if result.refused:
         return [kernel.name, *["**no**"] * (len(_JUDGED) - 3), result.commit, result.date]
     phases = list(result.verdicts.values())
-    verdicts = ["no lab"] * 2 + ["", "", ""]
+    verdicts = ["no lab"] * 2 + [""] * 5
     if phases:
         verdicts = [
             *(f"{one.found} of {one.kinds}" for one in phases),
             str(sum(len(one.wrong) for one in phases)),
             f"{max(one.undecided for one in phases):.1%}",
             str(sum(one.lost for one in phases)),
+            *(_tests(result.tests.get(name)) for name in ("rates", "loss")),
         ]
     stacks = [f"{result.recognised:.0%}", str(result.wrong_stacks), f"{result.cost:.2f} ×"]
     return [kernel.name, *verdicts, *stacks, result.commit, result.date]
+
+
+def _tests(tests: SuiteTests | None) -> str:
+    return f"{tests.count - len(tests.failed)} of {tests.count}" if tests else "not run"
 
 
 def _notes(rows: Sequence[tuple[Kernel, Result | None]]) -> list[str]:
@@ -96,4 +101,9 @@ def _notes(rows: Sequence[tuple[Kernel, Result | None]]) -> list[str]:
                 notes.append(f"- **{kernel.name}**, {phase}: not found: {', '.join(verdicts.missed)}")
             if verdicts.wrong:
                 notes.append(f"- **{kernel.name}**, {phase}: wrong: {', '.join(verdicts.wrong)}")
+        notes += [
+            f"- **{kernel.name}**, {name}: failed: {', '.join(tests.failed)}"
+            for name, tests in result.tests.items()
+            if tests.failed
+        ]
     return notes

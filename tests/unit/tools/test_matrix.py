@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
 from matrix_lib import results, table
 from matrix_lib.kernels import KERNELS, Kernel
-from matrix_lib.results import Result, Verdicts
+from matrix_lib.measure import read_tests
+from matrix_lib.results import Result, SuiteTests, Verdicts
 
 RESULT = Result(
     kernel="6.1",
@@ -35,6 +36,7 @@ RESULT = Result(
         "loaded": Verdicts(30, 29, ["leak_percpu"], [], 0.0, 0),
         "unloaded": Verdicts(32, 32, [], ["reuse: 1 confirmed"], 0.013, 2),
     },
+    tests={"rates": SuiteTests(10, []), "loss": SuiteTests(20, ["test_no_verdict_is_wrong[stalled]"])},
 )
 
 
@@ -52,10 +54,13 @@ def test_the_page_says_by_what_each_kind_is_traced_and_what_was_missed() -> None
         "| 6.1 | another | 6.1.192 | tracepoint | **no** | **no** | kprobe | fentry | **no** | **no** "
         "| `per-CPU __preempt_count` | copied |"
     ) in lines
-    judged = "| 6.1 | 29 of 30 | 32 of 32 | 1 | 1.3% | 2 | 94% | 0 | 1.21 × | abc1234 | 2026-11-26 |"
+    judged = (
+        "| 6.1 | 29 of 30 | 32 of 32 | 1 | 1.3% | 2 | 10 of 10 | 19 of 20 | 94% | 0 | 1.21 × | abc1234 | 2026-11-26 |"
+    )
     assert judged in lines
     assert "- **6.1**, loaded: not found: leak_percpu" in lines
     assert "- **6.1**, unloaded: wrong: reuse: 1 confirmed" in lines
+    assert "- **6.1**, loss: failed: test_no_verdict_is_wrong[stalled]" in lines
     assert "- **locked**: BPF may not read" in lines
     assert any(line.startswith("| kasan | KASAN | not run |") for line in lines)
 
@@ -73,3 +78,12 @@ def test_each_fragment_that_a_row_names_is_there() -> None:
     assert files
     assert all(file.is_file() for file in files)
     assert len({kernel.name for kernel in KERNELS}) == len(KERNELS)
+
+
+def test_what_the_tests_on_a_kernel_came_to(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    cases = (
+        '<testcase name="a"/><testcase name="b"><failure>no</failure></testcase><testcase name="c"><error/></testcase>'
+    )
+    report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    assert read_tests(report) == SuiteTests(3, ["b", "c"])
