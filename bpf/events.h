@@ -298,18 +298,44 @@ INLINE void freed(u64 address, u64 call_site, u8 kind)
  * One that is still there when its frame is another call's has returned unseen: where it was seen, too, while the probes
  * were attached one by one (which calls vmalloc), that is no loss.
  */
-INLINE u64 called_frame(struct pt_regs *ctx)
+INLINE void called(struct pt_regs *ctx, u32 program, u64 first, u64 second, u64 third, u32 unreturned)
 {
-	return ~PT_REGS_SP(ctx);
+	struct call_frame key = {
+		.frame = ~PT_REGS_SP(ctx),
+		.program = program,
+	};
+	struct probed_call call = {
+		.arguments = { ~first, ~second, ~third },
+		.recording = state_of(RECORDING),
+	};
+	struct probed_call *before = probed_calls.lookup(&key);
+
+	if (before && before->recording)
+		count(unreturned);
+	probed_calls.update(&key, &call);
 }
 
-INLINE u64 returned_frame(struct pt_regs *ctx)
+/* What the call was made with that returns now; false if that is not known. */
+INLINE bool returned(struct pt_regs *ctx, u32 program, u64 arguments[3], u32 uncalled)
 {
+	struct call_frame key = {
 #if defined(__x86_64__) || defined(__TARGET_ARCH_x86)
-	return ~(PT_REGS_SP(ctx) - sizeof(u64)); /* the return address lay there */
+		.frame = ~(PT_REGS_SP(ctx) - sizeof(u64)), /* the return address lay there */
 #else
-	return ~PT_REGS_SP(ctx);
+		.frame = ~PT_REGS_SP(ctx),
 #endif
+		.program = program,
+	};
+	struct probed_call *call = probed_calls.lookup(&key);
+
+	if (!call) {
+		count(uncalled);
+		return false;
+	}
+	for (u32 i = 0; i < 3; i++)
+		arguments[i] = ~call->arguments[i];
+	probed_calls.delete(&key);
+	return true;
 }
 
 /* An argument at fentry, whatever its type: the verifier lets no program read a `const void *` from ctx itself. */

@@ -18,11 +18,12 @@ enum counter {
 	FULL_RING_VFREE,
 	FULL_RING_PERCPU_FREE,
 	FULL_TABLE,	    /* no room for one more allocation that passed the filters */
-	VMALLOC_UNCALLED,   /* a return of which no call is known: see called_frame() */
+	VMALLOC_UNCALLED,   /* a return of which no call is known: see called() */
 	VMALLOC_UNRETURNED, /* a call whose return was missed */
 	BULK_ALLOC_UNCALLED,
 	BULK_ALLOC_UNRETURNED,
 	SHEAF_FREE_UNCALLED,
+	SHEAF_FREE_UNRETURNED,
 	LONG_BULK_ALLOC, /* an array longer than BULK_LIMIT */
 	LONG_BULK_FREE,
 	LOST_STACKS,	 /* the unwinder gave nothing */
@@ -112,6 +113,16 @@ struct recent_task {
 	u64 cgroup;
 	u64 comm[COMM_LENGTH / sizeof(u64)];
 };
+
+/* What a function was called with, where a kprobe saw it: see called(). Complements, as addresses never lie here. */
+struct probed_call {
+	u64 arguments[3];
+	u64 recording;
+};
+struct call_frame {
+	u64 frame, program;
+};
+BPF_TABLE("lru_hash", struct call_frame, struct probed_call, probed_calls, 1024);
 
 struct scratch {
 	u64 marks[MARKED_STACKS * MARKED_DEPTHS]; /* see RECORD_ONCE in slab.c */

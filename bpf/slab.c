@@ -239,27 +239,18 @@ KRETFUNC_PROBE(__kfree_rcu_sheaf)
 	return 0;
 }
 
-BPF_TABLE("lru_hash", u64, u64, sheaf_calls, 1024);
-
 int on_sheaf_free_entry(struct pt_regs *ctx)
 {
-	u64 frame = called_frame(ctx), object = hidden(PT_REGS_PARM2(ctx));
-
-	sheaf_calls.update(&frame, &object);
+	called(ctx, ON_SHEAF_FREE, PT_REGS_PARM2(ctx), 0, 0, SHEAF_FREE_UNRETURNED);
 	return 0;
 }
 
 int on_sheaf_free_return(struct pt_regs *ctx)
 {
-	u64 frame = returned_frame(ctx);
-	u64 *object = sheaf_calls.lookup(&frame);
+	u64 arguments[3];
 
-	if (!object) {
-		count(SHEAF_FREE_UNCALLED);
-		return 0;
-	}
-	on_sheaf_free(ctx, ~*object, (u8)PT_REGS_RC(ctx));
-	sheaf_calls.delete(&frame);
+	if (returned(ctx, ON_SHEAF_FREE, arguments, SHEAF_FREE_UNCALLED))
+		on_sheaf_free(ctx, arguments[0], (u8)PT_REGS_RC(ctx));
 	return 0;
 }
 #endif
@@ -327,41 +318,18 @@ ON_BULK_RETURN(BULK_ALLOC_FUNCTION)
 	return 0;
 }
 
-struct bulk_call {
-	u64 cache, objects;
-	u32 gfp;
-	u32 recording;
-};
-BPF_TABLE("lru_hash", u64, struct bulk_call, bulk_calls, 1024);
-
 int on_bulk_alloc_entry(struct pt_regs *ctx)
 {
-	u64 frame = called_frame(ctx);
-	struct bulk_call call = {
-		.cache = PT_REGS_PARM1(ctx),
-		.gfp = PT_REGS_PARM2(ctx),
-		.objects = PT_REGS_PARM4(ctx),
-		.recording = state_of(RECORDING),
-	};
-	struct bulk_call *unreturned = bulk_calls.lookup(&frame);
-
-	if (unreturned && unreturned->recording)
-		count(BULK_ALLOC_UNRETURNED);
-	bulk_calls.update(&frame, &call);
+	called(ctx, ON_BULK_ALLOC, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM4(ctx), BULK_ALLOC_UNRETURNED);
 	return 0;
 }
 
 int on_bulk_alloc_return(struct pt_regs *ctx)
 {
-	u64 frame = returned_frame(ctx);
-	struct bulk_call *call = bulk_calls.lookup(&frame);
+	u64 arguments[3];
 
-	if (!call) {
-		count(BULK_ALLOC_UNCALLED);
-		return 0;
-	}
-	on_bulk_alloc(ctx, call->cache, call->gfp, (u32)PT_REGS_RC(ctx), call->objects);
-	bulk_calls.delete(&frame);
+	if (returned(ctx, ON_BULK_ALLOC, arguments, BULK_ALLOC_UNCALLED))
+		on_bulk_alloc(ctx, arguments[0], arguments[1], (u32)PT_REGS_RC(ctx), arguments[2]);
 	return 0;
 }
 #endif

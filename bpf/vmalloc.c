@@ -38,41 +38,19 @@ ON_RETURN(VMALLOC_FUNCTION, u64 size, u64 align, u64 start, u64 end, u64 gfp, u6
 	return 0;
 }
 
-/* The same by kprobe: see called_frame(). vmalloc calls itself, for the list of a large area's pages. */
-struct vmalloc_call {
-	u64 size;
-	u32 gfp;
-	u32 recording;
-};
-BPF_TABLE("lru_hash", u64, struct vmalloc_call, vmalloc_calls, 1024);
-
+/* The same by kprobe: see called(). vmalloc calls itself, for the list of a large area's pages. */
 int on_vmalloc_entry(struct pt_regs *ctx)
 {
-	u64 frame = called_frame(ctx);
-	struct vmalloc_call call = {
-		.size = PT_REGS_PARM1(ctx),
-		.gfp = PT_REGS_PARM5(ctx),
-		.recording = state_of(RECORDING),
-	};
-	struct vmalloc_call *unreturned = vmalloc_calls.lookup(&frame);
-
-	if (unreturned && unreturned->recording)
-		count(VMALLOC_UNRETURNED);
-	vmalloc_calls.update(&frame, &call);
+	called(ctx, ON_VMALLOC, PT_REGS_PARM1(ctx), PT_REGS_PARM5(ctx), 0, VMALLOC_UNRETURNED);
 	return 0;
 }
 
 int on_vmalloc_return(struct pt_regs *ctx)
 {
-	u64 frame = returned_frame(ctx);
-	struct vmalloc_call *call = vmalloc_calls.lookup(&frame);
+	u64 arguments[3];
 
-	if (!call) {
-		count(VMALLOC_UNCALLED);
-		return 0;
-	}
-	on_vmalloc(ctx, PT_REGS_RC(ctx), call->size, call->gfp);
-	vmalloc_calls.delete(&frame);
+	if (returned(ctx, ON_VMALLOC, arguments, VMALLOC_UNCALLED))
+		on_vmalloc(ctx, PT_REGS_RC(ctx), arguments[0], arguments[1]);
 	return 0;
 }
 #endif

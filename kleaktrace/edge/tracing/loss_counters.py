@@ -25,6 +25,7 @@ _CAUSES: Mapping[Counter, tuple[str, Allocator | None]] = {
     Counter.BULK_ALLOC_UNCALLED: ("bulk allocations whose call no kprobe saw", None),
     Counter.BULK_ALLOC_UNRETURNED: ("bulk allocations whose return no kretprobe saw", None),
     Counter.SHEAF_FREE_UNCALLED: ("kfree_rcus whose call no kprobe saw", Allocator.SLAB),
+    Counter.SHEAF_FREE_UNRETURNED: ("kfree_rcus whose return no kretprobe saw", Allocator.SLAB),
     Counter.LONG_BULK_ALLOC: ("bulk allocations of too many objects", None),
     Counter.LONG_BULK_FREE: ("bulk frees of too many objects", Allocator.SLAB),
 }

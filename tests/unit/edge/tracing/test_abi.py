@@ -35,7 +35,8 @@ KERNEL_SIDE_ONLY = {
     "recent_task": "the programs' own",
     "scratch": "the programs' own",
     "chunk": "the programs' own",
-    "bulk_call": "the programs' own",
+    "probed_call": "the programs' own",
+    "call_frame": "the programs' own",
     "allocation": "the programs' own",
 }
 SHARED = ("free_record", "allocation_record", "stack_name", "stack_sample", "cache_name", "module_name", "program_name",
