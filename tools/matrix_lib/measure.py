@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,12 @@ def read_tests(report: Path) -> SuiteTests:
     return SuiteTests(len(cases), [case.get("name", "") for case in failed])
 
 
+def refusals(checks: Iterable[Mapping[str, str]]) -> list[str]:
+    """What `kleaktrace doctor` says of probes that were refused: each a line of its own."""
+    lines = [line for check in checks for line in (check.get("found") or "").splitlines()]
+    return [line.removeprefix("refused: ") for line in lines if line.startswith("refused: ")]
+
+
 def _result(
     kernel: Kernel, offered: dict[str, Any], verdicts: dict[str, Verdicts], tests: dict[str, SuiteTests]
 ) -> Result:
@@ -117,6 +123,7 @@ def _result(
         date=time.strftime("%Y-%m-%d"),
         refused=" ".join(offered.get("refused", "").split()),
         sources={one["kind"]: one["source"] for one in trace.get("coverage", [])},
+        refusals=refusals(checks.values()),
         context=checks.get("probe: context", {}).get("found", ""),
         plain_loads="bpf_rdonly_cast)" in checks.get("probe: reading", {}).get("found", ""),
         recognised=max(1 - stacks["unwound"] / allocations, 0.0) if allocations else 0.0,

@@ -37,6 +37,7 @@ class Result:
 
     `sources`: by kind of event, what reports it; None: nothing does. `recognised`: share of the stacks of a load that
     were not unwound. `cost`: what that load took with tracing by what it took without, emulated. `tests`: by subject.
+    `refusals`: probes that would have been better, and why this kernel does not take them.
     """
 
     kernel: str
@@ -46,6 +47,7 @@ class Result:
     date: str
     refused: str = ""
     sources: dict[str, str | None] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
     context: str = ""
     plain_loads: bool = False
     recognised: float = 0.0

@@ -33,6 +33,10 @@ _JUDGED = (
 )
 
 
+_MOST = 200
+"""Characters of a reason: a verifier may say pages."""
+
+
 def document(kernels: Sequence[Kernel], results: Sequence[Result | None]) -> str:
     """All of the page."""
     rows = list(zip(kernels, results, strict=True))
@@ -40,6 +44,7 @@ def document(kernels: Sequence[Kernel], results: Sequence[Result | None]) -> str
         traced=_table(_TRACED, [_traced(kernel, result) for kernel, result in rows]),
         judged=_table(_JUDGED, [_judged(kernel, result) for kernel, result in rows]),
         notes="\n".join(_notes(rows)),
+        refusals="\n".join(_refusals(rows)),
     )
 
 
@@ -107,3 +112,18 @@ def _notes(rows: Sequence[tuple[Kernel, Result | None]]) -> list[str]:
             if tests.failed
         ]
     return notes
+
+
+def _refusals(rows: Sequence[tuple[Kernel, Result | None]]) -> list[str]:
+    """Each refusal once, with the kernels that it is of; one that another kernel words in the same way, with that."""
+    by: dict[str, list[str]] = {}
+    for kernel, result in rows:
+        for refusal in result.refusals if result else []:
+            by.setdefault(_readable(refusal), []).append(kernel.name)
+    return [f"- {text}: {', '.join(names)}" for text, names in by.items()]
+
+
+def _readable(refusal: str) -> str:
+    probes, _, why = refusal.partition(": ")
+    words = " ".join(why.split())
+    return f"`{probes}`: {words[:_MOST]}{'…' if len(words) > _MOST else ''}"

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
 from matrix_lib import results, table
 from matrix_lib.kernels import KERNELS, Kernel
-from matrix_lib.measure import read_tests
+from matrix_lib.measure import read_tests, refusals
 from matrix_lib.results import Result, SuiteTests, Verdicts
 
 RESULT = Result(
@@ -29,6 +29,7 @@ RESULT = Result(
         "vfree": "fentry:vfree+fentry:vfree_atomic",
         "percpu": None,
     },
+    refusals=["fexit:__vmalloc_node_range: the program was not loaded: func has 9 args,\n6 supported " + "x" * 300],
     context="per-CPU __preempt_count",
     recognised=0.943,
     cost=1.214,
@@ -62,6 +63,10 @@ def test_the_page_says_by_what_each_kind_is_traced_and_what_was_missed() -> None
     assert "- **6.1**, unloaded: wrong: reuse: 1 confirmed" in lines
     assert "- **6.1**, loss: failed: test_no_verdict_is_wrong[stalled]" in lines
     assert "- **locked**: BPF may not read" in lines
+    (refusal,) = (line for line in lines if line.startswith("- `fexit:__vmalloc_node_range`: "))
+    assert "func has 9 args, 6 supported" in refusal
+    assert len(refusal) < 300
+    assert refusal.endswith("…: 6.1, locked")
     assert any(line.startswith("| kasan | KASAN | not run |") for line in lines)
 
 
@@ -87,3 +92,13 @@ def test_what_the_tests_on_a_kernel_came_to(tmp_path: Path) -> None:
     )
     report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
     assert read_tests(report) == SuiteTests(3, ["b", "c"])
+
+
+def test_what_the_doctor_says_was_refused() -> None:
+    found = "kprobe:vfree\nrefused: fentry:vfree: Operation not permitted\nrefused: fexit:vfree: no: not here"
+    assert refusals(
+        [{"name": "root", "found": "root"}, {"name": "probe: vfree", "found": found}, {"name": "none"}]
+    ) == [
+        "fentry:vfree: Operation not permitted",
+        "fexit:vfree: no: not here",
+    ]
