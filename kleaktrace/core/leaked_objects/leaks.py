@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Rounds, Verdict
 from kleaktrace.core.leaked_objects.anatomy import Anatomy, Cause
-from kleaktrace.core.symbols.call_stacks import requester_function
+from kleaktrace.core.symbols.call_stacks import function_of, requester_function
 
 _MODULE_TAG = "["
 
@@ -70,7 +70,7 @@ def _leak(stack: tuple[str, ...], suspects: Sequence[JudgedSuspect], looked_into
     cause, holder = looked_into.cause(stack), looked_into.holder(stack)
     return Leak(
         module=in_module.rpartition(_MODULE_TAG)[2].rstrip("]"),
-        function=in_module.partition("+")[0],
+        function=function_of(in_module),
         requester=requester_function(stack),
         stack=stack,
         objects=len(suspects),

@@ -29,6 +29,9 @@ _MACHINERY = re.compile(
 # Through it once goes every vmalloc; twice, what it takes from itself: the array of very many pages.
 _VMALLOC = re.compile(r"^__vmalloc_node_range")
 
+# What compilers add to the name of a function that they have split or specialised.
+_MADE_BY_COMPILER = re.compile(r"(\.(isra|constprop|part|cold|llvm|lto_priv)(\.\d+)?)+$")
+
 _SOFTIRQ = re.compile(r"^(handle_softirqs|__do_softirq)(\..*)?$")
 _NMI = re.compile(r"^(asm_)?(exc_nmi|default_do_nmi|do_nmi|nmi_handle)\b")
 _HARDIRQ = re.compile(
@@ -135,8 +138,8 @@ def requester_function(lines: Sequence[str]) -> str:
 
 
 def function_of(line: str) -> str:
-    """The function in a frame as text: `drv_probe` of `drv_probe+0x22/0x100 [drv]`."""
-    return line.partition("+")[0]
+    """The function in a frame as text, as its source has it: `drv_probe` of `drv_probe.isra.0+0x22/0x100 [drv]`."""
+    return _MADE_BY_COMPILER.sub("", line.partition("+")[0])
 
 
 class Stacks:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.symbols import call_stacks as module
-from kleaktrace.core.symbols.call_stacks import NO_STACK, Stack, Stacks, context_from, requester_function, trim
+from kleaktrace.core.symbols.call_stacks import (
+    NO_STACK,
+    Stack,
+    Stacks,
+    context_from,
+    function_of,
+    requester_function,
+    trim,
+)
 from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.core.symbols.symbol_table import parse_kallsyms
 
@@ -242,3 +250,9 @@ def test_what_an_interrupt_came_upon_is_not_its_own(stack: str, own: int) -> Non
 )
 def test_who_asked_for_the_memory(lines: list[str], function: str) -> None:
     assert requester_function(lines) == function
+
+
+@pytest.mark.parametrize("made", ["", ".isra.0", ".constprop.12", ".part.0.isra.0", ".cold", ".llvm.1234567890"])
+def test_a_function_goes_by_the_name_that_its_source_has(made: str) -> None:
+    assert function_of(f"drv_probe{made}+0x22/0x100 [drv]") == "drv_probe"
+    assert function_of("rust.mangled_name+0x1/0x2") == "rust.mangled_name"
