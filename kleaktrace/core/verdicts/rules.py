@@ -125,7 +125,8 @@ def _in_order(judged: Sequence[JudgedSuspect]) -> list[JudgedSuspect]:
 def _stack_evidence(evidence: Evidence, suspected: Iterable[SuspectCase]) -> StackEvidence:
     rows = [case.matched for case in suspected if case.matches_row]
     listed = evidence.readings[-1] if evidence.readings else ()
-    stacks = {row.stack for row in rows} | {ending.stack for case in suspected for ending in case.endings}
+    ended = {ending.stack for case in suspected for ending in (*case.endings, *case.watched)}
+    stacks = {row.stack for row in rows} | ended
     return StackEvidence(evidence.ledger, evidence.names, evidence.loss, listed, stacks)
 
 
@@ -144,7 +145,8 @@ def _add_contrasts(evidence: Evidence, judged: dict[tuple[bool, int, int], Judge
 def _judge_suspect(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     if _predates(trial, case):
         return _judge_predating(trial, case)
-    for ending in reversed(case.endings):
+    # What was watched is remembered even if it was freed young, or so long ago that the history has forgotten it.
+    for ending in (*reversed(case.endings), *reversed(case.watched)):
         apart = signed_difference(ending.jiffies, case.suspect.jiffies)
         if ending.ending != Ending.UNMATCHED and same_time(apart, trial.evidence.clock.hz):
             return _judge_ended(trial, case, ending)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kleaktrace.core.events.coverage import Coverage, CoverageKind
-from kleaktrace.core.events.records import Context, Kind
+from kleaktrace.core.events.records import Context, Kind, hide
 from kleaktrace.core.evidence.evidence import Freed, JudgedSuspect, Verdict
 from kleaktrace.core.evidence.suspect_cases import JIFFIES_TOLERANCE, LATE_S
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
@@ -71,6 +71,16 @@ def test_a_free_that_was_seen_dismisses_and_says_when_and_where() -> None:
     assert verdict.verdict is Verdict.DISMISSED
     assert verdict.freed == Freed(30.5, "core_free+0x22/0x1000")
     assert verdict.reason == "freed 30.500 s after its allocation by core_free+0x22/0x1000"
+
+
+def test_a_free_while_it_is_watched_dismisses_however_young_it_was() -> None:
+    scene = leaked_at(30.0)
+    scene.ledger.watch([hide(A)])
+    scene.free(30.5, A, "core_free")
+    verdict = only(scene.judge([suspect(30.0, A)], [suspect(30.0, A)]))
+    assert verdict.verdict is Verdict.DISMISSED
+    assert verdict.freed == Freed(0.5, "core_free+0x22/0x1000")
+    assert (verdict.siblings.allocated, verdict.siblings.freed) == (1, 1)
 
 
 def test_a_free_without_a_call_site_is_by_an_unknown_caller() -> None:
