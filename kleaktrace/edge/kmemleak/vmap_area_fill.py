@@ -42,8 +42,8 @@ _PURGES = 12
 """The first puts small ranges by for the CPU that freed them; each further one gives a quarter of each size back, and
 the last three of them at once (`decay_va_pool_node`, since v6.9): so sixty of a size are gone."""
 
-_PURGE_S = 0.5
-"""At most so long for the kernel's workers to free, and to purge."""
+_PURGE_S = 2.0
+"""At most so long for the kernel's workers to free, and to purge: they are no faster than a busy machine lets them."""
 
 _LOOK_S = 0.01
 
@@ -77,15 +77,20 @@ def filled_vmap_areas(addresses: Collection[int], free_before: FreeBefore) -> It
 def _purge(room: int) -> None:
     """Free so much that the kernel gives back all that was freed; without arenas that takes memory for a moment."""
     for _ in range(_PURGES):
-        before = _arenas(VMALLOCINFO.read_text())
+        before = VMALLOCINFO.read_text()
         if not _free_much(room):
             return
         deadline = time.monotonic() + _PURGE_S
         while time.monotonic() < deadline:
             time.sleep(_LOOK_S)
             now = VMALLOCINFO.read_text()
-            if _arenas(now) <= before and "unpurged" not in now:
+            if _arenas(now) <= _arenas(before) and not _unpurged(before) & _unpurged(now):
                 break
+
+
+def _unpurged(vmallocinfo: str) -> set[str]:
+    """The ranges that were freed and not given back; what others free meanwhile is not waited for."""
+    return {line for line in vmallocinfo.splitlines() if "unpurged" in line}
 
 
 def _arenas(vmallocinfo: str) -> int:
