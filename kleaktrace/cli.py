@@ -22,6 +22,7 @@ _COMMANDS = {
     "run": "Trace while a command runs, then scan and judge.",
     "mark": "Begin a new round, inside a command under `run`.",
     "confirm": "Give a verdict on every suspect that kmemleak lists now.",
+    "report": "Judge and report what a capture holds. Needs no privilege.",
     "explain": "Explain a kmemleak report, from any machine. Needs no privilege.",
     "kmemleak": "Talk to the kernel's own leak detector.",
     "schema": "Print the JSON Schema of what --json writes.",
