@@ -55,7 +55,12 @@ class Look:
     changes: LedgerChanges
     names: NewNames
     levels: NewLevels
-    events: int
+
+    @property
+    def events(self) -> int:
+        """How many events there were so far."""
+        books = self.changes.stacks
+        return int(books.by_context.sum() + books.cell_counts.sum()) + self.changes.unknown_frees
 
 
 class RecordingLog:
@@ -74,7 +79,7 @@ class RecordingLog:
         changes = ledger.changes(self._cursor, with_samples)
         self._cursor = changes.cursor
         levels, names = self._levels.look(recording.history), self._names.look(recording.names)
-        return Look(recording, changes, names, levels, int(changes.stacks.by_context.sum()))
+        return Look(recording, changes, names, levels)
 
     def flush(self, look: Look) -> Flush:
         """The rows for it."""

@@ -3,16 +3,25 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
+import os
+import random
+import shutil
 import stat
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from builders import DRIVER, inside, module_image, suspect
 from made_up_source import MadeUpSource
 
+from kleaktrace.core.capture.recording_log import RecordingLog
 from kleaktrace.core.events.coverage import Coverage, CoverageKind
 from kleaktrace.core.events.loss import Loss, LossWindow, LostEvents
 from kleaktrace.core.events.records import hide
@@ -23,8 +32,11 @@ from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult
-from kleaktrace.edge.capture.capture_reader import read_capture
+from kleaktrace.edge.capture.capture_files import CaptureFiles
+from kleaktrace.edge.capture.capture_reader import flushes, read_capture
 from kleaktrace.edge.capture.capture_writer import CaptureWriter
+from kleaktrace.edge.capture.pack import pack
+from kleaktrace.errors import UsageError
 from kleaktrace.session.session import Session
 from kleaktrace.views.documents.report import document
 
@@ -110,3 +122,172 @@ def test_answers_of_kmemleak_are_kept(tmp_path: Path) -> None:
         live = kept(tmp_path / "capture", session, observed)
         assert read_capture(tmp_path / "capture").answers == live.answers
         assert told(read_capture(tmp_path / "capture")) == told(live)
+
+
+@pytest.fixture(scope="module")
+def broken_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A capture of some flushes whose session never ended."""
+    path = tmp_path_factory.mktemp("captures") / "capture"
+    with sessions() as (session, source):
+        files = CaptureFiles(path)
+        with session.looking() as recording:
+            log = RecordingLog(recording.ledger)
+        for second in range(5):
+            for number in range(20):
+                source.allocate(A + 256 * (20 * second + number), size=64 + number)
+            source.free(A + 256 * 20 * second, call_site=inside("core_free"))
+            with session.looking() as recording:
+                look = log.look(recording, with_samples=True)
+            files.add(log.flush(look))
+        files.release()
+    return path
+
+
+def test_a_session_that_never_ended_is_read_up_to_its_last_flush(broken_off: Path) -> None:
+    recording = read_capture(broken_off)
+    assert recording.ledger.totals().allocations == 100
+    assert recording.loss.windows[-1].to_ns == recording.clock.end.time_ns
+    assert told(recording)["verdict"] == "incomplete"
+
+
+def test_wherever_the_files_break_off_the_rest_is_read(broken_off: Path, tmp_path: Path) -> None:
+    """As if the machine went down: each file has less than it should, by its own measure."""
+    chosen = random.Random(1)
+    seen = set()
+    for trial in range(60):
+        path = tmp_path / str(trial)
+        shutil.copytree(broken_off, path)
+        for member in sorted(path.glob("*.gz")):
+            if chosen.random() < 0.1:
+                os.truncate(member, int(member.stat().st_size * chosen.random() ** 0.3))
+        if not next(flushes(path), None):
+            continue
+        recording = read_capture(path)
+        seen.add(recording.ledger.totals().allocations)
+        assert recording.loss.events, "and it says so"
+        told(recording)
+    assert len(seen) > 2
+
+
+def test_whatever_a_stranger_changes_it_is_read_or_refused(broken_off: Path, tmp_path: Path) -> None:
+    chosen = random.Random(2)
+    refused = 0
+    for trial in range(150):
+        path = tmp_path / str(trial)
+        shutil.copytree(broken_off, path)
+        member = path / chosen.choice(sorted(each.name for each in path.glob("*.gz")))
+        data = bytearray(gzip_opened(member))
+        for _ in range(chosen.choice([1, 2, 8])):
+            data[chosen.randrange(len(data))] = chosen.choice([0, 1, 127, 128, 255, chosen.randrange(256)])
+        member.write_bytes(gzip.compress(bytes(data), 1))
+        try:
+            told(read_capture(path))
+        except UsageError:
+            refused += 1
+        shutil.rmtree(path)
+    assert refused
+
+
+def gzip_opened(path: Path) -> bytes:
+    return zlib.decompressobj(31).decompress(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (b"", "no capture"),
+        (b"PK\x03\x04", "no capture"),
+        (b"{}", "no capture"),
+        (b"\x7fELF" * 1000, "no capture"),
+    ],
+)
+def test_what_is_no_capture_is_refused(tmp_path: Path, made: bytes, said: str) -> None:
+    (tmp_path / "file").write_bytes(made)
+    with pytest.raises(UsageError, match=said):
+        read_capture(tmp_path / "file")
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read_capture(tmp_path / "nothing")
+    with pytest.raises(UsageError, match=r"no capture\.json"):
+        read_capture(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "7", "{}", '{"kleaktrace_capture": "1"}', '{"kleaktrace_capture": 0}'])
+def test_a_description_that_is_none_is_refused(broken_off: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(broken_off, tmp_path / "capture")
+    (tmp_path / "capture" / "capture.json").write_text(text)
+    with pytest.raises(UsageError, match="no capture"):
+        read_capture(tmp_path / "capture")
+
+
+def test_a_newer_capture_is_refused_with_what_wrote_it(broken_off: Path, tmp_path: Path) -> None:
+    shutil.copytree(broken_off, tmp_path / "capture")
+    (tmp_path / "capture" / "capture.json").write_text('{"kleaktrace_capture": 2, "program": "kleaktrace 9.9"}')
+    with pytest.raises(UsageError, match=r"format 2, by kleaktrace 9\.9; this reads up to 1") as refused:
+        read_capture(tmp_path / "capture")
+    assert refused.value.fix == "update kleaktrace"
+
+
+def test_a_file_in_place_of_the_directory_reads_the_same(broken_off: Path, tmp_path: Path) -> None:
+    shutil.copytree(broken_off, tmp_path / "capture")
+    before = told(read_capture(tmp_path / "capture"))
+    pack(tmp_path / "capture")
+    assert zipfile.is_zipfile(tmp_path / "capture")
+    assert told(read_capture(tmp_path / "capture")) == before
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
+    with sessions() as (session, _), pytest.raises(UsageError, match="exists"):
+        CaptureWriter(tmp_path, session.looking)
+    with sessions() as (session, _), pytest.raises(UsageError, match="No such file"):
+        CaptureWriter(tmp_path / "nowhere" / "capture", session.looking)
+
+
+def test_a_full_disk_breaks_the_capture_off_and_not_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = 3000
+    write = os.write
+
+    def cramped(fd: int, data: bytes) -> int:
+        nonlocal room
+        if room <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(fd, data[:room])
+        room -= written
+        return written
+
+    with sessions() as (session, source):
+        source.allocate(A)
+        session.catch_up()
+        monkeypatch.setattr(os, "write", cramped)
+        with CaptureWriter(tmp_path / "capture", session.looking) as writer:
+            writer._thread.join()
+            session.stop()
+            writer.finish(session.recording())
+        monkeypatch.undo()
+        assert writer.failure is not None
+        assert writer.failure.errno == errno.ENOSPC
+    assert (tmp_path / "capture").is_dir()
+    with pytest.raises(UsageError, match="before anything was kept"):
+        read_capture(tmp_path / "capture")
+
+
+def test_a_bug_in_the_thread_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("made up")
+
+    monkeypatch.setattr(RecordingLog, "flush", failing)
+    with sessions() as (session, _):
+        writer = CaptureWriter(tmp_path / "capture", session.looking)
+        writer._thread.join()
+        session.stop()
+        with writer, pytest.raises(RuntimeError, match="made up"):
+            writer.finish(session.recording())
+
+
+def test_only_the_owner_reads_a_capture(broken_off: Path) -> None:
+    assert stat.S_IMODE(broken_off.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(member.stat().st_mode) for member in broken_off.iterdir()} == {0o600}
