@@ -22,6 +22,8 @@ _COMMANDS = {
     "run": "Trace while a command runs, then scan and judge.",
     "mark": "Begin a new round, inside a command under `run`.",
     "confirm": "Give a verdict on every suspect that kmemleak lists now.",
+    "record": "Keep what is learned in a capture until Ctrl-C.",
+    "pack": "Make one file of a capture that broke off.",
     "report": "Judge and report what a capture holds. Needs no privilege.",
     "explain": "Explain a kmemleak report, from any machine. Needs no privilege.",
     "kmemleak": "Talk to the kernel's own leak detector.",

@@ -7,10 +7,12 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.unseen_events import say_unseen
@@ -51,6 +53,7 @@ _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktr
 @filter_options
 @exact_stacks_option
 @json_option
+@capture_option
 def trace(
     duration: float | None,
     top: int,
@@ -59,6 +62,7 @@ def trace(
     filters: Filters,
     exact_stacks: bool,
     json_file: str | None,
+    capture: Path | None,
 ) -> None:
     """Show who holds outstanding allocations, and how fast they grow, until Ctrl-C.
 
@@ -66,7 +70,11 @@ def trace(
     """
     output = OutputFile(json_file)
     shown = _Shown(GroupBy(by), top, older)
-    with DeferredInterrupt() as ending, live_session(filters, exact_stacks=exact_stacks) as session:
+    with (
+        DeferredInterrupt() as ending,
+        live_session(filters, exact_stacks=exact_stacks) as session,
+        capturing(capture, session) as keep,
+    ):
         say_unseen(session)
         # Now, and not before: what happens meanwhile is traced already.
         from kleaktrace.views.documents.json_text import dumps
@@ -78,7 +86,8 @@ def trace(
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, shown, duration, ending)
         session.stop()
-        report = replace(session.recording(), gaps=[_NOT_JUDGED]).report()
+        recording = replace(session.recording(), gaps=[_NOT_JUDGED])
+        report = recording.report()
         output.write(dumps(document(report)))
         final = shown.render(session, _FINAL_FRAMES, report)
         screen.print(final)
@@ -87,6 +96,7 @@ def trace(
             screen.print(growing.lines(report.growing, report.now_ns, _FINAL_FRAMES), soft_wrap=True)
             screen.print()
         view.header(screen, report)
+        keep(recording)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from kleaktrace.core.capture.tables import TABLES, Columns, Table, rows_in
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.loss import Loss, LossWindow, LostEvents
 from kleaktrace.core.ledger.ledger import Ledger, LedgerChanges, LedgerCursor
+from kleaktrace.core.rates.rate_table import MachineHistory
 from kleaktrace.core.recording import Recording
 
 FLUSH_NS = 1_000_000_000
@@ -55,6 +56,7 @@ class Look:
     changes: LedgerChanges
     names: NewNames
     levels: NewLevels
+    machine: Mapping[str, int]
 
     @property
     def events(self) -> int:
@@ -73,13 +75,16 @@ class RecordingLog:
         self._losses = 0
         self._facts: dict[str, str] = {}
 
-    def look(self, recording: Recording, with_samples: bool = False) -> Look:
-        """Take what is new. with_samples: samples of what was freed, too, which are many."""
+    def look(self, recording: Recording, with_samples: bool = False, machine: Mapping[str, int] | None = None) -> Look:
+        """Take what is new.
+
+        with_samples: samples of what was freed, too, which are many. machine: what the machine says now that it uses.
+        """
         ledger = recording.ledger
         changes = ledger.changes(self._cursor, with_samples)
         self._cursor = changes.cursor
         levels, names = self._levels.look(recording.history), self._names.look(recording.names)
-        return Look(recording, changes, names, levels)
+        return Look(recording, changes, names, levels, machine or {})
 
     def flush(self, look: Look) -> Flush:
         """The rows for it."""
@@ -98,6 +103,14 @@ class RecordingLog:
         yield from self._ledger.batches(look.changes)
         yield from self._levels.batches(look.levels)
         windows = look.recording.loss.windows
+        yield (
+            tables.MACHINE,
+            {
+                "time_ns": np.full(len(look.machine), look.recording.clock.end.time_ns, np.uint64),
+                "counter": list(look.machine),
+                "bytes": np.array(list(look.machine.values()), np.uint64),
+            },
+        )
         yield tables.LOSSES, _loss_columns(windows[self._losses :])
         self._losses = len(windows)
 
@@ -146,6 +159,7 @@ class RecordingReader:
         self._names, self._ledger = NamesReader(), LedgerReader()
         self._levels, self._suspects = LevelsReader(), SuspectsReader()
         self._losses: list[LossWindow] = []
+        self._machine = MachineHistory()
         self._last: Mapping[str, int] | None = None
         self._rate = 0.0
 
@@ -197,7 +211,17 @@ class RecordingReader:
             missing=facts.missing(),
             contents=self._suspects.contents(facts.contents()),
             gaps=[*facts.gaps(), *gaps],
+            machine=self._machine,
         )
+
+    def _take_machine(self, batch: Columns) -> None:
+        used: dict[int, dict[str, int]] = {}
+        for time_ns, counter, size in zip(
+            batch["time_ns"].tolist(), batch["counter"], batch["bytes"].tolist(), strict=True
+        ):
+            used.setdefault(time_ns, {})[counter] = size
+        for time_ns, counters in used.items():
+            self._machine.sample(time_ns, counters)
 
     def _broken_off(self, clock: JiffiesClock, loss: Loss) -> tuple[JiffiesClock, Loss]:
         """It went on, for as long as it takes to the next flush at most, and what happened then is lost."""
@@ -220,6 +244,8 @@ class RecordingReader:
                 self._facts[name] = json.loads(value)
         elif table == tables.LOSSES:
             self._losses += _read_losses(batch)
+        elif table == tables.MACHINE:
+            self._take_machine(batch)
         else:
             self._ledger.take(table, batch)
 

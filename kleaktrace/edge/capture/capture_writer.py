@@ -11,9 +11,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from kleaktrace.core.capture.recording_log import FLUSH_NS, RecordingLog
+from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.capture.capture_files import CaptureFiles
 from kleaktrace.edge.capture.pack import pack
+from kleaktrace.edge.machine.meminfo import memory_in_use
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class CaptureWriter:
         with look() as recording:
             self._log = RecordingLog(recording.ledger)
         self._sampled = time.monotonic()
+        self._machine = MachineHistory()
         self._ending = threading.Event()
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -75,8 +78,13 @@ class CaptureWriter:
     def _write(self) -> None:
         begun, before = time.monotonic(), self._files.bytes
         with_samples = begun - self._sampled > _SAMPLES_S
+        used = memory_in_use() if self._machine.due(time.monotonic_ns()) else {}
         with self._look() as recording:
-            look = self._log.look(recording, with_samples)
+            look = self._log.look(
+                recording, with_samples, {name: used[name] for name in MACHINE_COUNTERS if name in used}
+            )
+        if used:
+            self._machine.sample(recording.clock.end.time_ns, used)
         if with_samples:
             self._sampled = begun
         self._files.add(self._log.flush(look))
