@@ -16,6 +16,7 @@ from kleaktrace.terminal import clean
 if TYPE_CHECKING:
     from kleaktrace.core.recording import Recording
     from kleaktrace.edge.capture.capture_writer import CaptureWriter
+    from kleaktrace.edge.capture.event_queue import EventQueue
 
 capture_option = click.option(
     "--capture",
@@ -52,8 +53,8 @@ class Keep:
 
 
 @contextmanager
-def capturing(path: Path | None, session: Session) -> Iterator[Keep]:
-    """Keep the session at the path from now on, or nowhere if there is none.
+def capturing(path: Path | None, session: Session, events: EventQueue | None = None) -> Iterator[Keep]:
+    """Keep the session at the path from now on, or nowhere if there is none; and every event, if they are observed.
 
     Raises `UsageError` if there can be no capture of this name. If it can't be written later, the session goes on.
     """
@@ -62,5 +63,5 @@ def capturing(path: Path | None, session: Session) -> Iterator[Keep]:
         return
     from kleaktrace.edge.capture.capture_writer import CaptureWriter
 
-    with CaptureWriter(path, session.looking) as writer:
+    with CaptureWriter(path, session.looking, events) as writer:
         yield Keep(writer)

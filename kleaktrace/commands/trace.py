@@ -21,6 +21,7 @@ from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.rates.interval_rates import CounterSnapshot, rates
 from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.errors import UsageError
 from kleaktrace.session.live import live_session
 from kleaktrace.session.session import Session
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Group as Renderables
 
     from kleaktrace.core.report import Report
+    from kleaktrace.session.replay import ReplaySource
 
 _LIVE_S = 1.0
 _PLAIN_S = 5.0
@@ -54,6 +56,21 @@ _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktr
 @exact_stacks_option
 @json_option
 @capture_option
+@click.option(
+    "--replay",
+    "of",
+    metavar="CAPTURE",
+    type=click.Path(path_type=Path),
+    help="Show what was recorded with --events, instead of this kernel. Needs no privilege.",
+)
+@click.option(
+    "--speed",
+    metavar="FACTOR",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Of --replay: so many times as fast.",
+)
 def trace(
     duration: float | None,
     top: int,
@@ -63,6 +80,8 @@ def trace(
     exact_stacks: bool,
     json_file: str | None,
     capture: Path | None,
+    of: Path | None,
+    speed: float,
 ) -> None:
     """Show who holds outstanding allocations, and how fast they grow, until Ctrl-C.
 
@@ -70,9 +89,12 @@ def trace(
     """
     output = OutputFile(json_file)
     shown = _Shown(GroupBy(by), top, older)
+    again = _replayed(of, speed, filters) if of is not None else None
+    if again is not None:
+        duration = min(duration or again.lasts_s, again.lasts_s)
     with (
         DeferredInterrupt() as ending,
-        live_session(filters, exact_stacks=exact_stacks) as session,
+        Session(again) if again else live_session(filters, exact_stacks=exact_stacks) as session,
         capturing(capture, session) as keep,
     ):
         say_unseen(session)
@@ -87,6 +109,8 @@ def trace(
             _watch(screen, session, shown, duration, ending)
         session.stop()
         recording = replace(session.recording(), gaps=[_NOT_JUDGED])
+        if again is not None:
+            recording = replace(recording, started=again.recorded.started)
         report = recording.report()
         output.write(dumps(document(report)))
         final = shown.render(session, _FINAL_FRAMES, report)
@@ -97,6 +121,14 @@ def trace(
             screen.print()
         view.header(screen, report)
         keep(recording)
+
+
+def _replayed(of: Path, speed: float, filters: Filters) -> ReplaySource:
+    from kleaktrace.session.replay import replay
+
+    if filters != Filters():
+        raise UsageError("filters work in the kernel, and a replay has none", "filter when recording")
+    return replay(of, speed)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kleaktrace.core.capture import tables
+from kleaktrace.core.capture.events_log import EventsLog
 from kleaktrace.core.capture.facts import Facts, KnownFacts, at_the_end, at_the_start, in_between
 from kleaktrace.core.capture.ledger_log import LedgerLog, LedgerReader
 from kleaktrace.core.capture.levels_log import LevelsLog, LevelsReader, NewLevels
@@ -18,6 +19,7 @@ from kleaktrace.core.capture.suspects_log import SuspectsReader, suspect_batches
 from kleaktrace.core.capture.tables import TABLES, Columns, Table, rows_in
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.loss import Loss, LossWindow, LostEvents
+from kleaktrace.core.events.records import Batch
 from kleaktrace.core.ledger.ledger import Ledger, LedgerChanges, LedgerCursor
 from kleaktrace.core.rates.rate_table import MachineHistory
 from kleaktrace.core.recording import Recording
@@ -33,6 +35,9 @@ _NAMES = frozenset(
         *(tables.FRAMES, tables.STACKS, tables.STACK_FRAMES, tables.SITES, tables.SITE_KEYS),
         *(tables.FUNCTIONS, tables.CACHES, tables.MODULES, tables.PROGRAMS),
     )
+)
+_EVENTS = frozenset(
+    table.name for table in (tables.EVENT_SHAPES, tables.EVENT_TASKS, tables.EVENT_BATCHES, tables.EVENTS)
 )
 _LEVELS = frozenset(table.name for table in (tables.LEVELS, tables.LEVEL_CHANGES, tables.LEVELS_KEPT))
 _SUSPECTS = frozenset(
@@ -71,7 +76,7 @@ class RecordingLog:
     def __init__(self, ledger: Ledger) -> None:
         ledger.track_changes()
         self._cursor = LedgerCursor()
-        self._ledger, self._names, self._levels = LedgerLog(), NamesLog(), LevelsLog()
+        self._ledger, self._names, self._levels, self._events = LedgerLog(), NamesLog(), LevelsLog(), EventsLog()
         self._losses = 0
         self._facts: dict[str, str] = {}
 
@@ -86,16 +91,17 @@ class RecordingLog:
         levels, names = self._levels.look(recording.history), self._names.look(recording.names)
         return Look(recording, changes, names, levels, machine or {})
 
-    def flush(self, look: Look) -> Flush:
-        """The rows for it."""
+    def flush(self, look: Look, events: Sequence[Batch] = ()) -> Flush:
+        """The rows for it; `events` are those to be kept one by one."""
         facts = {**at_the_start(look.recording), **in_between(look.recording)}
-        return self._flush(look, [*self._fact_batch(facts), *self._batches(look)], last=False)
+        batches = [*self._fact_batch(facts), *self._batches(look), *self._events.batches(events)]
+        return self._flush(look, batches, last=False)
 
-    def last_flush(self, look: Look) -> Flush:
+    def last_flush(self, look: Look, events: Sequence[Batch] = ()) -> Flush:
         """The rows for it, and for all that was learned beside the events. There is no other after it."""
         facts = {**at_the_start(look.recording), **in_between(look.recording), **at_the_end(look.recording)}
-        batches = [*self._fact_batch(facts), *self._batches(look), *suspect_batches(look.recording)]
-        return self._flush(look, batches, last=True)
+        batches = [*self._fact_batch(facts), *self._batches(look), *self._events.batches(events)]
+        return self._flush(look, [*batches, *suspect_batches(look.recording)], last=True)
 
     def _batches(self, look: Look) -> Iterator[tuple[Table, Columns]]:
         sites = self._ledger.new_sites(look.changes)
@@ -246,7 +252,7 @@ class RecordingReader:
             self._losses += _read_losses(batch)
         elif table == tables.MACHINE:
             self._take_machine(batch)
-        else:
+        elif table.name not in _EVENTS:  # what they came to is told by the others
             self._ledger.take(table, batch)
 
 

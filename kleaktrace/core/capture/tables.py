@@ -231,6 +231,25 @@ ANSWERS = Table("answers", {"object": U64, "kind": U8, "tracked": U8})
 CONTENTS = Table("contents", {"object": U64, "words": BYTES})
 """The complements of the words that objects held."""
 
+EVENT_PARTS = {"object": 8, "time": 7, "jiffies": 5, "shape": 3, "task": 3, "cpu": 2}
+"""What `EVENTS` tells of each event, and in how many bytes, the lowest first: see `core.capture.events_log`."""
+
+EVENTS = Table("events", {f"{part}_{byte}": U8 for part, width in EVENT_PARTS.items() for byte in range(width)})
+"""Every event, in the order in which they happened, if all were to be kept."""
+
+EVENT_BATCHES = Table("event_batches", {"events": U32, "time_ns": U64, "jiffies": U32, "newest_ns": U64, "anew": U8})
+"""The next so many of `EVENTS` came at once; the times are those of the first, and of the last. anew: shapes and
+tasks of before are forgotten."""
+
+EVENT_SHAPES = Table(
+    "event_shapes",
+    {"stack": U64, "call_site": U64, "cache": U64, "flags": U64, "bytes_req": U64, "bytes_alloc": U64},
+)
+"""What events have in common, numbered 0, 1, 2, …; flags: gfp_flags << 32 | free << 16 | kind << 8 | context."""
+
+EVENT_TASKS = Table("event_tasks", TASKS.columns)
+"""Whose events they are, numbered 0, 1, 2, …"""
+
 FLUSHES = Table(
     "flushes",
     {
@@ -252,6 +271,6 @@ TABLES = (
     *(FACTS, FRAMES, STACKS, STACK_FRAMES, SITES, SITE_KEYS, FUNCTIONS, CACHES, MODULES, PROGRAMS),
     *(LEDGER_STACKS, COUNTERS, CELLS, CELL_COUNTS, OUTSTANDING, GONE, ORIGINS, TASKS, ENDINGS, WATCHED, SAMPLES),
     *(IMPLIED, LOSSES, LEVELS, LEVEL_CHANGES, LEVELS_KEPT, MACHINE, SUSPECTS, SUSPECT_FRAMES, READINGS, ANSWERS),
-    CONTENTS,
+    *(CONTENTS, EVENT_SHAPES, EVENT_TASKS, EVENT_BATCHES, EVENTS),
 )
 """All but `FLUSHES`, in the order of their bits; new ones are added at the end."""

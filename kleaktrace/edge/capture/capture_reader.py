@@ -6,14 +6,27 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from kleaktrace.core.capture.arrow_stream import read_batches
+from kleaktrace.core.capture.events_log import EventsReader
 from kleaktrace.core.capture.recording_log import Flush, RecordingReader
-from kleaktrace.core.capture.tables import FLUSHES, FORMAT, TABLES, Columns, Table
+from kleaktrace.core.capture.tables import (
+    EVENT_BATCHES,
+    EVENT_SHAPES,
+    EVENT_TASKS,
+    EVENTS,
+    FLUSHES,
+    FORMAT,
+    TABLES,
+    Columns,
+    Table,
+)
+from kleaktrace.core.events.records import Batch
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.capture.capture_files import DESCRIPTION, STREAM
 from kleaktrace.errors import UsageError
@@ -35,16 +48,32 @@ def read_capture(path: Path) -> Recording:
         return reader.recording()
 
 
-def is_capture(path: Path) -> bool:
-    """Whether there is something at the path that says it is a capture."""
-    return (path / DESCRIPTION).exists() or zipfile.is_zipfile(path)
+def captured_batches(path: Path) -> Iterator[Batch]:
+    """The events of a capture, in batches as they came to the drain; none if it has not kept them.
+
+    Raises `UsageError` as `read_capture` does.
+    """
+    reader = EventsReader()
+    with _refusals(path):
+        for flush in flushes(path, (EVENT_SHAPES, EVENT_TASKS, EVENT_BATCHES, EVENTS)):
+            yield from reader.take(flush.batches)
 
 
-def flushes(path: Path) -> Iterator[Flush]:
-    """The flushes of a capture in order; raises `UsageError`, ValueError and its kin as they come to what is wrong."""
+def captured_times(path: Path) -> list[int]:
+    """When (ns) the last event of each of the batches was that `captured_batches` gives."""
+    with _refusals(path):
+        every = [batch["newest_ns"].tolist() for flush in flushes(path, (EVENT_BATCHES,)) for _, batch in flush.batches]
+    return list(chain.from_iterable(every))
+
+
+def flushes(path: Path, wanted: Sequence[Table] = TABLES) -> Iterator[Flush]:
+    """The flushes of a capture in order, with what they have added to some tables.
+
+    Raises `UsageError`, ValueError and its kin as they come to what is wrong.
+    """
     container = _Container(path)
     _check_format(container)
-    streams = {table.name: _batches(container, table) for table in TABLES}
+    streams = {table.name: _batches(container, table) for table in wanted}
     for batch in _batches(container, FLUSHES):
         for at in range(len(batch["tables"])):
             row = {name: column[at : at + 1] for name, column in batch.items()}
@@ -53,7 +82,7 @@ def flushes(path: Path) -> Iterator[Flush]:
                 raise ValueError("it has tables that this program does not know")
             batches = []
             for bit, table in enumerate(TABLES):
-                if chosen >> bit & 1:
+                if chosen >> bit & 1 and table.name in streams:
                     found = next(streams[table.name], None)
                     if found is None:
                         return  # the machine went down: other files have less of it

@@ -14,6 +14,7 @@ from kleaktrace.core.capture.recording_log import FLUSH_NS, RecordingLog
 from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.capture.capture_files import CaptureFiles
+from kleaktrace.edge.capture.event_queue import EventQueue
 from kleaktrace.edge.capture.pack import pack
 from kleaktrace.edge.machine.meminfo import memory_in_use
 
@@ -32,11 +33,12 @@ class CaptureWriter:
     A context manager: if it is left without `finish`, the capture breaks off there.
     """
 
-    def __init__(self, path: Path, look: Look) -> None:
+    def __init__(self, path: Path, look: Look, events: EventQueue | None = None) -> None:
+        """Begin. `events`: the session's observer, from its start, if each event is to be kept."""
         self.path = path
         self.failure: OSError | None = None
         """Why nothing more could be written, if so."""
-        self._look = look
+        self._look, self._events = look, events or EventQueue()
         self._files = CaptureFiles(path)
         with look() as recording:
             self._log = RecordingLog(recording.ledger)
@@ -58,7 +60,8 @@ class CaptureWriter:
         if self.failure is not None:
             return
         try:
-            self._files.add(self._log.last_flush(self._log.look(recording, with_samples=True)))
+            look = self._log.look(recording, with_samples=True)
+            self._files.add(self._log.last_flush(look, self._events.take()))
             self._files.close()
             pack(self.path)
         except OSError as error:
@@ -83,11 +86,12 @@ class CaptureWriter:
             look = self._log.look(
                 recording, with_samples, {name: used[name] for name in MACHINE_COUNTERS if name in used}
             )
+            events = self._events.take()
         if used:
             self._machine.sample(recording.clock.end.time_ns, used)
         if with_samples:
             self._sampled = begun
-        self._files.add(self._log.flush(look))
+        self._files.add(self._log.flush(look, events))
         _LOG.debug("%d bytes kept in %.1f ms", self._files.bytes - before, 1e3 * (time.monotonic() - begun))
 
     def _stop(self) -> None:
