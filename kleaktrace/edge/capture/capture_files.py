@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,35 +29,45 @@ if TYPE_CHECKING:
 DESCRIPTION = "capture.json"
 STREAM = "{}.arrows.gz"
 
-_LEVEL = 6
+_LEVEL = 1
+"""A higher one takes two or three times as long, and saves a tenth."""
 _GZIP = 31
 """Bits of the window, and that there is a header (zlib.h, deflateInit2)."""
 
 
 class CaptureFiles:
-    """A new capture. Raises `UsageError` if it can't be made there; writing raises OSError."""
+    """A new capture of the first flush; under its name there is a capture that can be read, or nothing.
 
-    def __init__(self, path: Path) -> None:
+    Raises `UsageError` if it can't be made there; later, writing raises OSError.
+    """
+
+    def __init__(self, path: Path, first: Flush) -> None:
         _require_nanoarrow()
-        self.path = path
         self.bytes = 0
         """Written so far."""
         self._streams: dict[str, _Stream] = {}
+        if path.exists():
+            raise UsageError(f"{path} exists", "give the capture another name")
         try:
-            path.mkdir(mode=0o700)
-            description = {"kleaktrace_capture": FORMAT, "program": f"kleaktrace {__version__}"}
-            (path / DESCRIPTION).touch(0o600)
-            (path / DESCRIPTION).write_text(json.dumps(description) + "\n")
-        except FileExistsError as error:
-            raise UsageError(f"{path} exists", "give the capture another name") from error
+            self._path = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}", "give a name in a directory that can be written") from error
+            raise _unwritable(path, error) from error
+        try:
+            description = {"kleaktrace_capture": FORMAT, "program": f"kleaktrace {__version__}"}
+            (self._path / DESCRIPTION).touch(0o600)
+            (self._path / DESCRIPTION).write_text(json.dumps(description) + "\n")
+            self.add(first)
+            self._path = self._path.rename(path)
+        except OSError as error:
+            self.release()
+            shutil.rmtree(self._path, ignore_errors=True)
+            raise _unwritable(path, error) from error
 
     def add(self, flush: Flush) -> None:
         """Add all of a flush; the row that makes it count comes last."""
         for table, batch in [*flush.batches, (FLUSHES, flush.row)]:
             if table.name not in self._streams:
-                self._streams[table.name] = _Stream(self.path, table)
+                self._streams[table.name] = _Stream(self._path, table)
             self.bytes += self._streams[table.name].add(batch)
 
     def close(self) -> None:
@@ -68,6 +80,10 @@ class CaptureFiles:
         """Close the files as they are. May be called twice."""
         while self._streams:
             self._streams.popitem()[1].release()
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path}: {error.strerror}", "give a name where there is room, and that can be written")
 
 
 class _Stream:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from kleaktrace.core.capture.recording_log import FLUSH_NS, RecordingLog
+from kleaktrace.core.capture.recording_log import FLUSH_NS, Flush, RecordingLog
 from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.capture.capture_files import CaptureFiles
@@ -39,11 +39,11 @@ class CaptureWriter:
         self.failure: OSError | None = None
         """Why nothing more could be written, if so."""
         self._look, self._events = look, events or EventQueue()
-        self._files = CaptureFiles(path)
         with look() as recording:
             self._log = RecordingLog(recording.ledger)
         self._sampled = time.monotonic()
         self._machine = MachineHistory()
+        self._files = CaptureFiles(path, self._new())
         self._ending = threading.Event()
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -69,30 +69,32 @@ class CaptureWriter:
 
     def _run(self) -> None:
         try:
-            due = time.monotonic()
+            due = time.monotonic() + FLUSH_NS / 1e9
             while not self._ending.wait(max(due - time.monotonic(), 0)):
                 due = time.monotonic() + FLUSH_NS / 1e9
-                self._write()
+                before, begun_s = self._files.bytes, time.thread_time()
+                self._files.add(self._new())
+                took_s = time.thread_time() - begun_s
+                _LOG.debug("%d bytes kept, which took %.1f ms", self._files.bytes - before, 1e3 * took_s)
         except OSError as error:
             self.failure = error
         except BaseException as fault:
             self._fault = fault
 
-    def _write(self) -> None:
-        begun, before = time.monotonic(), self._files.bytes
+    def _new(self) -> Flush:
+        """What has come since the last time."""
+        begun = time.monotonic()
         with_samples = begun - self._sampled > _SAMPLES_S
         used = memory_in_use() if self._machine.due(time.monotonic_ns()) else {}
         with self._look() as recording:
-            look = self._log.look(
-                recording, with_samples, {name: used[name] for name in MACHINE_COUNTERS if name in used}
-            )
+            kept = {name: used[name] for name in MACHINE_COUNTERS if name in used}
+            look = self._log.look(recording, with_samples, kept)
             events = self._events.take()
         if used:
             self._machine.sample(recording.clock.end.time_ns, used)
         if with_samples:
             self._sampled = begun
-        self._files.add(self._log.flush(look, events))
-        _LOG.debug("%d bytes kept in %.1f ms", self._files.bytes - before, 1e3 * (time.monotonic() - begun))
+        return self._log.flush(look, events)
 
     def _stop(self) -> None:
         self._ending.set()

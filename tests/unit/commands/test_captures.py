@@ -130,14 +130,15 @@ def test_record_is_judged_by_what_it_can_know(machine: Machine) -> None:
 
 
 def test_record_that_can_not_write_says_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kleaktrace.edge.capture import capture_files
+    from kleaktrace.edge.capture import capture_writer
 
-    def full(*_: object) -> int:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(capture_files.os, "write", full)
+    monkeypatch.setattr(capture_writer, "pack", full)
     with pytest.raises(EvidenceLost, match="is not whole: No space left on device"):
-        machine.done(record_module.record, "-o", str(machine.capture))
+        machine.done(record_module.record, "-o", str(machine.capture), "--duration", "0.1")
+    assert read_capture(machine.capture).ledger.totals().allocations == 0
 
 
 def test_a_name_that_is_taken_is_refused_before_the_command_runs(machine: Machine) -> None:

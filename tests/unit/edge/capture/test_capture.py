@@ -32,6 +32,7 @@ from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult
+from kleaktrace.edge.capture import capture_writer
 from kleaktrace.edge.capture.capture_files import CaptureFiles
 from kleaktrace.edge.capture.capture_reader import flushes, read_capture
 from kleaktrace.edge.capture.capture_writer import CaptureWriter
@@ -129,9 +130,9 @@ def broken_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A capture of some flushes whose session never ended."""
     path = tmp_path_factory.mktemp("captures") / "capture"
     with sessions() as (session, source):
-        files = CaptureFiles(path)
         with session.looking() as recording:
             log = RecordingLog(recording.ledger)
+            files = CaptureFiles(path, log.flush(log.look(recording)))
         for second in range(5):
             for number in range(20):
                 source.allocate(A + 256 * (20 * second + number), size=64 + number)
@@ -245,13 +246,22 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
         CaptureWriter(tmp_path / "nowhere" / "capture", session.looking)
 
 
-def test_a_full_disk_breaks_the_capture_off_and_not_the_session(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    room = 3000
+@pytest.mark.parametrize("room", [0, 100, 3000])
+def test_a_disk_that_is_full_at_once_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    with sessions() as (session, source):
+        source.allocate(A)
+        monkeypatch.setattr(os, "write", cramped(room))
+        with pytest.raises(UsageError, match="No space left on device"):
+            CaptureWriter(tmp_path / "capture", session.looking)
+        monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def cramped(room: int) -> Callable[[int, bytes], int]:
+    """A write that has room for so many bytes."""
     write = os.write
 
-    def cramped(fd: int, data: bytes) -> int:
+    def writing(fd: int, data: bytes) -> int:
         nonlocal room
         if room <= 0:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -259,29 +269,36 @@ def test_a_full_disk_breaks_the_capture_off_and_not_the_session(
         room -= written
         return written
 
+    return writing
+
+
+@pytest.mark.parametrize("room", [0, 500, 3000])
+def test_a_disk_that_fills_up_breaks_the_capture_off_and_not_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
     with sessions() as (session, source):
-        source.allocate(A)
-        session.catch_up()
-        monkeypatch.setattr(os, "write", cramped)
         with CaptureWriter(tmp_path / "capture", session.looking) as writer:
-            writer._thread.join()
+            monkeypatch.setattr(os, "write", cramped(room))
+            for number in range(300):
+                source.allocate(A + 256 * number, size=number)
+            session.catch_up()
             session.stop()
             writer.finish(session.recording())
         monkeypatch.undo()
         assert writer.failure is not None
         assert writer.failure.errno == errno.ENOSPC
     assert (tmp_path / "capture").is_dir()
-    with pytest.raises(UsageError, match="before anything was kept"):
-        read_capture(tmp_path / "capture")
+    assert read_capture(tmp_path / "capture").gaps
 
 
 def test_a_bug_in_the_thread_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> None:
         raise RuntimeError("made up")
 
-    monkeypatch.setattr(RecordingLog, "flush", failing)
     with sessions() as (session, _):
+        monkeypatch.setattr(capture_writer, "FLUSH_NS", 0)
         writer = CaptureWriter(tmp_path / "capture", session.looking)
+        monkeypatch.setattr(RecordingLog, "flush", failing)
         writer._thread.join()
         session.stop()
         with writer, pytest.raises(RuntimeError, match="made up"):
