@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
+from kleaktrace.commands.capturing import capturing
 from kleaktrace.commands.judging import judged
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
+from kleaktrace.commands.report import report as report_command
 from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.unseen_events import say_unseen
@@ -25,9 +28,15 @@ _GAP_S = 12.0
 
 @click.command()
 @json_option
+@click.option(
+    "--capture",
+    metavar="NAME",
+    type=click.Path(path_type=Path),
+    help="Keep all that is learned in NAME; if NAME is a capture already, judge that one again instead.",
+)
 @exact_stacks_option
 @click.pass_context
-def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> None:
+def confirm(ctx: click.Context, json_file: str | None, capture: Path | None, exact_stacks: bool) -> None:
     """Give a verdict on every suspect that kmemleak lists now.
 
     What was allocated before tracing began, which is all of it unless it leaks on, can only be watched: a suspect that
@@ -38,11 +47,17 @@ def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> No
     from kleaktrace.views.documents.report import document
     from kleaktrace.views.terminal import report as view
 
+    if capture is not None and capture.exists():
+        ctx.invoke(report_command, json_file=json_file, capture=capture)
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
     client = KmemleakClient()
     client.require_on()
-    with DeferredInterrupt() as ending, live_session(exact_stacks=exact_stacks) as session:
+    with (
+        DeferredInterrupt() as ending,
+        live_session(exact_stacks=exact_stacks) as session,
+        capturing(capture, session) as keep,
+    ):
         say_unseen(session)
         begun = time.monotonic()
         explained, memory = session.explained(), machine_memory()
@@ -54,12 +69,14 @@ def confirm(ctx: click.Context, json_file: str | None, exact_stacks: bool) -> No
             lambda recording: replace(recording, readings=readings, watched_s=watched_s),
             lambda: missing_since(memory, explained, session.explained),
         )
-    undecided = sum(not s.in_window and s.verdict is Verdict.UNDECIDED for s in suspects)
-    if undecided:
-        gaps.append(
-            f"{undecided} suspects were allocated before tracing began: reproduce the leak under `kleaktrace run`"
-        )
-    report = replace(recording, gaps=gaps).report(suspects)
+        undecided = sum(not s.in_window and s.verdict is Verdict.UNDECIDED for s in suspects)
+        if undecided:
+            gaps.append(
+                f"{undecided} suspects were allocated before tracing began: reproduce the leak under `kleaktrace run`"
+            )
+        recording = replace(recording, gaps=gaps)
+        keep(recording)
+    report = recording.report(suspects)
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))

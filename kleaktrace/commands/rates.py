@@ -6,21 +6,27 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.errors import UsageError
 from kleaktrace.session.live import live_session
 from kleaktrace.session.rate_recorder import RateRecorder
 from kleaktrace.session.session import Session
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from kleaktrace.core.rates.rate_table import RateTable
+    from kleaktrace.core.recording import Recording
 
 _LIVE_S = 2.0
 _PLAIN_S = 10.0
@@ -41,10 +47,21 @@ _NO_VERDICTS = "rates give no verdicts: use `kleaktrace run` or `kleaktrace conf
 @filter_options
 @exact_stacks_option
 @json_option
+@capture_option
+@click.argument("of", metavar="[CAPTURE]", required=False, type=click.Path(path_type=Path))
 def rates(
-    by: str, duration: float | None, top: int, filters: Filters, exact_stacks: bool, json_file: str | None
+    by: str,
+    duration: float | None,
+    top: int,
+    filters: Filters,
+    exact_stacks: bool,
+    json_file: str | None,
+    capture: Path | None,
+    of: Path | None,
 ) -> None:
     """Show who allocates, frees and grows how fast, until Ctrl-C; what grows fastest comes first.
+
+    Of a CAPTURE, show what there was.
 
     Rates are per second since tracing began. The interval holds the lasting growth of what is outstanding, above what
     merely comes and goes, with 95 % confidence. Below the table is what the machine itself says about the same time.
@@ -56,15 +73,41 @@ def rates(
 
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
+    if of is not None:
+        whole, recording = _of_capture(of, GroupBy(by), max(top, _JSON_GROUPS))
+        output.write(dumps(document(whole, recording.report())))
+        screen.print(lines(whole.first(top), _FRAMES), soft_wrap=True)
+        return
     recorder = RateRecorder(GroupBy(by))
-    with DeferredInterrupt() as ending, live_session(filters, recorder, exact_stacks) as session:
+    with (
+        DeferredInterrupt() as ending,
+        live_session(filters, recorder, exact_stacks) as session,
+        capturing(capture, session) as keep,
+    ):
         say_unseen(session)
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, recorder, top, duration, ending)
         session.stop()
         whole = recorder.table(session, max(top, _JSON_GROUPS))
-        output.write(dumps(document(whole, replace(session.recording(), gaps=[_NO_VERDICTS]).report())))
+        recording = replace(session.recording(), gaps=[_NO_VERDICTS])
+        output.write(dumps(document(whole, recording.report())))
         screen.print(lines(whole.first(top), _FRAMES), soft_wrap=True)
+        keep(recording)
+
+
+def _of_capture(path: Path, by: GroupBy, top: int) -> tuple[RateTable, Recording]:
+    from kleaktrace.core.grouping.group_labels import StackLabels
+    from kleaktrace.core.rates.rate_table import CountedGroups, RateTable
+    from kleaktrace.edge.capture.capture_reader import read_capture
+
+    if not by.by_stack:
+        raise UsageError(f"a capture counts by call stack, which tells no {by}", "group by what a call stack tells")
+    recording = read_capture(path)
+    ledger, history = recording.ledger, recording.history
+    books = ledger.snapshot()
+    counted = CountedGroups(by, StackLabels(by, recording.names.stacks.get).of(books.stacks), books, history)
+    table = RateTable.of(counted, ledger, history, recording.machine, recording.seconds, recording.loss.events, top)
+    return table, recording
 
 
 def _watch(

@@ -11,9 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import click
 
+from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.judging import judged
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
 from kleaktrace.commands.running import run_command
@@ -42,6 +44,7 @@ _MOST_WINDOWS = 64
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @json_option
+@capture_option
 @exact_stacks_option
 @click.option("--no-kmemleak", is_flag=True, help="Do not scan: judge only what unloaded modules left behind.")
 @click.option(
@@ -58,6 +61,7 @@ _MOST_WINDOWS = 64
 def run(
     ctx: click.Context,
     json_file: str | None,
+    capture: Path | None,
     exact_stacks: bool,
     no_kmemleak: bool,
     repeat: int,
@@ -84,7 +88,12 @@ def run(
     client, gaps = (None, []) if no_kmemleak else _kmemleak()
     for gap in gaps:
         console.make(stderr=True).print(f"kleaktrace: {gap}")
-    with DeferredInterrupt() as ending, live_session(exact_stacks=exact_stacks) as session, marks() as set_marks:
+    with (
+        DeferredInterrupt() as ending,
+        live_session(exact_stacks=exact_stacks) as session,
+        capturing(capture, session) as keep,
+        marks() as set_marks,
+    ):
         say_unseen(session)
         if client is not None:
             scrub_freelists()
@@ -120,6 +129,7 @@ def run(
 
         missing = partial(missing_since, memory, explained, session.explained)
         recording, suspects = judged(session, client, observed, missing)
+        keep(recording)
     report = recording.report(suspects)
     output.write(dumps(document(report)))
     view.show(screen, report)

@@ -7,10 +7,12 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.unseen_events import say_unseen
@@ -19,6 +21,7 @@ from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.rates.interval_rates import CounterSnapshot, rates
 from kleaktrace.edge.tracing.filters import Filters
+from kleaktrace.errors import UsageError
 from kleaktrace.session.live import live_session
 from kleaktrace.session.session import Session
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Group as Renderables
 
     from kleaktrace.core.report import Report
+    from kleaktrace.session.replay import ReplaySource
 
 _LIVE_S = 1.0
 _PLAIN_S = 5.0
@@ -51,6 +55,22 @@ _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktr
 @filter_options
 @exact_stacks_option
 @json_option
+@capture_option
+@click.option(
+    "--replay",
+    "of",
+    metavar="CAPTURE",
+    type=click.Path(path_type=Path),
+    help="Show what was recorded with --events, instead of this kernel. Needs no privilege.",
+)
+@click.option(
+    "--speed",
+    metavar="FACTOR",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Of --replay: so many times as fast.",
+)
 def trace(
     duration: float | None,
     top: int,
@@ -59,6 +79,9 @@ def trace(
     filters: Filters,
     exact_stacks: bool,
     json_file: str | None,
+    capture: Path | None,
+    of: Path | None,
+    speed: float,
 ) -> None:
     """Show who holds outstanding allocations, and how fast they grow, until Ctrl-C.
 
@@ -66,7 +89,14 @@ def trace(
     """
     output = OutputFile(json_file)
     shown = _Shown(GroupBy(by), top, older)
-    with DeferredInterrupt() as ending, live_session(filters, exact_stacks=exact_stacks) as session:
+    again = _replayed(of, speed, filters) if of is not None else None
+    if again is not None:
+        duration = min(duration or again.lasts_s, again.lasts_s)
+    with (
+        DeferredInterrupt() as ending,
+        Session(again) if again else live_session(filters, exact_stacks=exact_stacks) as session,
+        capturing(capture, session) as keep,
+    ):
         say_unseen(session)
         # Now, and not before: what happens meanwhile is traced already.
         from kleaktrace.views.documents.json_text import dumps
@@ -78,7 +108,10 @@ def trace(
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, shown, duration, ending)
         session.stop()
-        report = replace(session.recording(), gaps=[_NOT_JUDGED]).report()
+        recording = replace(session.recording(), gaps=[_NOT_JUDGED])
+        if again is not None:
+            recording = replace(recording, started=again.recorded.started)
+        report = recording.report()
         output.write(dumps(document(report)))
         final = shown.render(session, _FINAL_FRAMES, report)
         screen.print(final)
@@ -87,6 +120,15 @@ def trace(
             screen.print(growing.lines(report.growing, report.now_ns, _FINAL_FRAMES), soft_wrap=True)
             screen.print()
         view.header(screen, report)
+        keep(recording)
+
+
+def _replayed(of: Path, speed: float, filters: Filters) -> ReplaySource:
+    from kleaktrace.session.replay import replay
+
+    if filters != Filters():
+        raise UsageError("filters work in the kernel, and a replay has none", "filter when recording")
+    return replay(of, speed)
 
 
 @dataclass

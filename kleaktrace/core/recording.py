@@ -31,6 +31,7 @@ from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.leaked_objects.anatomy import Anatomy, ObjectContents, anatomy, leaked_rows, overwritten_words
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.machine.unexplained_memory import Unexplained
+from kleaktrace.core.rates.rate_table import MachineHistory
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.report import CommandResult, Findings, Kernel, Report, Window, outcome
 from kleaktrace.core.verdicts.rules import judge, open_questions
@@ -62,6 +63,8 @@ class Recording(Evidence):
     """What the confirmed suspects held; None: nobody looked."""
     gaps: Sequence[str] = ()
     """Why the evidence is incomplete, besides loss."""
+    machine: MachineHistory = field(default_factory=MachineHistory)
+    """What the machine itself said meanwhile that it uses, as far as anybody asked."""
 
     same: StackDeduplicator | None = None
     """Of the same names, if there is one that knows them already: it saves time."""

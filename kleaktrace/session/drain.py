@@ -17,7 +17,7 @@ from kleaktrace.core.events.records import Batch
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.edge.machine import malloc_tuning
-from kleaktrace.errors import BUG_FIX, InternalFault
+from kleaktrace.errors import BUG_FIX, InternalFault, KleaktraceError
 from kleaktrace.session.drain_interval import drain_interval_s
 from kleaktrace.session.source import EventSource
 
@@ -71,7 +71,9 @@ class Drain:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nothing is drained meanwhile. Raises `InternalFault` if draining has failed."""
+        """Nothing is drained meanwhile. Raises what the source did if draining has failed, or `InternalFault`."""
+        if isinstance(self._failure, KleaktraceError):
+            raise self._failure
         if self._failure is not None:
             raise InternalFault(f"draining the ring failed: {self._failure!r}", BUG_FIX) from self._failure
         with self._lock:
@@ -128,7 +130,7 @@ class Drain:
     def _drain_once(self) -> bool:
         """Enter one batch; whether there is likely more."""
         with self._lock:
-            now_ns, reported = time.monotonic_ns(), self._source.reported
+            now_ns, reported = self._source.now_ns(), self._source.reported
             batch = self._source.poll()
             self.ledger.apply(batch)
             if batch.size:

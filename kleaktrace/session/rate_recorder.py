@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.grouping.group_labels import GroupBy, StackLabels
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.rates.event_group_counter import GroupCounter
-from kleaktrace.core.rates.rate_table import MachineHistory, RateTable, rates_by_group
+from kleaktrace.core.rates.rate_table import CountedGroups, MachineHistory, RateTable
 from kleaktrace.edge.machine.meminfo import CgroupPaths, memory_in_use
 from kleaktrace.session.session import Session
 
@@ -44,22 +42,14 @@ class RateRecorder:
             self._cgroups.look()
         with session.looking() as recording:
             ledger, names = recording.ledger, recording.names
-            books, seconds = ledger.snapshot(), recording.seconds
-            labels: Sequence[str]
             if self._counter is not None:
-                snapshot, history = self._counter.snapshot(ledger.outstanding()), self._history
                 labels = self._counter.labels(names, self._cgroups.path)
+                counted = CountedGroups(self._by, labels, self._counter.snapshot(ledger.outstanding()), self._history)
             else:
                 if self._stack_labels is None:
                     self._stack_labels = StackLabels(self._by, names.stacks.get)
-                snapshot, history, labels = books, recording.history, self._stack_labels.of(books.stacks)
-            return RateTable(
-                by=self._by,
-                seconds=seconds,
-                groups=rates_by_group(labels, snapshot, seconds, history, top),
-                traced=recording.history.interval(books.stacks.tolist()),
-                machine=self._machine.growth(),
-                machine_whole=self._machine.whole_growth(),
-                unknown_frees=ledger.totals().unknown_frees / seconds,
-                lost=recording.loss.events,
+                books = ledger.snapshot()
+                counted = CountedGroups(self._by, self._stack_labels.of(books.stacks), books, recording.history)
+            return RateTable.of(
+                counted, ledger, recording.history, self._machine, recording.seconds, recording.loss.events, top
             )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ class Session:
         self._drain = Drain(source, observer)
         self._same = StackDeduplicator(source.names.stacks.get)
         self._start = source.started
-        self._started = datetime.now(UTC) - timedelta(microseconds=(time.monotonic_ns() - self._start.time_ns) / 1000)
+        self._started = datetime.now(UTC) - timedelta(microseconds=(source.now_ns() - self._start.time_ns) / 1000)
         self._end: Moment | None = None
 
     @property
@@ -72,7 +71,7 @@ class Session:
     @property
     def now_ns(self) -> int:
         """The time (CLOCK_MONOTONIC) up to which events can be in the ledger."""
-        return self._end.time_ns if self._end else time.monotonic_ns()
+        return self._end.time_ns if self._end else self._source.now_ns()
 
     @property
     def seconds(self) -> float:

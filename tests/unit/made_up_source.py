@@ -80,6 +80,9 @@ class MadeUpSource:
     def pause(self) -> None:
         self.paused += 1
 
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
+
     def moment(self) -> Moment:
         time_ns = time.monotonic_ns()
         return Moment(time_ns, START_JIFFIES + (time_ns - self.started.time_ns) * HZ // 1_000_000_000)

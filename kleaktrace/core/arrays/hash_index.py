@@ -12,7 +12,7 @@ to collide costs time, never a wrong answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -302,6 +302,15 @@ class Interner:
         self._slots = _Slots(_INTERNER_MAX_LOAD, _INTERNER_REACH, _INTERNER_MIN_SLOTS)
         self._columns = [np.zeros(16, np.uint64) for _ in range(words)]
         self._count = 0
+
+    @classmethod
+    def restored(cls, columns: Sequence[U64]) -> Interner:
+        """One that numbers these values, one column a word, in this order. Raises ValueError if one comes twice."""
+        made = cls(len(columns))
+        made.intern(*columns)
+        if len(made) != columns[0].size:
+            raise ValueError("a value that is to be numbered comes twice")
+        return made
 
     def __len__(self) -> int:
         return self._count

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +21,14 @@ _FEWEST_SAMPLES = 16
 _BUDGET_BYTES = 32 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One sample: outstanding bytes by stack number. A stack that came later has no place, and had nothing."""
+
+    time_ns: int
+    bytes: U64
+
+
 class LevelHistory:
     """Outstanding bytes of every stack at up to 128 moments since the first sample.
 
@@ -32,6 +42,24 @@ class LevelHistory:
         self._times: list[int] = []
         self._levels: list[U64] = []  # a stack that came later has no place in an earlier sample, and had nothing
         self._stacks: U64 = np.zeros(0, np.uint64)
+
+    @classmethod
+    def restored(cls, every_ns: int, samples: Sequence[Level], stacks: U64) -> LevelHistory:
+        """One that holds these samples, `every_ns` apart, of these stacks."""
+        made = cls(every_ns)
+        made._times, made._levels = [one.time_ns for one in samples], [one.bytes for one in samples]
+        made._stacks = stacks
+        return made
+
+    @property
+    def every_ns(self) -> int:
+        """How far samples are apart by now."""
+        return self._every_ns
+
+    def since(self, time_ns: int) -> list[Level]:
+        """The samples that are kept of those taken later than this."""
+        first = bisect_right(self._times, time_ns)
+        return [Level(*one) for one in zip(self._times[first:], self._levels[first:], strict=True)]
 
     @property
     def nbytes(self) -> int:

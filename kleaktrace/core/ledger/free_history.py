@@ -49,6 +49,24 @@ class ClosedHistory:
         self._ring = np.zeros(0, CLOSED)
         self._written = 0
         self._forgotten_ns = 0  # the newest ending that was overwritten
+        self.added = 0
+        """How many endings ever came."""
+
+    @classmethod
+    def restored(cls, capacity: int, closed: Closed, forgotten_ns: int) -> ClosedHistory:
+        """One with these endings, in stream order; the newest that it forgot ended at `forgotten_ns`."""
+        made = cls(capacity)
+        made.add(closed)
+        made._forgotten_ns = max(made._forgotten_ns, forgotten_ns)
+        return made
+
+    def since(self, added: int) -> Closed:
+        """A copy of the endings that came after so many, oldest first, as far as they are still here."""
+        held = min(self._written, self._ring.size)
+        count = min(self.added - added, held)
+        newest = (self._written - count + np.arange(count)) % max(self._ring.size, 1)
+        found: Closed = self._ring[newest]
+        return found
 
     @property
     def nbytes(self) -> int:
@@ -62,6 +80,7 @@ class ClosedHistory:
 
     def add(self, closed: Closed) -> None:
         """Append endings, in stream order."""
+        self.added += closed.size
         surplus = closed[: max(closed.size - self._capacity, 0)]
         closed = closed[surplus.size :]
         if surplus.size:

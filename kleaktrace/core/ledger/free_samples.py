@@ -26,7 +26,7 @@ TRAITS = np.dtype(
 Traits = npt.NDArray[np.void]
 """A structured array of TRAITS."""
 
-_HALF = 16
+SAMPLES_OF_A_KIND = _HALF = 16
 """Samples of a stack that are of this epoch, and as many of all before."""
 
 _EPOCH = 32
@@ -49,6 +49,17 @@ class SiblingSamples:
         self._moved = np.zeros(0, np.intp)  # by stack: samples of the epochs before
         self._random = np.random.default_rng(0)  # any will do: the same stream of events gives the same samples
         self._batches = 0
+
+    @classmethod
+    def restored(cls, recent: Traits, earlier: Traits) -> SiblingSamples:
+        """Those of a `state`. They can be asked, and not added to: what they were chosen by is not kept."""
+        made = cls()
+        made._recent, made._earlier = recent, earlier
+        return made
+
+    def state(self) -> tuple[Traits, Traits]:
+        """Copies of the samples of this epoch and of those before: TRAITS by stack number (rows) and place."""
+        return self._recent.copy(), self._earlier.copy()
 
     @property
     def nbytes(self) -> int:

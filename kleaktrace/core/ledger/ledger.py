@@ -9,7 +9,7 @@ cut into batches, the outcome is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +33,12 @@ from kleaktrace.core.ledger.outstanding_table import (
     OUTSTANDING,
     Likeness,
     OutstandingRows,
+    RowChanges,
     keys_of,
     object_keys,
     take_rows,
 )
-from kleaktrace.core.ledger.stack_counters import StackSnapshot, StackStatistics, StackTable
+from kleaktrace.core.ledger.stack_counters import StackSnapshot, StackStatistics, StackTable, StackTableState
 from kleaktrace.core.ledger.tally import Tally, TallyCounts
 
 HISTORY_CAPACITY = 1 << 18
@@ -95,6 +96,49 @@ class Survivors:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerCursor:
+    """How far somebody has read what only grows: endings of the history, and endings that were watched for."""
+
+    endings: int = 0
+    watched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerChanges:
+    """What became of a ledger since a `LedgerCursor`; the counters and the samples as they are now.
+
+    samples: as `SiblingSamples.state`; None: they were not asked for. The loss windows are not in it.
+    """
+
+    rows: RowChanges
+    stacks: StackTableState
+    endings: Closed
+    forgotten_ns: int
+    watched: Closed
+    implied: Mapping[tuple[int, int, int], int]
+    unknown_frees: int
+    double_events: int
+    samples: tuple[Traits, Traits] | None
+    cursor: LedgerCursor
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerState:
+    """All that a ledger tells, to make one that tells the same."""
+
+    rows: OutstandingRows
+    stacks: StackTable
+    samples: SiblingSamples
+    endings: Closed
+    forgotten_ns: int
+    watched: Closed
+    implied: Mapping[tuple[int, int, int], int]
+    unknown_frees: int
+    double_events: int
+    losses: Sequence[LossWindow]
+
+
 class Ledger:
     """Matches frees with allocations by address, and keeps the books per call stack.
 
@@ -122,6 +166,46 @@ class Ledger:
         self._unknown_frees = 0
         self._double_events = 0
         self._losses: list[LossWindow] = []
+
+    # Kept and read back
+
+    @classmethod
+    def restored(cls, state: LedgerState) -> Ledger:
+        """A ledger that answers as the one did whose state it is. It is to be asked, and not fed.
+
+        Raises ValueError where the state does not agree with itself.
+        """
+        made = cls()
+        made._rows, made._stacks, made._samples = state.rows, state.stacks, state.samples
+        if int(state.rows.stacks(state.rows.index.rows).max(initial=-1)) >= len(state.stacks):
+            raise ValueError("an outstanding allocation has a call stack that is not told")
+        made._history = ClosedHistory.restored(HISTORY_CAPACITY, state.endings, state.forgotten_ns)
+        made._watched_endings = [state.watched]
+        made._implied = dict(state.implied)
+        made._unknown_frees, made._double_events = state.unknown_frees, state.double_events
+        for window in state.losses:
+            made.note_loss(window)
+        return made
+
+    def track_changes(self) -> None:
+        """From now on, remember what changes, for `changes`. One reader only."""
+        self._rows.track_changes()
+
+    def changes(self, since: LedgerCursor, with_samples: bool) -> LedgerChanges:
+        """What became of the ledger since the last call, whose cursor `since` is. Copies, made quickly."""
+        watched = np.concatenate([np.zeros(0, CLOSED), *self._watched_endings])
+        return LedgerChanges(
+            rows=self._rows.take_changes(),
+            stacks=self._stacks.state(),
+            endings=self._history.since(since.endings),
+            forgotten_ns=self._history.complete_since_ns,
+            watched=watched[since.watched :],
+            implied=dict(self._implied),
+            unknown_frees=self._unknown_frees,
+            double_events=self._double_events,
+            samples=self._samples.state() if with_samples else None,
+            cursor=LedgerCursor(self._history.added, watched.size),
+        )
 
     # Events in
 
@@ -299,7 +383,7 @@ class Ledger:
         self._unknown_frees += matches.unknown_frees.size
         self._remember(endings)
 
-        self._rows.index.remove(matches.removed_rows, matches.removed_slots)
+        self._rows.remove(matches.removed_rows, matches.removed_slots)
         new_rows = self._rows.insert(matches.new_keys)
         rows = np.concatenate([matches.kept_rows, new_rows])
         which = np.concatenate([matches.kept_allocations, matches.new_allocations])

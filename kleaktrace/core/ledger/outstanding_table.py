@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.arrays.hash_index import AddressIndex, Interner, number_pairs, one_of_each, stretch
+from kleaktrace.core.arrays.hash_index import AddressIndex, Interner, grown, number_pairs, one_of_each, stretch
 from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.events.records import ALLOCATION, Kind, Rows
 
@@ -30,6 +32,7 @@ _COLUMNS = {
     "doubled": np.bool_,  # has replaced its first event, see event_matching.is_double_event
 }
 _WORTH_SWEEPING = 1 << 16
+_ROW_COLUMNS = tuple(_COLUMNS)
 _SPARSE = 4  # times as much room as is needed is more than what will soon be needed again
 
 _PERCPU_BIT = np.uint64(1 << 62)
@@ -59,6 +62,24 @@ def take_rows(events: Rows, which: Index) -> Rows:
     return picked
 
 
+@dataclass(frozen=True, slots=True)
+class RowChanges:
+    """What became of the outstanding rows since the last look.
+
+    anew: nothing that was told before holds any more, rows, origins and tasks are all told again. gone: rows that hold
+    nothing any more. rows: those that hold something else now; `objects` (hidden addresses) and `columns` run parallel.
+    origins, tasks: the words of those numbered since, in order.
+    """
+
+    anew: bool
+    gone: Index
+    rows: Index
+    objects: U64
+    columns: Mapping[str, npt.NDArray[Any]]
+    origins: tuple[U64, ...]
+    tasks: tuple[U64, ...]
+
+
 class OutstandingRows:
     """The columns of the outstanding allocations, by object key.
 
@@ -74,6 +95,57 @@ class OutstandingRows:
         }
         self._origins = Interner(words=5)
         self._tasks = Interner(words=4)
+        self._changes: _ChangedRows | None = None
+
+    @classmethod
+    def restored(
+        cls,
+        objects: U64,
+        columns: Mapping[str, npt.NDArray[Any]],
+        origins: Sequence[U64],
+        tasks: Sequence[U64],
+    ) -> OutstandingRows:
+        """As `take_changes` told: its rows by ascending number, and all origins and tasks.
+
+        Raises ValueError where they do not agree with each other.
+        """
+        made = cls()
+        made._origins, made._tasks = Interner.restored(origins), Interner.restored(tasks)
+        for name, numbered in (("origin", made._origins), ("task", made._tasks)):
+            if columns[name].size and int(columns[name].max()) >= len(numbered):
+                raise ValueError(f"an outstanding allocation has an {name} that is not told")
+        kinds = (made._origins.word(2).take(columns["origin"]) >> np.uint64(8)).astype(np.uint8)
+        keys = object_keys(objects, kinds == Kind.PERCPU)
+        if np.unique(keys).size != keys.size:
+            raise ValueError("two outstanding allocations have the same address")
+        rows = made.insert(keys)
+        for name in _ROW_COLUMNS:
+            made._columns[name][rows] = columns[name]
+        return made
+
+    def track_changes(self) -> None:
+        """From now on, remember which rows change, for `take_changes`: a byte a row."""
+        self._changes = _ChangedRows()
+
+    def take_changes(self) -> RowChanges:
+        """What changed since the last call, or all there is if it is the first since `track_changes`."""
+        changes = self._changes
+        assert changes is not None, "nobody has asked for changes to be remembered"
+        anew = changes.anew
+        gone, rows = (np.zeros(0, np.intp), self.index.rows) if anew else changes.gone_and_held()
+        columns = {name: column.take(rows) for name, column in self._columns.items()}
+        kinds = (self._origins.word(2).take(columns["origin"]) >> np.uint64(8)).astype(np.uint8)
+        told = RowChanges(
+            anew=anew,
+            gone=gone,
+            rows=rows,
+            objects=object_keys(self.index.keys(rows), kinds == Kind.PERCPU),
+            columns=columns,
+            origins=_words_since(self._origins, 0 if anew else changes.origins),
+            tasks=_words_since(self._tasks, 0 if anew else changes.tasks),
+        )
+        self._changes = _ChangedRows(False, len(self._origins), len(self._tasks))
+        return told
 
     def __len__(self) -> int:
         return len(self.index)
@@ -97,6 +169,12 @@ class OutstandingRows:
         doubled: npt.NDArray[np.bool_] = self._columns["doubled"].take(rows)
         return doubled
 
+    def remove(self, rows: Index, slots: Index) -> None:
+        """Take out the rows, at the slots where `index.find` found them."""
+        self.index.remove(rows, slots)
+        if self._changes is not None:
+            self._changes.note(rows, held=False)
+
     def insert(self, keys: U64) -> Index:
         """Make room for new objects and return their rows, to be written."""
         rows = self.index.insert(keys)
@@ -107,6 +185,8 @@ class OutstandingRows:
     def write(self, rows: Index, allocations: Rows, stacks: Index, doubled: npt.NDArray[np.bool_]) -> None:
         """Store allocations, their stacks numbered, at the rows."""
         columns = self._columns
+        if self._changes is not None:
+            self._changes.note(rows, held=True)
         for name in ("time_ns", "jiffies", "cpu"):
             columns[name][rows] = allocations[name]
         columns["stack"][rows] = stacks
@@ -127,6 +207,7 @@ class OutstandingRows:
         for name, column in self._columns.items():
             self._columns[name] = np.zeros(self.index.capacity, column.dtype)
             self._columns[name][: rows.size] = column.take(rows)
+        self._tell_anew()
 
     def decode(self, rows: Index, stack_keys: U64) -> npt.NDArray[Any]:
         """Return OUTSTANDING rows; `stack_keys` are the keys of all stacks, by number."""
@@ -181,7 +262,35 @@ class OutstandingRows:
         kept = Interner(old.words)
         renumbered = kept.intern(*(old.word(word)[named] for word in range(old.words)))
         self._columns[column][rows] = renumbered[numbers]
+        self._tell_anew()
         return kept
+
+    def _tell_anew(self) -> None:
+        if self._changes is not None:
+            self._changes = _ChangedRows()
+
+
+_GONE, _HELD = 1, 2
+
+
+class _ChangedRows:
+    """Which rows changed, and how many origins and tasks are told already. `anew`: nothing is."""
+
+    def __init__(self, anew: bool = True, origins: int = 0, tasks: int = 0) -> None:
+        self.anew, self.origins, self.tasks = anew, origins, tasks
+        self._changed = np.zeros(0, np.uint8)
+
+    def note(self, rows: Index, held: bool) -> None:
+        if rows.size and not self.anew:
+            self._changed = grown(self._changed, int(rows.max()) + 1, 2)
+            self._changed[rows] = _HELD if held else _GONE
+
+    def gone_and_held(self) -> tuple[Index, Index]:
+        return np.flatnonzero(self._changed == _GONE), np.flatnonzero(self._changed == _HELD)
+
+
+def _words_since(numbered: Interner, first: int) -> tuple[U64, ...]:
+    return tuple(numbered.word(word)[first:].copy() for word in range(numbered.words))
 
 
 class Likeness:

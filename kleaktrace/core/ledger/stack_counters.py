@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.arrays.hash_index import Interner, grown
-from kleaktrace.core.arrays.types import U64, Index
+from kleaktrace.core.arrays.types import F64, U64, Index
 from kleaktrace.core.events.records import Context
 
 _CONTEXTS = (Context.TASK, Context.SOFTIRQ, Context.HARDIRQ, Context.NMI, Context.UNKNOWN)
@@ -114,6 +114,27 @@ class StackSnapshot:
         return self.bytes_allocated - self.bytes_closed
 
 
+@dataclass(frozen=True, slots=True)
+class StackTableState:
+    """All of a `StackTable`: of each stack, by number, and of each cell, by number.
+
+    by_context: allocations by stack (rows) and context (CONTEXTS). A cell counts the frees of a stack's allocations
+    (`cell_stacks`, numbers) at a lifetime (`cell_bins`, as `bin_range`) by a site.
+    """
+
+    stacks: U64
+    by_context: U64
+    bytes_allocated: U64
+    implied_frees: U64
+    bytes_closed: U64
+    lifetime_max: U64
+    lifetime_sum: F64
+    cell_stacks: U64
+    cell_bins: U64
+    cell_sites: U64
+    cell_counts: U64
+
+
 class StackTable:
     """Counters per stack. `index` numbers stacks; the other methods take those numbers, one per event."""
 
@@ -128,6 +149,46 @@ class StackTable:
         self._lifetime_max = np.zeros(16, np.uint64)
         # As floats: nanoseconds of millions of old objects overflow 64 bits.
         self._lifetime_sum = np.zeros(16, np.float64)
+
+    @classmethod
+    def restored(cls, state: StackTableState) -> StackTable:
+        """The same as the one whose state it is. Raises ValueError where that does not agree with itself."""
+        made = cls()
+        made.index(state.stacks)
+        if len(made) != state.stacks.size:
+            raise ValueError("a call stack comes twice in the counters")
+        if state.cell_stacks.size and int(state.cell_stacks.max()) >= len(made):
+            raise ValueError("frees are counted for a call stack that is not told")
+        count = len(made)
+        made._by_context[:count] = state.by_context
+        made._bytes_allocated[:count] = state.bytes_allocated
+        made._implied_frees[:count] = state.implied_frees
+        made._bytes_closed[:count] = state.bytes_closed
+        made._lifetime_max[:count] = state.lifetime_max
+        made._lifetime_sum[:count] = state.lifetime_sum
+        packed = state.cell_stacks << _BIN_BITS | state.cell_bins & _BIN_MASK
+        made._cells = Interner.restored([packed, state.cell_sites])
+        made._cell_counts = grown(made._cell_counts, len(made._cells), 1)
+        made._cell_counts[: len(made._cells)] = state.cell_counts
+        return made
+
+    def state(self) -> StackTableState:
+        """A copy of it all."""
+        count, cells = len(self._stacks), len(self._cells)
+        packed = self._cells.keys
+        return StackTableState(
+            stacks=self._stacks.keys.copy(),
+            by_context=self._by_context[:count].copy(),
+            bytes_allocated=self._bytes_allocated[:count].copy(),
+            implied_frees=self._implied_frees[:count].copy(),
+            bytes_closed=self._bytes_closed[:count].copy(),
+            lifetime_max=self._lifetime_max[:count].copy(),
+            lifetime_sum=self._lifetime_sum[:count].copy(),
+            cell_stacks=packed >> _BIN_BITS,
+            cell_bins=packed & _BIN_MASK,
+            cell_sites=self._cells.word(1).copy(),
+            cell_counts=self._cell_counts[:cells].copy(),
+        )
 
     def __len__(self) -> int:
         return len(self._stacks)

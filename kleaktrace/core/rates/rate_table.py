@@ -13,6 +13,7 @@ from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.growth.level_history import LevelHistory
+from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 
 _CANDIDATES = 10
@@ -83,6 +84,11 @@ class MachineHistory:
         """Whether a sample of this time would be kept."""
         return self._history.due(time_ns)
 
+    @property
+    def times_ns(self) -> tuple[int, ...]:
+        """When the samples that are kept were taken."""
+        return self._history.times_ns
+
     def sample(self, time_ns: int, used: Mapping[str, int]) -> None:
         """Remember `MACHINE_COUNTERS` at this time; one that this kernel does not have counts as nothing."""
         levels = [used.get(name, 0) for name in MACHINE_COUNTERS]
@@ -110,6 +116,16 @@ def _levels(levels: Sequence[int]) -> StackSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class CountedGroups:
+    """Counters and levels of what is grouped, and for each place of theirs the label of its group."""
+
+    by: GroupBy
+    labels: Sequence[str]
+    counters: StackSnapshot
+    history: LevelHistory
+
+
+@dataclass(frozen=True, slots=True)
 class RateTable:
     """Rates since tracing began, and what the machine says about the same time. All growth is in bytes a second."""
 
@@ -129,6 +145,29 @@ class RateTable:
     def first(self, top: int) -> RateTable:
         """The same with fewer groups."""
         return replace(self, groups=self.groups[:top])
+
+    @classmethod
+    def of(
+        cls,
+        counted: CountedGroups,
+        ledger: Ledger,
+        traced: LevelHistory,
+        machine: MachineHistory,
+        seconds: float,
+        lost: int,
+        top: int,
+    ) -> RateTable:
+        """The `top` groups after so many seconds; `traced` is the history of the ledger, which lost so many events."""
+        return cls(
+            by=counted.by,
+            seconds=seconds,
+            groups=rates_by_group(counted.labels, counted.counters, seconds, counted.history, top),
+            traced=traced.interval(ledger.snapshot().stacks.tolist()),
+            machine=machine.growth(),
+            machine_whole=machine.whole_growth(),
+            unknown_frees=ledger.totals().unknown_frees / seconds,
+            lost=lost,
+        )
 
     @property
     def explained(self) -> Interval | None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +25,17 @@ class CallSites:
         self._symbols = symbols
         self._frames: list[Frame] = []  # by key, less one
         self._keys: dict[tuple[object, ...], int] = {}
+
+    @classmethod
+    def restored(cls, symbols: Symbols, frames: Sequence[Frame]) -> CallSites:
+        """Those whose keys, 1, 2, 3, …, stand for these frames."""
+        made = cls(symbols)
+        made._frames = list(frames)
+        return made
+
+    def since(self, count: int) -> list[Frame]:
+        """What the keys above `count` stand for."""
+        return self._frames[count:]
 
     def keys(self, addresses: U64, times_ns: U64) -> U64:
         """The keys of return addresses into what freed at these times (ns, CLOCK_MONOTONIC)."""

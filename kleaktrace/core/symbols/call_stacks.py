@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -158,6 +159,17 @@ class Stacks:
         self._renewed: dict[int, int] = {}  # later keys, and the first ones
         self._sorted: tuple[U64, U64] | None = None  # the same, for looking up many at once
         self._forgotten: list[int] = []
+
+    @classmethod
+    def restored(cls, symbols: Symbols, stacks: Mapping[int, Stack]) -> Stacks:
+        """Those that were named once, by their first keys."""
+        made = cls(symbols)
+        made._stacks = dict(stacks)
+        return made
+
+    def since(self, count: int) -> list[tuple[int, Stack]]:
+        """The stacks that came after so many, by their first keys. Nothing may be added meanwhile."""
+        return list(islice(self._stacks.items(), count, None))
 
     def add(self, key: int, addresses: Sequence[int]) -> None:
         """Name a stack now, while its modules are still there. A known key keeps its names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import deque
+from itertools import islice
 
 MOST_BYTES = 256
 """Of a program's arguments (bpf/records.h, ARGUMENTS_LENGTH)."""
@@ -19,6 +20,14 @@ class ExecutedPrograms:
         self._most = most
         self._programs: dict[int, list[tuple[int, bytes]]] = {}
         self._oldest: deque[tuple[int, tuple[int, bytes]]] = deque()
+        self.added = 0
+        """How many ever came."""
+
+    def since(self, added: int) -> list[tuple[int, int, bytes]]:
+        """What `add` was given after so many calls, as far as it is still here. Nothing may be added meanwhile."""
+        count = min(self.added - added, len(self._oldest))
+        newest = islice(self._oldest, len(self._oldest) - count, None)
+        return [(tgid, *program) for tgid, program in newest]
 
     def add(self, tgid: int, time_ns: int, arguments: bytes) -> None:
         """From `time_ns` on (CLOCK_MONOTONIC) the process ran this.
@@ -30,6 +39,7 @@ class ExecutedPrograms:
             self._programs[old].remove(program)
             if not self._programs[old]:
                 del self._programs[old]
+        self.added += 1
         program = time_ns, arguments[:MOST_BYTES]
         insort(self._programs.setdefault(tgid, []), program)
         self._oldest.append((tgid, program))

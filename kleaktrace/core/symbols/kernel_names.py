@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kleaktrace.core.events.records import Kind
 from kleaktrace.core.symbols.call_sites import CallSites
-from kleaktrace.core.symbols.call_stacks import Stacks
+from kleaktrace.core.symbols.call_stacks import Stack, Stacks
 from kleaktrace.core.symbols.executed_programs import ExecutedPrograms
-from kleaktrace.core.symbols.symbol_table import Symbols, SymbolTable
+from kleaktrace.core.symbols.symbol_table import Frame, Symbols, SymbolTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,21 @@ class KernelNames:
         self.sites = CallSites(self.symbols)
         self.caches: dict[int, CacheName] = {}
         self.programs = ExecutedPrograms()
+
+    @classmethod
+    def restored(
+        cls,
+        symbols: Symbols,
+        stacks: Mapping[int, Stack],
+        sites: Sequence[Frame],
+        caches: Mapping[int, CacheName],
+        programs: ExecutedPrograms,
+    ) -> KernelNames:
+        """Names that are known from elsewhere; `sites` are what the keys 1, 2, 3, … of places that free stand for."""
+        made = cls.__new__(cls)
+        made.symbols, made.stacks = symbols, Stacks.restored(symbols, stacks)
+        made.sites, made.caches, made.programs = CallSites.restored(symbols, sites), dict(caches), programs
+        return made
 
     def cache(self, kind: int, key: int, bytes_alloc: int) -> str:
         """What an allocation came out of: a slab cache's name, or the allocator's.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -221,6 +221,20 @@ def _has_name(offsets: npt.NDArray[np.uint32], strings: bytes) -> npt.NDArray[np
     return named
 
 
+@dataclass(frozen=True, slots=True)
+class KnownSymbols:
+    """What was known of the symbols of a machine that is not here: of addresses, only those that were asked for.
+
+    frames: by return address. functions: names by the address at which they begin. loads, unloads: when (ns) modules
+    came and went, by name.
+    """
+
+    frames: Mapping[int, Frame]
+    functions: Mapping[int, str]
+    loads: Mapping[str, Sequence[int]]
+    unloads: Mapping[str, Sequence[int]]
+
+
 class Symbols:
     """The base table, and every module that came since.
 
@@ -238,6 +252,21 @@ class Symbols:
         self._kernel_text = range(first or 0, last or 0)
         self._of_kernel: dict[int, Frame] = {}
         """Frames in the kernel's own text, where no module can come."""
+        self._known = KnownSymbols({}, {}, {}, {})
+
+    @classmethod
+    def restored(cls, known: KnownSymbols) -> Symbols:
+        """Those that tell what is known of another machine, and of anything else that it has no name."""
+        made = cls(SymbolTable(np.zeros(0, np.uint64), np.zeros(0, np.int64), b""))
+        made._known = known
+        made._loads = {name: sorted(times) for name, times in known.loads.items()}
+        made._unloads = {name: sorted(times) for name, times in known.unloads.items()}
+        return made
+
+    @property
+    def module_names(self) -> frozenset[str]:
+        """Names of the modules that were loaded or unloaded while we watched."""
+        return frozenset(self._loads) | frozenset(self._unloads)
 
     def module_loaded(self, image: ModuleImage) -> None:
         """From now on `image` names the addresses in its ranges."""
@@ -288,6 +317,8 @@ class Symbols:
 
     def function_at(self, address: int) -> str | None:
         """The name of the function that begins exactly at an address, as of now."""
+        if address in self._known.functions:
+            return self._known.functions[address]
         found = self.frame(address + 1)
         return found.name if found.name and found.offset == 1 else None
 
@@ -306,6 +337,8 @@ class Symbols:
         """Name a return address as of a time (ns), or of now. It points after the call: look up the byte before it."""
         if not address:
             return Frame(0)
+        if address in self._known.frames:
+            return self._known.frames[address]
         if address - 1 in self._kernel_text:
             if address not in self._of_kernel:
                 self._of_kernel[address] = _returning_to(address, self._base.find(address - 1))

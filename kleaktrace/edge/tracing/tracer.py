@@ -329,6 +329,10 @@ class Tracer:
             case name_records.ProgramName(tgid, time_ns, arguments):
                 self.names.programs.add(tgid, time_ns, arguments)
 
+    def now_ns(self) -> int:
+        """Now, by the clock of the events (CLOCK_MONOTONIC)."""
+        return time.monotonic_ns()
+
     def moment(self) -> Moment:
         """Now, by both of the kernel's clocks: opening a file makes our own program look at them."""
         os.close(os.open(os.devnull, os.O_RDONLY))

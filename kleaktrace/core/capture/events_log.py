@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every event in a capture: some eight bytes each, of which a session can be played again.
+
+What repeats is numbered: what an event says of its allocation (stack, place, cache, sizes, flags), and whose it was.
+What is left, numbers and times, is told byte by byte, all lowest bytes first (as Parquet's BYTE_STREAM_SPLIT): like
+bytes lie together, and a compressor needs no more than to count them. Times and ticks are told as how much later they
+are than those of the event before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from kleaktrace.core.arrays.hash_index import Interner
+from kleaktrace.core.arrays.types import I64, U64
+from kleaktrace.core.capture import tables
+from kleaktrace.core.capture.tables import EVENT_PARTS, Columns, Table
+from kleaktrace.core.events.records import ALLOCATION, FREE, SECOND_UNIT, Batch, Rows
+
+_MOST_NUMBERED = 1 << 20
+"""So much is numbered before it begins anew."""
+
+_FREE = np.uint64(1 << 16)
+"""In a shape's flags, above kind << 8 | context: it is a free."""
+
+
+class EventsLog:
+    """Tells the events of one session."""
+
+    def __init__(self) -> None:
+        self._shapes, self._tasks = Interner(words=6), Interner(words=4)
+
+    def batches(self, batches: Sequence[Batch]) -> Iterator[tuple[Table, Columns]]:
+        """The rows for some batches of the drain, in order; nothing for those without events."""
+        some = [batch for batch in batches if batch.size]
+        if not some:
+            return
+        anew = max(len(self._shapes), len(self._tasks)) > _MOST_NUMBERED
+        if anew:
+            self._shapes, self._tasks = Interner(words=6), Interner(words=4)
+        shapes, tasks = len(self._shapes), len(self._tasks)
+        parts = [self._parts(batch) for batch in some]
+        yield tables.EVENT_SHAPES, _told_since(tables.EVENT_SHAPES, self._shapes, shapes)
+        yield tables.EVENT_TASKS, _told_since(tables.EVENT_TASKS, self._tasks, tasks)
+        yield (
+            tables.EVENT_BATCHES,
+            {
+                "events": np.array([batch.size for batch in some], np.uint32),
+                "time_ns": np.array([part["first_ns"] for part in parts], np.uint64),
+                "jiffies": np.array([part["first_jiffies"] for part in parts], np.uint32),
+                "newest_ns": np.array([batch.newest_ns for batch in some], np.uint64),
+                "anew": np.array([anew, *[False] * (len(some) - 1)], np.uint8),
+            },
+        )
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in EVENT_PARTS}
+        yield tables.EVENTS, _split(columns)
+
+    def _parts(self, batch: Batch) -> dict[str, U64]:
+        """What is told of a batch's events, in the order in which they happened."""
+        allocations, frees = batch.allocations, batch.frees
+        sequence = np.concatenate([allocations["sequence"], frees["sequence"]])
+        order = np.argsort(sequence, kind="stable")
+
+        def both(name: str) -> U64:
+            joined: U64 = np.concatenate([allocations[name], frees[name]]).astype(np.uint64).take(order)
+            return joined
+
+        times, jiffies = both("time_ns"), both("jiffies")
+        shapes = np.concatenate([self._shapes.intern(*_shape(allocations)), self._shapes.intern(*_free_shape(frees))])
+        tasks = np.concatenate([self._tasks.intern(*_task(allocations)), self._tasks.intern(*_free_task(frees))])
+        return {
+            "object": both("object"),
+            "time": _later(times),
+            "jiffies": _later(jiffies),
+            "shape": shapes.take(order).astype(np.uint64),
+            "task": tasks.take(order).astype(np.uint64),
+            "cpu": both("cpu"),
+            "first_ns": times[0],
+            "first_jiffies": jiffies[0],
+        }
+
+
+class EventsReader:
+    """Makes batches of events of what was told. Raises ValueError where it does not agree with itself."""
+
+    def __init__(self) -> None:
+        self._shapes, self._tasks = _nothing(6), _nothing(4)
+        self._batches: Columns = {}
+        self._sequence = 0
+
+    def take(self, batches: Sequence[tuple[Table, Columns]]) -> Iterator[Batch]:
+        """The events of a flush, batch by batch."""
+        told = {table.name: batch for table, batch in batches}
+        lengths, events = told.get(tables.EVENT_BATCHES.name), told.get(tables.EVENTS.name)
+        if lengths is None or events is None:
+            return
+        if lengths["anew"].any():
+            self._shapes, self._tasks = _nothing(6), _nothing(4)
+        self._shapes = _added(self._shapes, told.get(tables.EVENT_SHAPES.name))
+        self._tasks = _added(self._tasks, told.get(tables.EVENT_TASKS.name))
+        columns = _joined(events)
+        ends = np.cumsum(lengths["events"], dtype=np.uint64)
+        if int(ends[-1]) != columns["object"].size:
+            raise ValueError("a batch has not as many events as it states")
+        for number, end in enumerate(ends.tolist()):
+            start = end - int(lengths["events"][number])
+            own = {name: column[start:end] for name, column in columns.items()}
+            yield self._batch(own, int(lengths["time_ns"][number]), int(lengths["jiffies"][number]))
+
+    def _batch(self, columns: dict[str, U64], first_ns: int, first_jiffies: int) -> Batch:
+        count = columns["object"].size
+        shapes, tasks = _looked_up(self._shapes, columns["shape"]), _looked_up(self._tasks, columns["task"])
+        rows = np.zeros(count, ALLOCATION)
+        rows["sequence"] = np.arange(self._sequence, self._sequence + count, dtype=np.uint64)
+        self._sequence += count
+        rows["object"], rows["cpu"] = columns["object"], columns["cpu"].astype(np.uint16)
+        rows["time_ns"] = _summed(columns["time"], first_ns)
+        rows["jiffies"] = _summed(columns["jiffies"], first_jiffies).astype(np.uint32)
+        rows["stack"], rows["call_site"], rows["cache"] = shapes[0], shapes[1], shapes[2]
+        rows["gfp_flags"], rows["kind"], rows["context"] = (
+            shapes[3] >> np.uint64(32),
+            _byte(shapes[3], 8),
+            _byte(shapes[3], 0),
+        )
+        rows["bytes_req"], rows["bytes_alloc"] = shapes[4], shapes[5]
+        rows["comm"] = np.stack([tasks[0], tasks[1]], axis=1).view("S16")[:, 0]
+        rows["cgroup"], rows["second_unit"] = tasks[2], SECOND_UNIT
+        rows["tgid"], rows["tid"] = tasks[3] >> np.uint64(32), tasks[3] & np.uint64(0xFFFFFFFF)
+        freed = (shapes[3] & _FREE) != 0
+        frees = np.zeros(int(np.count_nonzero(freed)), FREE)
+        for name in FREE.names or ():
+            frees[name] = rows[name][freed]
+        return Batch(rows[~freed], frees)
+
+
+def _shape(rows: Rows) -> tuple[U64, ...]:
+    flags = rows["gfp_flags"].astype(np.uint64) << np.uint64(32)
+    flags |= rows["kind"].astype(np.uint64) << np.uint64(8) | rows["context"].astype(np.uint64)
+    return rows["stack"], rows["call_site"], rows["cache"], flags, rows["bytes_req"], rows["bytes_alloc"]
+
+
+def _free_shape(rows: Rows) -> tuple[U64, ...]:
+    nothing = np.zeros(rows.size, np.uint64)
+    flags = rows["kind"].astype(np.uint64) << np.uint64(8) | rows["context"].astype(np.uint64) | _FREE
+    return rows["stack"], rows["call_site"], nothing, flags, nothing, nothing
+
+
+def _task(rows: Rows) -> tuple[U64, ...]:
+    comm = np.ascontiguousarray(rows["comm"]).view(np.uint64).reshape(-1, 2)
+    return comm[:, 0], comm[:, 1], rows["cgroup"], _ids(rows)
+
+
+def _free_task(rows: Rows) -> tuple[U64, ...]:
+    nothing = np.zeros(rows.size, np.uint64)
+    return nothing, nothing, rows["cgroup"], _ids(rows)
+
+
+def _ids(rows: Rows) -> U64:
+    ids: U64 = rows["tgid"].astype(np.uint64) << np.uint64(32) | rows["tid"].astype(np.uint64)
+    return ids
+
+
+def _later(values: U64) -> U64:
+    """By how much each is later than the one before; the lowest bit is the sign, so that small ones are small."""
+    differences: I64 = np.diff(values, prepend=values[:1]).view(np.int64)
+    signed: I64 = differences << np.int64(1) ^ differences >> np.int64(63)
+    return signed.view(np.uint64)
+
+
+def _summed(later: U64, first: int) -> U64:
+    """Undo `_later`."""
+    differences = (later >> np.uint64(1)) ^ (np.uint64(0) - (later & np.uint64(1)))
+    summed: U64 = np.cumsum(differences, dtype=np.uint64) + np.uint64(first)
+    return summed
+
+
+def _split(columns: dict[str, U64]) -> Columns:
+    """Columns as one column for each of their lowest bytes."""
+    split = {}
+    for name, width in EVENT_PARTS.items():
+        octets = np.ascontiguousarray(columns[name]).view(np.uint8).reshape(-1, 8)
+        for place in range(width):
+            split[f"{name}_{place}"] = np.ascontiguousarray(octets[:, place])
+    return split
+
+
+def _joined(events: Columns) -> dict[str, U64]:
+    """Undo `_split`."""
+    joined: dict[str, U64] = {}
+    for name, width in EVENT_PARTS.items():
+        octets = np.zeros((events[f"{name}_0"].size, 8), np.uint8)
+        for place in range(width):
+            octets[:, place] = events[f"{name}_{place}"]
+        joined[name] = octets.view(np.uint64)[:, 0]
+    return joined
+
+
+def _told_since(table: Table, numbered: Interner, first: int) -> Columns:
+    return {name: numbered.word(word)[first:] for word, name in enumerate(table.columns)}
+
+
+def _nothing(words: int) -> list[U64]:
+    return [np.zeros(0, np.uint64) for _ in range(words)]
+
+
+def _added(words: list[U64], batch: Columns | None) -> list[U64]:
+    if batch is None:
+        return words
+    return [np.concatenate([word, more]) for word, more in zip(words, batch.values(), strict=True)]
+
+
+def _looked_up(words: list[U64], numbers: U64) -> list[U64]:
+    if numbers.size and int(numbers.max()) >= words[0].size:
+        raise ValueError("an event is of a kind that is not told")
+    return [word.take(numbers.astype(np.intp)) for word in words]
+
+
+def _byte(words: U64, shift: int) -> U64:
+    byte: U64 = words >> np.uint64(shift) & np.uint64(0xFF)
+    return byte

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Keeps a session in a capture while it runs, by a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from kleaktrace.core.capture.recording_log import FLUSH_NS, Flush, RecordingLog
+from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory
+from kleaktrace.core.recording import Recording
+from kleaktrace.edge.capture.capture_files import CaptureFiles
+from kleaktrace.edge.capture.event_queue import EventQueue
+from kleaktrace.edge.capture.pack import pack
+from kleaktrace.edge.machine.meminfo import memory_in_use
+
+_LOG = logging.getLogger(__name__)
+
+_SAMPLES_S = 60.0
+"""Between two times that samples of what was freed are kept: those of a minute ago are samples as good."""
+
+Look = Callable[[], AbstractContextManager[Recording]]
+"""Gives the recording of a session; nothing is added to it meanwhile."""
+
+
+class CaptureWriter:
+    """A new capture at `path`, a directory until `finish` makes one file of it. Raises as `CaptureFiles` does.
+
+    A context manager: if it is left without `finish`, the capture breaks off there.
+    """
+
+    def __init__(self, path: Path, look: Look, events: EventQueue | None = None) -> None:
+        """Begin. `events`: the session's observer, from its start, if each event is to be kept."""
+        self.path = path
+        self.failure: OSError | None = None
+        """Why nothing more could be written, if so."""
+        self._look, self._events = look, events or EventQueue()
+        with look() as recording:
+            self._log = RecordingLog(recording.ledger)
+        self._sampled = time.monotonic()
+        self._machine = MachineHistory()
+        self._files = CaptureFiles(path, self._new())
+        self._ending = threading.Event()
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._thread.start()
+
+    def finish(self, recording: Recording) -> None:
+        """Add what is new, all that was learned beside the events, and end. Nothing feeds the session any more.
+
+        What could not be written is told by `failure`; the capture breaks off there.
+        """
+        self._stop()
+        if self._fault is not None:
+            raise self._fault
+        if self.failure is not None:
+            return
+        try:
+            look = self._log.look(recording, with_samples=True)
+            self._files.add(self._log.last_flush(look, self._events.take()))
+            self._files.close()
+            pack(self.path)
+        except OSError as error:
+            self.failure = error
+
+    def _run(self) -> None:
+        try:
+            due = time.monotonic() + FLUSH_NS / 1e9
+            while not self._ending.wait(max(due - time.monotonic(), 0)):
+                due = time.monotonic() + FLUSH_NS / 1e9
+                before, begun_s = self._files.bytes, time.thread_time()
+                self._files.add(self._new())
+                took_s = time.thread_time() - begun_s
+                _LOG.debug("%d bytes kept, which took %.1f ms", self._files.bytes - before, 1e3 * took_s)
+        except OSError as error:
+            self.failure = error
+        except BaseException as fault:
+            self._fault = fault
+
+    def _new(self) -> Flush:
+        """What has come since the last time."""
+        begun = time.monotonic()
+        with_samples = begun - self._sampled > _SAMPLES_S
+        used = memory_in_use() if self._machine.due(time.monotonic_ns()) else {}
+        with self._look() as recording:
+            kept = {name: used[name] for name in MACHINE_COUNTERS if name in used}
+            look = self._log.look(recording, with_samples, kept)
+            events = self._events.take()
+        if used:
+            self._machine.sample(recording.clock.end.time_ns, used)
+        if with_samples:
+            self._sampled = begun
+        return self._log.flush(look, events)
+
+    def _stop(self) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def __enter__(self) -> CaptureWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._files.release()

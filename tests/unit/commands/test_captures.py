@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whatever a command says live, it says again from its capture."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from builders import inside, module_image, suspect
+from click.testing import CliRunner, Result
+from made_up_kmemleak import MadeUpKmemleak
+from made_up_source import MadeUpSource
+from schemas import validated
+
+from kleaktrace.commands import confirm as confirm_module
+from kleaktrace.commands import pack as pack_module
+from kleaktrace.commands import rates as rates_module
+from kleaktrace.commands import record as record_module
+from kleaktrace.commands import report as report_module
+from kleaktrace.commands import run as run_module
+from kleaktrace.commands import signals as signals_module
+from kleaktrace.commands import trace as trace_module
+from kleaktrace.edge.capture.capture_reader import read_capture
+from kleaktrace.errors import EvidenceLost, UsageError
+from kleaktrace.session.session import Session
+
+A, B = 0xFFFF888100010000, 0xFFFF888100020000
+
+
+class Machine:
+    def __init__(self, directory: Path) -> None:
+        self.source = MadeUpSource()
+        self.kmemleak = MadeUpKmemleak()
+        self.capture = directory / "capture"
+        self._directory = directory
+        symbols = self.source.names.symbols
+        symbols.module_loaded(module_image(loaded_ns=self.source.started.time_ns))
+        self.source.names.stacks.add(1, [inside("__kmalloc_noprof"), inside("drv_probe"), inside("do_one_initcall")])
+        self.source.names.stacks.add(2, [inside("__kmalloc_noprof"), inside("core_alloc"), inside("drv_probe")])
+
+    def said(self, command: click.Command, *arguments: str) -> tuple[int, str, Any]:
+        """Exit code, standard output and document."""
+        file = self._directory / "document.json"
+        done = self.done(command, "--json", str(file), *arguments)
+        return done.exit_code, done.stdout, validated(json.loads(file.read_text()))
+
+    def done(self, command: click.Command, *arguments: str) -> Result:
+        done = CliRunner().invoke(command, arguments)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path)
+    for module in (run_module, confirm_module, trace_module, record_module):
+        monkeypatch.setattr(module, "live_session", lambda *_, **__: Session(machine.source))
+    monkeypatch.setattr(rates_module, "live_session", lambda _, observer, __: Session(machine.source, observer))
+    for module in (run_module, confirm_module):
+        monkeypatch.setattr(module, "missing_since", lambda *_: [])
+    monkeypatch.setattr(run_module, "_kmemleak", lambda: (machine.kmemleak, []))
+    monkeypatch.setattr(run_module, "scrub_freelists", lambda: None)
+    monkeypatch.setattr(run_module, "settle", lambda left, sleep: None)
+    monkeypatch.setattr(confirm_module, "KmemleakClient", lambda: machine.kmemleak)
+    monkeypatch.setattr(signals_module.time, "sleep", lambda seconds: None)
+    return machine
+
+
+def leak(machine: Machine) -> None:
+    """One object is listed by each scan, and another was left behind by a module that is gone."""
+    machine.source.allocate(A)
+    machine.kmemleak.listed = (suspect(0, A, 100, jiffies=machine.source.last.jiffies),)
+    machine.kmemleak.tracked = {B}
+    machine.source.allocate(B, stack=2)
+    machine.source.names.symbols.module_freed("drv", module_image().key, time.monotonic_ns())
+
+
+@pytest.mark.parametrize("leaking", [True, False])
+def test_run_is_reported_as_it_was(machine: Machine, leaking: bool) -> None:
+    if leaking:
+        leak(machine)
+    live = machine.said(run_module.run, "--capture", str(machine.capture), "true")
+    assert live[0] == (1 if leaking else 0)
+    assert machine.said(report_module.report, str(machine.capture)) == live
+    assert machine.said(confirm_module.confirm, "--capture", str(machine.capture)) == live
+
+
+def test_confirm_is_reported_as_it_was(machine: Machine) -> None:
+    machine.kmemleak.listed = (suspect(-5, A, 100),)
+    live = machine.said(confirm_module.confirm, "--capture", str(machine.capture))
+    assert machine.source.closed
+    machine.kmemleak.listed = ()
+    assert machine.said(confirm_module.confirm, "--capture", str(machine.capture)) == live
+
+
+def test_trace_has_the_same_document(machine: Machine) -> None:
+    machine.source.allocate(A)
+    code, _, live = machine.said(trace_module.trace, "--duration", "0.1", "--capture", str(machine.capture))
+    assert code == 0
+    assert machine.said(report_module.report, str(machine.capture))[2] == live
+
+
+def test_rates_of_a_capture(machine: Machine) -> None:
+    for number in range(5):
+        machine.source.allocate(A + 256 * number)
+    live = machine.said(rates_module.rates, "--by", "module", "--duration", "0.1", "--capture", str(machine.capture))[2]
+    again = machine.said(rates_module.rates, "--by", "module", str(machine.capture))[2]
+    shown = ("group", "outstanding", "bytes", "ci95")
+    assert [[one[name] for name in shown] for one in again["rates"]] == [
+        [one[name] for name in shown] for one in live["rates"]
+    ]
+    assert again["by"] == "module"
+    with pytest.raises(UsageError, match="no comm"):
+        machine.done(rates_module.rates, "--by", "comm", str(machine.capture))
+
+
+def test_record_is_judged_by_what_it_can_know(machine: Machine) -> None:
+    machine.source.allocate(A)
+    machine.source.names.symbols.module_freed("drv", module_image().key, time.monotonic_ns())
+    machine.done(record_module.record, "-o", str(machine.capture), "--duration", "0.1")
+    code, said, document = machine.said(report_module.report, str(machine.capture))
+    assert (code, document["verdict"]) == (1, "leaks")
+    assert [one["source"] for one in document["suspects"]] == ["unload"]
+    assert "kmemleak was not asked" in said
+
+
+def test_record_that_can_not_write_says_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kleaktrace.edge.capture import capture_writer
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(capture_writer, "pack", full)
+    with pytest.raises(EvidenceLost, match="is not whole: No space left on device"):
+        machine.done(record_module.record, "-o", str(machine.capture), "--duration", "0.1")
+    assert read_capture(machine.capture).ledger.totals().allocations == 0
+
+
+def test_a_name_that_is_taken_is_refused_before_the_command_runs(machine: Machine) -> None:
+    machine.capture.write_text("mine")
+    ran = machine.capture.with_name("ran")
+    with pytest.raises(UsageError, match="exists"):
+        machine.done(run_module.run, "--capture", str(machine.capture), "touch", str(ran))
+    assert machine.capture.read_text() == "mine"
+    assert not ran.exists()
+
+
+def test_what_broke_off_is_packed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit(137)
+
+    machine.source.allocate(A)
+    monkeypatch.setattr(record_module, "living", killed)
+    machine.done(record_module.record, "-o", str(machine.capture), "--duration", "0.1")
+    assert machine.capture.is_dir()
+    machine.done(pack_module.pack, str(machine.capture))
+    assert machine.capture.is_file()
+    assert read_capture(machine.capture).gaps
+    with pytest.raises(UsageError, match="one file already"):
+        machine.done(pack_module.pack, str(machine.capture))
+
+
+def test_what_is_no_capture_is_neither_packed_nor_reported(machine: Machine, tmp_path: Path) -> None:
+    for command in (pack_module.pack, report_module.report):
+        with pytest.raises(UsageError):
+            machine.done(command, str(tmp_path))
+    assert tmp_path.is_dir()
