@@ -57,7 +57,8 @@ def shown(browser: Browser, pages: Callable[[str], Path]) -> Callable[[str], Non
 
     def show(case: str) -> None:
         browser.open(pages(case))
-        browser.wait_for("document.documentElement.dataset.ready === 'yes'")
+        browser.wait_for("document.documentElement.dataset.ready")
+        assert browser.javascript("return document.documentElement.dataset.ready") == "yes", browser.errors()
 
     return show
 

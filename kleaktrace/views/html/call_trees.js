@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Call stacks merged by function: from the outermost caller, or inverted, from the function at the allocator.
 //
-// A tree has a root; a node has a name, its `weights` (one for each kind), their sum `total`, and `children()`, which are
-// worked out when they are asked for: of a hundred thousand stacks few are wide enough to be drawn.
+// A tree has a root; a node has a name, its `weights` (one for each kind), their sum `total`, and `children()`, which
+// are worked out when they are asked for: of a hundred thousand stacks few are wide enough to be drawn.
 
 class CallNode {
   constructor(parent, name, key) {
@@ -160,7 +160,8 @@ function childrenOf(stacks) {
   if (!stacks.below) {
     const counts = new Uint32Array(stacks.parent.length + 1);
     for (const parent of stacks.parent) counts[parent + 1]++;
-    const starts = startsOf(counts), next = starts.slice();
+    const starts = startsOf(counts);
+    const next = starts.slice();
     const nodes = new Uint32Array(stacks.parent.length);
     stacks.parent.forEach((parent, node) => (nodes[next[parent + 1]++] = node));
     stacks.below = { starts, nodes };

@@ -8,7 +8,10 @@ const COLOURS = 8;
  * Bytes over time, one layer above the other. layers: [{name, levels}], of which the last may be all others together.
  */
 function levelsChart(times, layers, width, height) {
-  const tops = stacked(layers.map((layer) => layer.levels), times.length);
+  const tops = stacked(
+    layers.map((layer) => layer.levels),
+    times.length,
+  );
   const highest = Math.max(...(tops.at(-1) ?? [0]), 1);
   const x = scale(times[0] ?? 0, times.at(-1) ?? 1, MARGIN.left, width - MARGIN.right);
   const y = scale(0, highest, height - MARGIN.bottom, MARGIN.top);
@@ -44,7 +47,8 @@ function survivalChart(curve, width, height) {
   const y = scale(0, 1, height - MARGIN.bottom, MARGIN.top);
   const chart = frameOf(width, height, "Share of allocations that outlive an age");
   for (const share of [0, 0.25, 0.5, 0.75, 1]) horizontal(chart, width, y(share), shareWords(share));
-  const decades = Math.log10(curve.end / first), every = Math.max(1, Math.ceil(decades / 6));
+  const decades = Math.log10(curve.end / first);
+  const every = Math.max(1, Math.ceil(decades / 6));
   for (let power = Math.ceil(Math.log10(first)); 10 ** power <= curve.end; power += every) {
     vertical(chart, height, x(10 ** power), timeWords(10 ** power));
   }
@@ -57,7 +61,14 @@ function survivalChart(curve, width, height) {
 }
 
 function frameOf(width, height, label) {
-  const attributes = { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label, class: "chart" };
+  const attributes = {
+    viewBox: `0 0 ${width} ${height}`,
+    width,
+    height,
+    role: "img",
+    "aria-label": label,
+    class: "chart",
+  };
   return drawn("svg", attributes);
 }
 

@@ -76,7 +76,8 @@ class FlameGraph {
     const box = element("div", { class: "box", role: "treeitem", id: `box${this.boxes.size}`, "aria-level": row + 1 });
     if (width > 24) box.textContent = node.name;
     box.setAttribute("aria-label", `${node.name}, ${this.words(node)}`);
-    box.style.cssText = `left:${left}px;top:${row * ROW}px;width:${Math.max(width - 1, 1)}px;background:${painted(node)}`;
+    const place = `left:${left}px;top:${row * ROW}px;width:${Math.max(width - 1, 1)}px`;
+    box.style.cssText = `${place};background:${painted(node)}`;
     if (isAbove) box.classList.add("above");
     if (node.isRest) box.classList.add("rest");
     if (this.found && !isAbove) box.classList.add(this.found(node) ? "found" : "other");

@@ -42,7 +42,12 @@ class ReportPage {
 
   _measureChoice(measure, i) {
     const change = () => this._set({ measure });
-    return element("label", {}, element("input", { type: "radio", name: "measure", value: measure.name, checked: i === 0, change }), measure.name);
+    return element(
+      "label",
+      {},
+      element("input", { type: "radio", name: "measure", value: measure.name, checked: i === 0, change }),
+      measure.name,
+    );
   }
 
   _kindChoice(kind) {
@@ -52,12 +57,20 @@ class ReportPage {
       this._set({});
     };
     const box = element("input", { type: "checkbox", checked: true, value: KINDS[kind], change });
-    return element("label", { title: KIND_MEANING[KINDS[kind]] }, box, element("span", { class: `chip ${KINDS[kind]}` }, KINDS[kind]));
+    return element(
+      "label",
+      { title: KIND_MEANING[KINDS[kind]] },
+      box,
+      element("span", { class: `chip ${KINDS[kind]}` }, KINDS[kind]),
+    );
   }
 
   _modules() {
     const strings = this.stacks.strings;
-    return [...new Set(this.stacks.columns.frame_module)].map((number) => strings[number]).filter(Boolean).sort();
+    return [...new Set(this.stacks.columns.frame_module)]
+      .map((number) => strings[number])
+      .filter(Boolean)
+      .sort();
   }
 
   _key(event) {
@@ -123,7 +136,9 @@ class ReportPage {
 
   _status() {
     const values = this.stacks.values(this.measure);
-    let count = 0, sum = 0, all = 0;
+    let count = 0;
+    let sum = 0;
+    let all = 0;
     this.chosen.forEach((is, stack) => {
       count += is;
       sum += is * values[stack];
@@ -167,7 +182,11 @@ class ReportPage {
     const legend = layers.map((layer) => {
       const mark = element("span", { class: `mark ${layer.colour}` });
       if (layer.stack === undefined) return element("li", {}, mark, layer.name);
-      return element("li", {}, element("button", { type: "button", click: () => this.panel.open(layer.stack) }, mark, layer.name));
+      return element(
+        "li",
+        {},
+        element("button", { type: "button", click: () => this.panel.open(layer.stack) }, mark, layer.name),
+      );
     });
     place.replaceChildren(chart, element("ul", { class: "legend" }, legend));
   }
@@ -177,11 +196,25 @@ class ReportPage {
     const chosen = [];
     for (let stack = 0; stack < withLevels; stack++) if (this.chosen[stack]) chosen.push(stack);
     const bytes = this.stacks.columns.bytes;
-    const most = chosen.slice().sort((a, b) => bytes[b] - bytes[a]).slice(0, COLOURS);
-    const layers = most.map((stack, i) => ({ name: this.stacks.title(stack), levels: this.stacks.levels(stack), colour: `c${i}`, stack }));
+    const most = chosen
+      .slice()
+      .sort((a, b) => bytes[b] - bytes[a])
+      .slice(0, COLOURS);
+    const layers = most.map((stack, i) => ({
+      name: this.stacks.title(stack),
+      levels: this.stacks.levels(stack),
+      colour: `c${i}`,
+      stack,
+    }));
     const others = this._others(chosen, new Set(most), layers);
-    if (others) layers.push({ name: "all others", levels: others, colour: "others" });
+    if (others) layers.push({ name: this._othersName(), levels: others, colour: "others" });
     return layers;
+  }
+
+  _othersName() {
+    const { count, withLevels } = this.stacks;
+    const some = withLevels < count && !this.chosen.every((is) => is);
+    return some ? `all others of the first ${countWords(withLevels)}` : "all others";
   }
 
   _others(chosen, known, layers) {
@@ -210,6 +243,7 @@ async function main() {
 }
 
 main().catch((error) => {
+  document.documentElement.dataset.ready = "no";
   byId("status").textContent = `The call stacks cannot be shown: ${error.message}`;
   console.error(error);
 });

@@ -14,7 +14,11 @@ class StackPanel {
   open(stack) {
     if (this.place.hidden) this.before = document.activeElement;
     this.place.hidden = false; // what is hidden has no width
-    const close = element("button", { type: "button", class: "close", "aria-label": "Close", click: () => this.close() }, "✕");
+    const close = element(
+      "button",
+      { type: "button", class: "close", "aria-label": "Close", click: () => this.close() },
+      "✕",
+    );
     const heading = element("h2", { id: "panel-title" }, this.stacks.title(stack));
     this.place.replaceChildren(
       element("div", { class: "panel-head" }, heading, close),
@@ -23,7 +27,14 @@ class StackPanel {
       ...this._freeSites(stack),
       ...this._levels(stack),
       element("h3", {}, "Call stack"),
-      element("pre", { tabindex: 0 }, this.stacks.frames(stack).map((frame) => this.stacks.frameText(frame)).join("\n")),
+      element(
+        "pre",
+        { tabindex: 0 },
+        this.stacks
+          .frames(stack)
+          .map((frame) => this.stacks.frameText(frame))
+          .join("\n"),
+      ),
     );
     this.place.scrollTop = 0;
     close.focus();
@@ -44,13 +55,20 @@ class StackPanel {
       ["verdict", chip(this.stacks, stack) || KIND_MEANING.alive],
       ["outstanding", `${plural(objects[stack], "object")}, ${sizeWords(bytes[stack])}`],
       ["oldest", objects[stack] ? timeWords(oldest[stack] / 1000) : ""],
-      ["allocated", `${countWords(allocations[stack])}, ${rateWords(allocations[stack] / this.stacks.seconds)} a second`],
+      [
+        "allocated",
+        `${countWords(allocations[stack])}, ${rateWords(allocations[stack] / this.stacks.seconds)} a second`,
+      ],
       ["freed", `${countWords(freed[stack])} (${shareWords(freed[stack] / Math.max(allocations[stack], 1))})`],
       ["cache", this.stacks.cache(stack)],
       ["context", this.stacks.context(stack)],
       ["task", this.stacks.comm(stack)],
     ].filter(([, value]) => value !== "");
-    return element("dl", {}, facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+    return element(
+      "dl",
+      {},
+      facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]),
+    );
   }
 
   _survival(stack) {
@@ -61,7 +79,8 @@ class StackPanel {
       return [head, element("p", { class: "meaning" }, words)];
     }
     const left = curve.shares.at(-1) ?? 1;
-    const words = `The share that outlives an age, those still alive counted in: ${shareWords(left)} outlive ${timeWords(curve.end)}.`;
+    const end = `${shareWords(left)} outlive ${timeWords(curve.end)}`;
+    const words = `The share that outlives an age, those still alive counted in: ${end}.`;
     return [head, survivalChart(curve, this._width, 170), element("p", { class: "meaning" }, words)];
   }
 
@@ -69,7 +88,14 @@ class StackPanel {
     const sites = this.stacks.freeSites(stack);
     const head = element("h3", {}, "Where its siblings are freed");
     if (!sites.length) return [head, element("p", { class: "meaning" }, "No free of its allocations was seen.")];
-    const rows = sites.map(([site, count]) => element("tr", {}, element("td", { class: "number" }, countWords(count)), element("td", {}, element("code", {}, site))));
+    const rows = sites.map(([site, count]) =>
+      element(
+        "tr",
+        {},
+        element("td", { class: "number" }, countWords(count)),
+        element("td", {}, element("code", {}, site)),
+      ),
+    );
     return [head, element("table", {}, element("tbody", {}, rows))];
   }
 

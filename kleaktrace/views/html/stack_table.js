@@ -52,7 +52,8 @@ class StackTable {
   }
 
   _sort() {
-    const { value } = this.columns[this.sortedBy], sign = this.ascending ? 1 : -1;
+    const { value } = this.columns[this.sortedBy];
+    const sign = this.ascending ? 1 : -1;
     const values = Array.from(this.rows, (stack) => value(stack));
     const order = Uint32Array.from(values.keys());
     order.sort((a, b) => {
@@ -64,7 +65,11 @@ class StackTable {
 
   _drawHead() {
     const cells = this.columns.map((column, number) => {
-      const button = element("button", { type: "button", title: column.meaning, click: () => this.sort(number) }, column.name);
+      const button = element(
+        "button",
+        { type: "button", title: column.meaning, click: () => this.sort(number) },
+        column.name,
+      );
       const sorted = number !== this.sortedBy ? "none" : this.ascending ? "ascending" : "descending";
       return element("div", { role: "columnheader", "aria-sort": sorted, class: column.class }, button);
     });
@@ -108,7 +113,9 @@ class StackTable {
 
   _key(event) {
     const page = Math.max(Math.floor(this.body.clientHeight / LINE) - 1, 1);
-    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[event.key];
+    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[
+      event.key
+    ];
     if (step !== undefined) this._select(this.current + step);
     else if (event.key === "Enter" && this.rows.length) this.open(this.rows[this.current]);
     else return;
@@ -117,7 +124,8 @@ class StackTable {
 
   _select(place) {
     this.current = Math.max(Math.min(place, this.rows.length - 1), 0);
-    const top = this.current * LINE, { scrollTop, clientHeight } = this.body;
+    const top = this.current * LINE;
+    const { scrollTop, clientHeight } = this.body;
     if (top < scrollTop) this.body.scrollTop = top;
     else if (top + LINE > scrollTop + clientHeight) this.body.scrollTop = top + LINE - clientHeight;
     this.draw();
@@ -129,22 +137,81 @@ function tableColumns(stacks) {
   const { objects, bytes, allocations, freed, oldest_ms: oldest } = stacks.columns;
   const modules = stacks.innermostModules();
   return [
-    { name: "verdict", class: "kind", meaning: "Of its suspects the worst verdict", value: (s) => -stacks.kind[s], show: (s) => chip(stacks, s) },
-    { name: "bytes", class: "number", first: true, meaning: "Outstanding, as allocated", value: (s) => bytes[s], show: (s) => sizeWords(bytes[s]) },
-    { name: "objects", class: "number", meaning: "Outstanding", value: (s) => objects[s], show: (s) => countWords(objects[s]) },
     {
-      name: "alloc/s", class: "number wide", meaning: "Allocations a second, over the whole recording",
-      value: (s) => allocations[s], show: (s) => rateWords(allocations[s] / stacks.seconds),
+      name: "verdict",
+      class: "kind",
+      meaning: "Of its suspects the worst verdict",
+      value: (s) => -stacks.kind[s],
+      show: (s) => chip(stacks, s),
     },
     {
-      name: "freed", class: "number wide", meaning: "Share of its allocations that was freed",
-      value: (s) => freed[s] / Math.max(allocations[s], 1), show: (s) => shareWords(freed[s] / Math.max(allocations[s], 1)),
+      name: "bytes",
+      class: "number",
+      first: true,
+      meaning: "Outstanding, as allocated",
+      value: (s) => bytes[s],
+      show: (s) => sizeWords(bytes[s]),
     },
-    { name: "oldest", class: "number wide", meaning: "Age of the oldest outstanding", value: (s) => oldest[s], show: (s) => (objects[s] ? timeWords(oldest[s] / 1000) : "") },
-    { name: "asked for by", class: "name", text: true, meaning: "The function that wanted the memory, and its caller", value: (s) => stacks.title(s), show: (s) => whoAsked(stacks, s) },
-    { name: "module", class: "wide", text: true, meaning: "The innermost module", value: (s) => stacks.strings[modules[s]], show: (s) => stacks.strings[modules[s]] },
-    { name: "cache", class: "wide", text: true, meaning: "What it is allocated from", value: (s) => stacks.cache(s), show: (s) => stacks.cache(s) },
-    { name: "task", class: "widest", text: true, meaning: "Context and task", value: (s) => stacks.comm(s), show: (s) => [stacks.context(s), stacks.comm(s)].filter(Boolean).join(": ") },
+    {
+      name: "objects",
+      class: "number",
+      meaning: "Outstanding",
+      value: (s) => objects[s],
+      show: (s) => countWords(objects[s]),
+    },
+    {
+      name: "alloc/s",
+      class: "number wide",
+      meaning: "Allocations a second, over the whole recording",
+      value: (s) => allocations[s],
+      show: (s) => rateWords(allocations[s] / stacks.seconds),
+    },
+    {
+      name: "freed",
+      class: "number wide",
+      meaning: "Share of its allocations that was freed",
+      value: (s) => freed[s] / Math.max(allocations[s], 1),
+      show: (s) => shareWords(freed[s] / Math.max(allocations[s], 1)),
+    },
+    {
+      name: "oldest",
+      class: "number wide",
+      meaning: "Age of the oldest outstanding",
+      value: (s) => oldest[s],
+      show: (s) => (objects[s] ? timeWords(oldest[s] / 1000) : ""),
+    },
+    {
+      name: "asked for by",
+      class: "name",
+      text: true,
+      meaning: "The function that wanted the memory, and its caller",
+      value: (s) => stacks.title(s),
+      show: (s) => whoAsked(stacks, s),
+    },
+    {
+      name: "module",
+      class: "wide",
+      text: true,
+      meaning: "The innermost module",
+      value: (s) => stacks.strings[modules[s]],
+      show: (s) => stacks.strings[modules[s]],
+    },
+    {
+      name: "cache",
+      class: "wide",
+      text: true,
+      meaning: "What it is allocated from",
+      value: (s) => stacks.cache(s),
+      show: (s) => stacks.cache(s),
+    },
+    {
+      name: "task",
+      class: "widest",
+      text: true,
+      meaning: "Context and task",
+      value: (s) => stacks.comm(s),
+      show: (s) => [stacks.context(s), stacks.comm(s)].filter(Boolean).join(": "),
+    },
   ];
 }
 
@@ -152,7 +219,9 @@ function chip(stacks, stack) {
   const kind = KINDS[stacks.kind[stack]];
   const [confirmed, undecided] = stacks.suspectsOf(stack);
   const count = { confirmed, undecided }[kind];
-  return kind === "alive" ? "" : element("span", { class: `chip ${kind}` }, count ? `${countWords(count)} ${kind}` : kind);
+  return kind === "alive"
+    ? ""
+    : element("span", { class: `chip ${kind}` }, count ? `${countWords(count)} ${kind}` : kind);
 }
 
 function whoAsked(stacks, stack) {

@@ -85,10 +85,16 @@ class Stacks {
   _shares(measure, stack, i) {
     const columns = this.columns;
     if (measure.unit === "bytes") {
-      return [[CONFIRMED, columns.confirmed_bytes[i]], [UNDECIDED, columns.undecided_bytes[i]]];
+      return [
+        [CONFIRMED, columns.confirmed_bytes[i]],
+        [UNDECIDED, columns.undecided_bytes[i]],
+      ];
     }
     const each = this.values(measure)[stack] / Math.max(columns.objects[stack], 1);
-    return [[CONFIRMED, columns.confirmed[i] * each], [UNDECIDED, columns.undecided[i] * each]];
+    return [
+      [CONFIRMED, columns.confirmed[i] * each],
+      [UNDECIDED, columns.undecided[i] * each],
+    ];
   }
 
   // Names
@@ -109,7 +115,8 @@ class Stacks {
 
   /** A frame in the form of the kernel's own traces. */
   frameText(frame) {
-    const offset = this.columns.frame_offset[frame], size = this.columns.frame_size[frame];
+    const offset = this.columns.frame_offset[frame];
+    const size = this.columns.frame_size[frame];
     const module = this.moduleName(frame);
     const place = offset || size ? `+0x${offset.toString(16)}/0x${size.toString(16)}` : "";
     return this.functionName(frame) + place + (module ? ` [${module}]` : "");
@@ -137,11 +144,13 @@ class Stacks {
   /** The innermost module of each stack, as the number of a string. */
   innermostModules() {
     if (!this._modules) {
-      const of = this.columns.frame_module, strings = this.strings;
+      const of = this.columns.frame_module;
+      const strings = this.strings;
       const inner = new Uint32Array(this.parent.length);
       const none = strings.indexOf("");
       for (let node = 0; node < inner.length; node++) {
-        const own = of[this.frame[node]], parent = this.parent[node];
+        const own = of[this.frame[node]];
+        const parent = this.parent[node];
         inner[node] = strings[own] && strings[own] !== "bpf" ? own : parent >= 0 ? inner[parent] : none;
       }
       this._modules = Uint32Array.from(this.leaf, (leaf) => inner[leaf]);
@@ -165,7 +174,8 @@ class Stacks {
 
   /** Which frames have a string of which it is true: `test` gets the number of each string once. */
   framesWhere(stringsFound) {
-    const functions = this.columns.frame_function, modules = this.columns.frame_module;
+    const functions = this.columns.frame_function;
+    const modules = this.columns.frame_module;
     return Uint8Array.from(functions, (own, frame) => stringsFound[own] | stringsFound[modules[frame]]);
   }
 
@@ -203,10 +213,13 @@ class Stacks {
   /** Of the stacks shown, those that contain a text in a frame, cache, context or comm. */
   matching(shown, text) {
     if (!text) return shown;
-    const strings = this.stringsWith(text), { caches, contexts, comms } = this.columns;
+    const strings = this.stringsWith(text);
+    const { caches, contexts, comms } = this.columns;
     const nodes = this.nodesBelow(this.framesWhere(strings));
     return shown.map((is, stack) =>
-      is && (nodes[this.leaf[stack]] || strings[caches[stack]] || strings[contexts[stack]] || strings[comms[stack]]) ? 1 : 0,
+      is && (nodes[this.leaf[stack]] || strings[caches[stack]] || strings[contexts[stack]] || strings[comms[stack]])
+        ? 1
+        : 0,
     );
   }
 
