@@ -10,7 +10,7 @@ from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
 from kleaktrace.core.overview.stack_overview import NOT_SEEN, StackOverview
 from kleaktrace.core.report import Outcome, Report
-from kleaktrace.core.symbols.call_stacks import requester_line
+from kleaktrace.core.symbols.call_stacks import function_of, requester_line
 from kleaktrace.views.html.markup import NOTHING, Html, element, joined, text
 from kleaktrace.views.terminal import growing, units
 from kleaktrace.views.terminal.held import held_words
@@ -138,9 +138,8 @@ def _card(group: Sequence[JudgedSuspect], leak: Leak | None, stack: int) -> Html
 
 def _title(stack: Sequence[str]) -> str:
     line = requester_line(stack) or next(iter(stack), "unknown code")
-    function, _, rest = line.partition("+")
-    module = rest.rpartition("[")[2].rstrip("]") if rest.endswith("]") else ""
-    return f"{function} [{module}]" if module else function
+    tag = line.rpartition(" [")[2] if line.endswith("]") else ""
+    return f"{function_of(line)} [{tag}" if tag else function_of(line)
 
 
 def _article(
