@@ -23,17 +23,21 @@ die() {
 }
 
 case $kind in
-run) extra='' packages=(kmod python3-bpfcc python3-venv) ;;
-dev) extra='[dev]' packages=(gcc kmod libc6-dev make python3-bpfcc python3-venv) ;;
+run) extra='' packages=(kmod python3-bpfcc python3-venv) optional=() ;;
+dev)
+    extra='[dev]' packages=(gcc kmod libc6-dev make python3-bpfcc python3-venv)
+    optional=(chromium chromium-driver) # not every distribution has them; without, tests/browser is skipped
+    ;;
 *)
     echo "usage: tools/setup.sh run|dev" >&2
     exit 2
     ;;
 esac
 
-missing_packages() {
+# missing PACKAGE…: those that are not installed
+missing() {
     local name
-    for name in "${packages[@]}"; do
+    for name in "$@"; do
         dpkg-query -W -f '${db:Status-Status}\n' "$name" 2> /dev/null | grep -qx installed || echo "$name"
     done
 }
@@ -60,16 +64,29 @@ run_quietly() {
     rm -f "$log"
 }
 
+readonly apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+
 install_packages() {
-    local missing
-    mapfile -t missing < <(missing_packages)
-    [[ ${#missing[@]} -gt 0 ]] || return 0
-    say "installing ${missing[*]}"
-    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+    local wanted
+    mapfile -t wanted < <(missing "${packages[@]}")
+    [[ ${#wanted[@]} -gt 0 ]] || return 0
+    say "installing ${wanted[*]}"
     local network="check the network, and that /etc/apt/sources.list has Debian's main archive; then run this again"
     run_quietly "the package lists cannot be fetched" "$network" "${apt[@]}" update
-    run_quietly "packages cannot be installed: ${missing[*]}" "$network" \
-        "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+    run_quietly "packages cannot be installed: ${wanted[*]}" "$network" \
+        "${apt[@]}" install -y --no-install-recommends "${wanted[@]}"
+}
+
+# Those that apt knows; without them there is only less to test.
+install_optional_packages() {
+    local wanted
+    mapfile -t wanted < <(for name in $(missing "${optional[@]}"); do
+        apt-cache show --quiet=2 "$name" > /dev/null 2>&1 && echo "$name"
+    done)
+    [[ ${#wanted[@]} -gt 0 ]] || return 0
+    say "installing ${wanted[*]}"
+    { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${wanted[@]}"; } > /dev/null 2>&1 < /dev/null ||
+        say "going on without ${wanted[*]}: they cannot be installed now"
 }
 
 check_python() {
@@ -110,5 +127,6 @@ check_machine
 exec 9< "${BASH_SOURCE[0]}"
 flock 9
 install_packages
+install_optional_packages
 check_python
 install_project

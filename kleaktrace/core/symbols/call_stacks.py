@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -115,16 +116,24 @@ def _telling(frames: Sequence[Frame]) -> tuple[Context, int]:
     The innermost telling frame decides: an interrupt's exit may run softirqs, or give the CPU back to the task.
     """
     for number, frame in enumerate(frames, start=1):
-        name = frame.name or ""
-        if _SOFTIRQ.match(name):
-            return Context.SOFTIRQ, number
-        if _NMI.match(name):
-            return Context.NMI, number
-        if _BACK_TO_TASK.match(name):
+        told = _told_by(frame.name or "")
+        if told is Context.TASK:
             break
-        if _HARDIRQ.match(name):
-            return Context.HARDIRQ, number
+        if told is not None:
+            return told, number
     return Context.TASK, len(frames)
+
+
+@lru_cache(1 << 14)
+def _told_by(function: str) -> Context | None:
+    """The context that a function runs in, or gives the CPU back to; None: any."""
+    patterns = (
+        (_SOFTIRQ, Context.SOFTIRQ),
+        (_NMI, Context.NMI),
+        (_BACK_TO_TASK, Context.TASK),
+        (_HARDIRQ, Context.HARDIRQ),
+    )
+    return next((context for pattern, context in patterns if pattern.match(function)), None)
 
 
 def requester_line(lines: Sequence[str]) -> str:

@@ -22,23 +22,12 @@ def lines(found: Sequence[GrowingStack], now_ns: int, frames: int, many: int = _
         _append(text, one, now_ns, frames)
     if len(found) > many:
         text.append(f"\n  … and {len(found) - many} more call stacks (--json has all)", style="not bold dim")
-    text.append(f"\n  {_meaning(found)}", style="not bold default")
+    text.append(f"\n  {meaning(found)}", style="not bold default")
     return text
 
 
 def _append(text: Text, one: GrowingStack, now_ns: int, frames: int) -> None:
-    growing = one.growing
-    low, high = growing.ci95
-    where = ", ".join(word for word in (one.cache, one.context, one.comm) if word)
-    text.append(
-        clean(
-            f"  +{units.size(growing.bytes_per_s)}/s (95 %: {units.size(low)} to {units.size(high)}) "
-            f"for {units.seconds(max(now_ns - growing.since_ns, 0) / 1e9)}, "
-            f"{share(growing.leak_fraction)} of its allocations never freed so far, "
-            f"{growing.outstanding:,} outstanding ({units.size(growing.bytes)}); {where}"
-        ),
-        style="not bold yellow",
-    )
+    text.append(f"  {clean(words(one, now_ns))}", style="not bold yellow")
     if one.listed:
         text.append(f"\n    kmemleak lists {one.listed:,} of them: see above", style="not bold default")
     own = one.lines()
@@ -46,6 +35,19 @@ def _append(text: Text, one: GrowingStack, now_ns: int, frames: int) -> None:
         text.append(f"\n      {clean(line)}", style="not bold default")
     if len(own) > frames:
         text.append(f"\n      … {len(own) - frames} more", style="not bold dim")
+
+
+def words(one: GrowingStack, now_ns: int) -> str:
+    """How fast, for how long, and what of; names are as they came."""
+    growing = one.growing
+    low, high = growing.ci95
+    where = ", ".join(word for word in (one.cache, one.context, one.comm) if word)
+    return (
+        f"+{units.size(growing.bytes_per_s)}/s (95 %: {units.size(low)} to {units.size(high)}) "
+        f"for {units.seconds(max(now_ns - growing.since_ns, 0) / 1e9)}, "
+        f"{share(growing.leak_fraction)} of its allocations never freed so far, "
+        f"{growing.outstanding:,} outstanding ({units.size(growing.bytes)}); {where}"
+    )
 
 
 def share(fraction: float) -> str:
@@ -56,7 +58,8 @@ def share(fraction: float) -> str:
     return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.2g} %"
 
 
-def _meaning(found: Sequence[GrowingStack]) -> str:
+def meaning(found: Sequence[GrowingStack]) -> str:
+    """What it may be, going by whether kmemleak lists them."""
     if all(one.listed is None for one in found):
         return "A leak, or a cache that nothing has bounded yet; kmemleak can't see it while something points there."
     if all(one.listed for one in found):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -12,16 +12,15 @@ from rich.text import Text
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.report import CommandResult, Outcome, Report
-from kleaktrace.core.symbols.call_stacks import function_of, requester_line
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import growing, units
 from kleaktrace.views.terminal.held import held_words
+from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who
 
 _STYLES = {Verdict.CONFIRMED: "bold red", Verdict.DISMISSED: "green", Verdict.UNDECIDED: "yellow"}
 _FRAMES = 12
 _MANY_GROUPS = 20
 _FEW = 4
-_COMMAND = 100
 
 
 def show(console: Console, report: Report) -> None:
@@ -145,10 +144,11 @@ def _command(console: Console, command: CommandResult) -> None:
         _line(console, "the command was ended: its time was up", "yellow")
     elif command.status:
         which = f"{command.failed_runs} of {command.runs} runs" if command.runs > 1 else "the command"
-        _line(console, f"{which} failed: {_ending(command.status)}", "yellow")
+        _line(console, f"{which} failed: {ending(command.status)}", "yellow")
 
 
-def _ending(status: int) -> str:
+def ending(status: int) -> str:
+    """How a command ended that did not end well."""
     return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
 
 
@@ -158,7 +158,7 @@ def _show_suspects(
     if not suspects:
         return
     known = {leak.stack: leak for leak in found}
-    groups = _alike(suspects, list(known))
+    groups = grouped(suspects, list(known))
     total = sum(s.size for s in suspects)
     console.print()
     _line(console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", _STYLES[verdict])
@@ -168,92 +168,26 @@ def _show_suspects(
         _line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
 
 
-def _alike(suspects: Iterable[JudgedSuspect], first: Sequence[tuple[str, ...]]) -> list[list[JudgedSuspect]]:
-    """Suspects with the same stack, source and context together; the `first` stacks in their order, then most bytes."""
-    place = {stack: number for number, stack in enumerate(first)}
-    groups: dict[tuple[object, ...], list[JudgedSuspect]] = {}
-    for suspect in suspects:
-        groups.setdefault((suspect.stack, suspect.source, suspect.context, suspect.comm), []).append(suspect)
-    return sorted(
-        groups.values(), key=lambda group: (place.get(group[0].stack, len(place)), -sum(s.size for s in group))
-    )
-
-
 def _show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | None = None) -> None:
     first = group[0]
     console.print()
-    _line(console, f"  {_what(group)}")
-    _line(console, f"    by {_who(first)}, {_ages(group)} ago")
+    _line(console, f"  {what(group)}")
+    _line(console, f"    by {who(first)}, {ages(group)} ago")
     for reason in dict.fromkeys(s.reason for s in group[:3]):
         _line(console, f"    {first.verdict}: {reason}", _STYLES[first.verdict])
     siblings = first.siblings
     if siblings.allocated:
-        _line(console, f"    {_sibling_words(first)}")
+        _line(console, f"    {sibling_words(first)}")
     if leak is not None and leak.hangs_on:
         _line(console, f"    hangs on what {leak.hangs_on} allocated")
     for note in leak.notes if leak is not None else ():
         _line(console, f"    in them: {note}")
-    for hint in (*first.contrasts, *_missed_free(first)):
+    for hint in (*first.contrasts, *missed_free(first)):
         _line(console, f"    look at: {hint}", "bold")
     for line in first.stack[:_FRAMES]:
         _line(console, f"      {line}")
     if len(first.stack) > _FRAMES:
         _line(console, f"      … {len(first.stack) - _FRAMES} more", "dim")
-
-
-def _missed_free(suspect: JudgedSuspect) -> Iterator[str]:
-    """Where to look for a leak whose siblings are freed."""
-    line = requester_line(suspect.stack)
-    sites = [site for site, _ in suspect.siblings.free_sites if "+" in site]
-    if suspect.verdict is not Verdict.CONFIRMED or not line or not sites:
-        return
-    function, freeing = function_of(line), function_of(sites[0])
-    if function != freeing:
-        yield f"paths after {function} that do not reach the free in {freeing}"
-    else:
-        asked, freed = (place.partition("/")[0] for place in (line, sites[0]))
-        yield f"paths after {asked} that do not reach the free at {freed}"
-
-
-def _what(group: Sequence[JudgedSuspect]) -> str:
-    first = group[0]
-    times = f"{len(group)} × " if len(group) > 1 else ""
-    sizes = sorted({s.size for s in group})
-    size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"
-    asked = ""
-    if first.bytes_req is not None and len({s.bytes_req for s in group}) == 1 and first.bytes_req != first.size:
-        asked = f" ({first.bytes_req} asked for)"
-    cache = f" from {first.cache}" if first.cache else ""
-    return f"{times}{size} bytes{asked}{cache} at {first.address:#x}{' …' if len(group) > 1 else ''}"
-
-
-def _who(suspect: JudgedSuspect) -> str:
-    context = suspect.context.name.lower()
-    if context == "task":
-        command = " ".join(suspect.arguments)
-        if len(command) > _COMMAND:
-            command = f"{command[:_COMMAND]}…"
-        return f"{suspect.comm} (pid {suspect.pid}{f': {command}' if command else ''})"
-    return f"{context}" if suspect.comm in ("hardirq", "softirq") else f"{context} on {suspect.comm} ({suspect.pid})"
-
-
-def _ages(group: Sequence[JudgedSuspect]) -> str:
-    youngest, oldest = min(s.age_s for s in group), max(s.age_s for s in group)
-    if oldest - youngest < 0.5:
-        return units.seconds(oldest)
-    return f"{units.seconds(youngest)} to {units.seconds(oldest)}"
-
-
-def _sibling_words(suspect: JudgedSuspect) -> str:
-    siblings = suspect.siblings
-    words = f"same call stack: {siblings.freed:,} of {siblings.allocated:,} freed"
-    if siblings.free_sites:
-        site, count = siblings.free_sites[0]
-        where = f", {count:,} of them" if count != siblings.freed else ""
-        words += f"{where} at {site}"
-    if siblings.median_lifetime_s is not None:
-        words += f", median after {units.seconds(siblings.median_lifetime_s)}"
-    return f"{words}; {siblings.outstanding:,} outstanding ({units.size(siblings.outstanding_bytes)})"
 
 
 def _show_outcome(console: Console, report: Report) -> None:
@@ -266,7 +200,7 @@ def _show_outcome(console: Console, report: Report) -> None:
         case Outcome.CLEAN:
             _line(console, f"clean: {summary}", "bold green")
         case Outcome.INCOMPLETE:
-            _line(console, f"incomplete: {summary}; nothing is confirmed, but {_why_not_clean(report)}", "yellow")
+            _line(console, f"incomplete: {summary}; nothing is confirmed, but {why_not_clean(report)}", "yellow")
             if report.command is not None and not report.gaps:
                 _line(
                     console,
@@ -275,7 +209,7 @@ def _show_outcome(console: Console, report: Report) -> None:
                 )
 
 
-def _why_not_clean(report: Report) -> str:
+def why_not_clean(report: Report) -> str:
     """What stands in the way."""
     left = sum(s.verdict is Verdict.UNDECIDED and s.counts_against_clean for s in report.suspects)
     growing_stacks = len(report.growing)
