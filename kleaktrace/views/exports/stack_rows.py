@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every call stack of a recording with its counters and its verdict, worked out once for all formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from kleaktrace.core.evidence.evidence import Verdict
+from kleaktrace.core.grouping.group_labels import NO_STACK_LABEL
+from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
+from kleaktrace.core.leaked_objects.leaks import stack_key
+from kleaktrace.core.recording import Recording
+from kleaktrace.core.report import Report
+from kleaktrace.core.symbols.call_stacks import NO_STACK, Stack
+from kleaktrace.core.symbols.symbol_table import Frame
+from kleaktrace.terminal import clean
+
+
+class StackVerdict(StrEnum):
+    """The worst that is known of what a stack allocated. Alive: nothing speaks against it."""
+
+    CONFIRMED = "confirmed"
+    UNDECIDED = "undecided"
+    GROWING = "growing"
+    ALIVE = "alive"
+
+
+@dataclass(frozen=True, slots=True)
+class StackRow:
+    """One call stack. Stacks of the same names are the same; all whose stack was lost are one row, without frames.
+
+    key: the same across boots and builds, as in the JSON document. caches, contexts: of what is outstanding, ascending.
+    Bytes are as allocated. oldest_ns: when the oldest outstanding one was allocated (CLOCK_MONOTONIC); None: none is.
+    The counts of allocations and frees are those of the whole window.
+    """
+
+    key: str
+    stack: Stack
+    caches: tuple[str, ...]
+    contexts: tuple[str, ...]
+    outstanding: int
+    outstanding_bytes: int
+    oldest_ns: int | None
+    allocations: int
+    allocated_bytes: int
+    frees: int
+    implied_frees: int
+    verdict: StackVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What there is to export. rows: the most outstanding bytes first."""
+
+    report: Report
+    rows: Sequence[StackRow]
+
+
+def material(recording: Recording) -> Material:
+    """Judge a recording, and work out what all formats are made from."""
+    report = recording.report(recording.judge())
+    return Material(report, stack_rows(recording, report))
+
+
+class _Counts(NamedTuple):
+    """The ledger's counters of one key of a stack."""
+
+    allocations: int
+    allocated_bytes: int
+    frees: int
+    implied_frees: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """What is known of one stack, piece by piece."""
+
+    stack: Stack
+    counts: list[_Counts] = field(default_factory=list)
+    groups: list[AllocationGroup] = field(default_factory=list)
+
+
+def stack_rows(recording: Recording, report: Report) -> list[StackRow]:
+    """All stacks that allocated anything; `report` is one of this recording."""
+    books: dict[tuple[str, ...], _Books] = {}
+    for stack, counts in _counted(recording):
+        books.setdefault(tuple(stack.lines()), _Books(stack)).counts.append(counts)
+    for group in report.outstanding:
+        books.setdefault(tuple(group.stack.lines()), _Books(group.stack)).groups.append(group)
+    verdicts = _Verdicts(report)
+    rows = [_row(lines, of_stack, verdicts) for lines, of_stack in books.items()]
+    return sorted(rows, key=lambda row: (-row.outstanding_bytes, -row.allocated_bytes, row.key))
+
+
+def _counted(recording: Recording) -> Iterator[tuple[Stack, _Counts]]:
+    """Every key of the ledger, as its stack, with its counters."""
+    snapshot, stacks = recording.ledger.snapshot(), recording.names.stacks
+    counters = (snapshot.allocations, snapshot.bytes_allocated, snapshot.frees, snapshot.implied_frees)
+    for key, *counts in zip(snapshot.stacks.tolist(), *(column.tolist() for column in counters), strict=True):
+        if counts[0]:  # all of its events may have been taken back
+            yield stacks.get(key), _Counts(*counts)
+
+
+def _row(lines: tuple[str, ...], books: _Books, verdicts: _Verdicts) -> StackRow:
+    counts, groups = books.counts, books.groups
+    return StackRow(
+        key=stack_key(lines),
+        stack=books.stack,
+        caches=tuple(sorted({group.cache for group in groups} - {""})),
+        contexts=tuple(sorted({group.context for group in groups})),
+        outstanding=sum(group.count for group in groups),
+        outstanding_bytes=sum(group.bytes for group in groups),
+        oldest_ns=min((group.oldest_ns for group in groups), default=None),
+        allocations=sum(one.allocations for one in counts),
+        allocated_bytes=sum(one.allocated_bytes for one in counts),
+        frees=sum(one.frees for one in counts),
+        implied_frees=sum(one.implied_frees for one in counts),
+        verdict=verdicts.of(lines, books.stack),
+    )
+
+
+class _Verdicts:
+    """What suspects and growth say of call stacks."""
+
+    def __init__(self, report: Report) -> None:
+        suspects = report.suspects
+        self._confirmed = {s.stack for s in suspects if s.verdict is Verdict.CONFIRMED}
+        self._undecided = {s.stack for s in suspects if s.verdict is Verdict.UNDECIDED and s.counts_against_clean}
+        self._growing = {tuple(one.lines()) for one in report.growing}
+
+    def of(self, lines: tuple[str, ...], stack: Stack) -> StackVerdict:
+        if stack is NO_STACK:
+            return StackVerdict.ALIVE  # many stacks in one: what is said of one is not said of the others
+        if lines in self._confirmed:
+            return StackVerdict.CONFIRMED
+        if lines in self._undecided:
+            return StackVerdict.UNDECIDED
+        grows = bool(self._growing) and tuple(map(str, stack.own_frames)) in self._growing
+        return StackVerdict.GROWING if grows else StackVerdict.ALIVE
+
+
+def module_of(frame: Frame) -> str:
+    """The module in brackets, as kallsyms and perf write it; of the kernel's own code, what perf calls it.
+
+    Empty for an address that nobody could name: it is not known whose it was.
+    """
+    return f"[{clean(frame.module or 'kernel.kallsyms')}]" if frame.name is not None else ""
+
+
+def frame_name(frame: Frame) -> str:
+    """Function and module for a flame graph: `drv_probe [drv]`; without the offset, so that callers join."""
+    if frame.name is None:
+        return f"{frame.address:#x}"
+    return clean(f"{frame.name} [{frame.module}]" if frame.module else frame.name)
+
+
+def root_first(stack: Stack) -> Iterable[Frame]:
+    """The stack's own frames, outermost first: an interrupt is a root, whatever it came upon."""
+    return reversed(stack.own_frames)
+
+
+def names_root_first(stack: Stack) -> list[str]:
+    """The names of those frames; of a lost stack, one that says so."""
+    return [frame_name(frame) for frame in root_first(stack)] or [NO_STACK_LABEL]
