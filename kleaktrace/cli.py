@@ -24,6 +24,7 @@ _COMMANDS = {
     "confirm": "Give a verdict on every suspect that kmemleak lists now.",
     "explain": "Explain a kmemleak report, from any machine. Needs no privilege.",
     "kmemleak": "Talk to the kernel's own leak detector.",
+    "export": "Write what a capture holds in another program's format.",
     "schema": "Print the JSON Schema of what --json writes.",
     "doctor": "Say what works on this machine, and what to type where it does not.",
 }

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`kleaktrace export`: writes a capture in another program's format. Needs no privilege and no bcc."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from kleaktrace.commands.options import OutputFile
+from kleaktrace.errors import UsageError
+from kleaktrace.views.exports.formats import FORMATS
+
+_READERS = "\b\n" + "\n".join(f"{name:12} {known.reader}" for name, known in FORMATS.items())
+
+
+@click.command(epilog=f"What reads each format:\n\n{_READERS}")
+@click.option("--format", "name", metavar="F", type=click.Choice(list(FORMATS)), required=True, help="The format.")
+@click.option("-o", "--output", metavar="FILE", default="-", help="Where to; - for standard output, as without it.")
+@click.argument("capture", metavar="CAPTURE", type=click.Path(path_type=Path))
+def export(name: str, output: str, capture: Path) -> None:
+    """Judge a capture, and write its call stacks, counters and verdicts in a format that other programs read."""
+    from kleaktrace.edge.capture.capture_reader import read_capture  # type: ignore[import-untyped]
+    from kleaktrace.views.exports.stack_rows import material
+
+    chosen = FORMATS[name]
+    if chosen.is_binary and output == "-" and sys.stdout.isatty():
+        raise UsageError(f"{name} is a binary format, and standard output is a terminal", "give a file: -o FILE")
+    file = OutputFile(output)
+    file.write(chosen.export(material(read_capture(capture))))
