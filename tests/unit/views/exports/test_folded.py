@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import re
 
-from exported import everything, exported, hostile, nothing
+from builders import Scene, inside
+from exported import A, B, C, everything, exported, hostile, nothing, recording
 
 from kleaktrace.views.exports.folded import export
 
@@ -30,3 +31,13 @@ def test_a_hostile_name_makes_no_frame_and_no_line_of_its_own() -> None:
     assert text.isprintable() or text[:-1].isprintable()
     stack, size = re.fullmatch(r"(.*) (\d+)\n", text).groups()  # type: ignore[union-attr]
     assert (len(stack.split(";")), size) == (2, "128")
+
+
+def test_stacks_that_differ_in_offsets_only_are_one_line() -> None:
+    scene = Scene()
+    scene.names.stacks.add(8, [inside("core_alloc", 0x40), inside("kthread")])
+    scene.allocate(1, A, stack=3)
+    scene.allocate(2, B, stack=8)
+    scene.allocate(3, C, stack=2)
+    scene.free(4, C)
+    assert export(exported(recording(scene))) == "kthread;core_alloc 256\n"

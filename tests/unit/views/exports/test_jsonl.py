@@ -38,6 +38,7 @@ def test_the_lines_are_the_document_s_taken_apart() -> None:
     first = dict(told[0])
     del first["type"]
     assert first == {name: whole[name] for name in first}
+    assert not first.keys() & {"loss", "outstanding", "suspects"}
     assert {"schema", "kernel", "window", "totals", "verdict", "gaps", "command"} <= first.keys()
     suspects = [line for line in told if line["type"] == "suspect"]
     assert suspects == [{"type": "suspect", **one} for one in whole["suspects"]]

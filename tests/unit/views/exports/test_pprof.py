@@ -110,3 +110,14 @@ def test_an_empty_recording_and_one_beyond_all_measure() -> None:
 
 def test_hostile_names_reach_no_terminal() -> None:
     assert all(text.isprintable() for text in strings(profile(exported(hostile()))))
+
+
+def test_its_header_has_no_time() -> None:
+    assert export(exported(nothing()))[4:8] == bytes(4)
+
+
+def test_what_an_interrupt_came_upon_is_left_out() -> None:
+    scene = Scene()
+    scene.names.stacks.add(8, [inside("core_alloc"), inside("handle_softirqs"), inside("kthread")])
+    scene.allocate(1, A, stack=8)
+    assert "kthread" not in strings(profile(exported(recording(scene))))

@@ -4,7 +4,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from exported import everything, exported, hostile, huge, nothing
+from builders import Scene
+from exported import A, everything, exported, hostile, huge, nothing, recording
 
 from kleaktrace.views.exports.speedscope import export
 
@@ -48,3 +49,11 @@ def test_hostile_names_and_large_numbers() -> None:
     assert text[:-1].isprintable()
     assert text.isascii()
     assert sum(json.loads(export(exported(huge())))["profiles"][1]["weights"]) == (1 << 63) + 5
+
+
+def test_what_was_freed_is_in_the_second_profile_only() -> None:
+    scene = Scene()
+    scene.allocate(1, A)
+    scene.free(2, A)
+    document = json.loads(export(exported(recording(scene))))
+    assert [stacks(document, profile) for profile in (0, 1)] == [{}, {("do_one_initcall", "drv_probe [drv]"): 128}]

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
-from builders import DRIVER, SECOND, START_NS, Scene, inside, module_image, suspect
+from dataclasses import replace
+
+from builders import DRIVER, SECOND, START_NS, Scene, inside, module_image
 from exported import A, B, everything, exported, huge, nothing, recording
+from reports import STACK, judged
 
 from kleaktrace.core.events.records import Context
+from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.symbols.symbol_table import Frame
-from kleaktrace.views.exports.stack_rows import frame_name, module_of, names_root_first
+from kleaktrace.views.exports.stack_rows import frame_name, module_of, names_root_first, stack_rows
 
 
 def test_a_row_has_the_counters_of_the_whole_window_and_what_is_outstanding() -> None:
@@ -27,12 +31,32 @@ def test_the_worst_that_is_known_of_a_stack_is_its_verdict() -> None:
     }
 
 
-def test_what_is_said_of_one_lost_stack_is_not_said_of_all() -> None:
+def verdict_with(**suspect_fields: object) -> str:
+    """Of the driver's own stack, or of the lost one, if one of its objects is such a suspect."""
+    stack = suspect_fields.get("stack", STACK.lines())
     scene = Scene()
-    scene.allocate(1, A, stack=0)
-    listed = [suspect(1, A)]
-    (row,) = exported(recording(scene, readings=[[], listed, listed])).rows
-    assert (row.stack.frames, str(row.verdict)) == ((), "alive")
+    scene.allocate(1, A, stack=1 if stack else 0)
+    made = recording(scene)
+    (row,) = stack_rows(made, replace(made.report(), suspects=[judged(**suspect_fields)]))
+    return str(row.verdict)
+
+
+def test_what_counts_against_nobody_is_alive() -> None:
+    assert verdict_with(verdict=Verdict.UNDECIDED) == "undecided"
+    assert verdict_with(verdict=Verdict.UNDECIDED, counts_against_clean=False) == "alive"
+    assert verdict_with(verdict=Verdict.DISMISSED) == "alive"
+
+
+def test_what_is_said_of_one_lost_stack_is_not_said_of_all() -> None:
+    assert verdict_with(verdict=Verdict.CONFIRMED, stack=()) == "alive"
+
+
+def test_a_stack_whose_only_event_was_half_of_another_has_no_row() -> None:
+    scene = Scene()
+    for stack in (2, 1):  # a kmalloc too large for the slab caches is reported twice
+        scene.allocate(1, A, size=1 << 16, stack=stack, call_site=inside("core_alloc", stack))
+    rows = exported(recording(scene)).rows
+    assert [row.stack.frames[0].name for row in rows] == ["drv_probe"]
 
 
 def test_rows_add_up_to_the_totals_and_the_largest_come_first() -> None:
