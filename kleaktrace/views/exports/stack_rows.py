@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -85,27 +85,28 @@ class _Books:
 
 def stack_rows(recording: Recording, report: Report) -> list[StackRow]:
     """All stacks that allocated anything; `report` is one of this recording."""
-    books: dict[tuple[str, ...], _Books] = {}
-    for stack, counts in _counted(recording):
-        books.setdefault(tuple(stack.lines()), _Books(stack)).counts.append(counts)
+    stacks, snapshot = recording.names.stacks, recording.ledger.snapshot()
+    books: dict[str, _Books] = {}
+
+    def of(key: int) -> _Books:
+        text = stacks.text(key)  # which is kept: the report asked for it
+        stack = stacks.get(key)
+        return books.setdefault(text or "\n".join(stack.lines()), _Books(stack))
+
+    counters = (snapshot.allocations, snapshot.bytes_allocated, snapshot.frees, snapshot.implied_frees)
+    columns = (column.tolist() for column in (snapshot.stacks, *counters))
+    for key, *counts in zip(*columns, strict=True):
+        if counts[0]:  # all of its events may have been taken back
+            of(key).counts.append(_Counts(*counts))
     for group in report.outstanding:
-        books.setdefault(tuple(group.stack.lines()), _Books(group.stack)).groups.append(group)
+        of(group.stack_keys[0]).groups.append(group)
     verdicts = _Verdicts(report)
-    rows = [_row(lines, of_stack, verdicts) for lines, of_stack in books.items()]
+    rows = [_row(one, verdicts) for one in books.values()]
     return sorted(rows, key=lambda row: (-row.outstanding_bytes, -row.allocated_bytes, row.key))
 
 
-def _counted(recording: Recording) -> Iterator[tuple[Stack, _Counts]]:
-    """Every key of the ledger, as its stack, with its counters."""
-    snapshot, stacks = recording.ledger.snapshot(), recording.names.stacks
-    counters = (snapshot.allocations, snapshot.bytes_allocated, snapshot.frees, snapshot.implied_frees)
-    for key, *counts in zip(snapshot.stacks.tolist(), *(column.tolist() for column in counters), strict=True):
-        if counts[0]:  # all of its events may have been taken back
-            yield stacks.get(key), _Counts(*counts)
-
-
-def _row(lines: tuple[str, ...], books: _Books, verdicts: _Verdicts) -> StackRow:
-    counts, groups = books.counts, books.groups
+def _row(books: _Books, verdicts: _Verdicts) -> StackRow:
+    counts, groups, lines = books.counts, books.groups, tuple(books.stack.lines())
     return StackRow(
         key=stack_key(lines),
         stack=books.stack,
