@@ -79,6 +79,24 @@ class LevelHistory:
         growth = slope_interval(np.interp(even, seconds, self._sums(stacks, start)))
         return Interval(growth.estimate / even[1], growth.low / even[1], growth.high / even[1])
 
+    def levels(self, stacks: U64) -> F64:
+        """Outstanding bytes of each of these stacks (columns, as asked) at each sample (rows)."""
+        found = np.zeros((len(self._levels), stacks.size))
+        if not self._stacks.size:
+            return found
+        order = np.argsort(self._stacks, kind="stable")
+        ascending = self._stacks[order]
+        places = np.minimum(np.searchsorted(ascending, stacks), ascending.size - 1)
+        at = np.where(ascending[places] == stacks, order[places], ascending.size)
+        for row, level in zip(found, self._levels, strict=True):
+            there = at < level.size
+            row[there] = level[at[there]]
+        return found
+
+    def all_levels(self) -> F64:
+        """Outstanding bytes of all stacks together at each sample."""
+        return np.array([float(level.sum()) for level in self._levels])
+
     def _sums(self, stacks: Iterable[int], start: int) -> F64:
         at = np.flatnonzero(np.isin(self._stacks, np.array(list(stacks), np.uint64)))
         return np.array([float(level[at[: np.searchsorted(at, level.size)]].sum()) for level in self._levels[start:]])

@@ -87,3 +87,16 @@ def test_memory_is_bounded():
     assert watch.nbytes <= (32 << 20) + large.stacks.nbytes
     assert len(watch.times_ns) >= 16
     assert np.unique(np.diff(watch.times_ns)).size == 1
+
+
+def test_levels_of_some_stacks_and_of_all_together():
+    watch = LevelHistory()
+    watch.sample(0, snapshot(5))
+    watch.sample(SECOND, snapshot(7, 0, 9))
+    assert watch.levels(np.array([3, 99, 1], np.uint64)).tolist() == [[0, 0, 5], [9, 0, 7]]
+    assert watch.all_levels().tolist() == [5, 16]
+
+
+def test_no_history_has_no_levels():
+    assert LevelHistory().levels(np.array([1], np.uint64)).shape == (0, 1)
+    assert LevelHistory().all_levels().size == 0
