@@ -22,7 +22,7 @@ _READERS = "\b\n" + "\n".join(f"{name:12} {known.reader}" for name, known in FOR
 def export(name: str, output: str, capture: Path) -> None:
     """Judge a capture, and write its call stacks, counters and verdicts in a format that other programs read."""
     from kleaktrace.edge.capture.capture_reader import read_capture  # type: ignore[import-untyped]
-    from kleaktrace.views.exports.stack_rows import material
+    from kleaktrace.views.exports.material import material
 
     chosen = FORMATS[name]
     if chosen.is_binary and output == "-" and sys.stdout.isatty():

@@ -14,7 +14,7 @@ from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult, Kernel
-from kleaktrace.views.exports.stack_rows import Material, material
+from kleaktrace.views.exports.material import Material, material
 
 A, B, C, D = (0xFFFF888100010000 + number * 0x10000 for number in range(4))
 MANY = 0xFFFF888200000000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kleaktrace.views.exports.stack_rows import Material, names_root_first
+from kleaktrace.views.exports.material import Material, names_root_first
 
 
 def export(material: Material) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kleaktrace.views.exports import folded, jsonl, junit, ktap, openmetrics, pprof, speedscope
-from kleaktrace.views.exports.stack_rows import Material
+from kleaktrace.views.exports.material import Material
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from kleaktrace.core.tables.stack_rows import StackRow
 from kleaktrace.views.documents.report import document
-from kleaktrace.views.exports.stack_rows import Material, StackRow
+from kleaktrace.views.exports.material import Material
 
 _LISTS = {
     "coverage": "coverage",

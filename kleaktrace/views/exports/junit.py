@@ -12,7 +12,7 @@ from datetime import UTC
 
 from kleaktrace.terminal import clean
 from kleaktrace.views.exports.cases import SUITE, Case, Result, about, cases
-from kleaktrace.views.exports.stack_rows import Material
+from kleaktrace.views.exports.material import Material
 
 
 def export(material: Material) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from kleaktrace.views.exports.cases import SUITE, Case, Result, about, cases
-from kleaktrace.views.exports.stack_rows import Material
+from kleaktrace.views.exports.material import Material
 
 _VERSION = "KTAP version 1"
 

@@ -15,8 +15,9 @@ from kleaktrace import __version__
 from kleaktrace.core.evidence.evidence import SuspectSource, Verdict
 from kleaktrace.core.report import Outcome, Report
 from kleaktrace.core.symbols.call_stacks import function_of
+from kleaktrace.core.tables.stack_rows import StackRow
 from kleaktrace.terminal import clean
-from kleaktrace.views.exports.stack_rows import Material, StackRow
+from kleaktrace.views.exports.material import Material
 
 MOST_STACKS = 50
 _LONGEST_LABEL = 128

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 
 from kleaktrace.core.grouping.group_labels import NO_STACK_LABEL
 from kleaktrace.core.symbols.symbol_table import Frame
+from kleaktrace.core.tables.stack_rows import StackRow
 from kleaktrace.terminal import clean
+from kleaktrace.views.exports.material import Material, frame_name, module_of
 from kleaktrace.views.exports.protobuf_wire import integer, message, packed
-from kleaktrace.views.exports.stack_rows import Material, StackRow, frame_name, module_of
 
 _VALUES = (("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes"))
 _SHOWN_FIRST = "inuse_space"

@@ -12,7 +12,8 @@ from typing import Any
 
 from kleaktrace import __version__
 from kleaktrace.core.grouping.group_labels import NO_STACK_LABEL
-from kleaktrace.views.exports.stack_rows import Material, StackRow, frame_name, module_of, root_first
+from kleaktrace.core.tables.stack_rows import StackRow
+from kleaktrace.views.exports.material import Material, frame_name, module_of, root_first
 
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 

@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every call stack of a recording with its counters and its verdict, worked out once for all formats."""
+"""Every call stack of a recording with its counters and its verdict, worked out once for whoever needs them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
 from kleaktrace.core.evidence.evidence import Verdict
-from kleaktrace.core.grouping.group_labels import NO_STACK_LABEL
 from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.leaked_objects.leaks import stack_key
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import Report
 from kleaktrace.core.symbols.call_stacks import NO_STACK, Stack
-from kleaktrace.core.symbols.symbol_table import Frame
-from kleaktrace.terminal import clean
 
 
 class StackVerdict(StrEnum):
@@ -34,7 +30,7 @@ class StackRow:
 
     key: the same across boots and builds, as in the JSON document. caches, contexts: of what is outstanding, ascending.
     Bytes are as allocated. oldest_ns: when the oldest outstanding one was allocated (CLOCK_MONOTONIC); None: none is.
-    The counts of allocations and frees are those of the whole window.
+    The counts of allocations and frees are those of the whole window. ledger_keys: all keys that the ledger has for it.
     """
 
     key: str
@@ -49,25 +45,13 @@ class StackRow:
     frees: int
     implied_frees: int
     verdict: StackVerdict
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What there is to export. rows: the most outstanding bytes first."""
-
-    report: Report
-    rows: Sequence[StackRow]
-
-
-def material(recording: Recording) -> Material:
-    """Judge a recording, and work out what all formats are made from."""
-    report = recording.report(recording.judge())
-    return Material(report, stack_rows(recording, report))
+    ledger_keys: tuple[int, ...]
 
 
 class _Counts(NamedTuple):
     """The ledger's counters of one key of a stack."""
 
+    ledger_key: int
     allocations: int
     allocated_bytes: int
     frees: int
@@ -97,7 +81,7 @@ def stack_rows(recording: Recording, report: Report) -> list[StackRow]:
     columns = (column.tolist() for column in (snapshot.stacks, *counters))
     for key, *counts in zip(*columns, strict=True):
         if counts[0]:  # all of its events may have been taken back
-            of(key).counts.append(_Counts(*counts))
+            of(key).counts.append(_Counts(key, *counts))
     for group in report.outstanding:
         of(group.stack_keys[0]).groups.append(group)
     verdicts = _Verdicts(report)
@@ -120,6 +104,7 @@ def _row(books: _Books, verdicts: _Verdicts) -> StackRow:
         frees=sum(one.frees for one in counts),
         implied_frees=sum(one.implied_frees for one in counts),
         verdict=verdicts.of(lines, books.stack),
+        ledger_keys=tuple(one.ledger_key for one in counts),
     )
 
 
@@ -141,28 +126,3 @@ class _Verdicts:
             return StackVerdict.UNDECIDED
         grows = bool(self._growing) and tuple(map(str, stack.own_frames)) in self._growing
         return StackVerdict.GROWING if grows else StackVerdict.ALIVE
-
-
-def module_of(frame: Frame) -> str:
-    """The module in brackets, as kallsyms and perf write it; of the kernel's own code, what perf calls it.
-
-    Empty for an address that nobody could name: it is not known whose it was.
-    """
-    return f"[{clean(frame.module or 'kernel.kallsyms')}]" if frame.name is not None else ""
-
-
-def frame_name(frame: Frame) -> str:
-    """Function and module for a flame graph: `drv_probe [drv]`; without the offset, so that callers join."""
-    if frame.name is None:
-        return f"{frame.address:#x}"
-    return clean(f"{frame.name} [{frame.module}]" if frame.module else frame.name)
-
-
-def root_first(stack: Stack) -> Iterable[Frame]:
-    """The stack's own frames, outermost first: an interrupt is a root, whatever it came upon."""
-    return reversed(stack.own_frames)
-
-
-def names_root_first(stack: Stack) -> list[str]:
-    """The names of those frames; of a lost stack, one that says so."""
-    return [frame_name(frame) for frame in root_first(stack)] or [NO_STACK_LABEL]

@@ -9,8 +9,8 @@ from reports import STACK, judged
 
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import Verdict
-from kleaktrace.core.symbols.symbol_table import Frame
-from kleaktrace.views.exports.stack_rows import frame_name, module_of, names_root_first, stack_rows
+from kleaktrace.core.tables.stack_rows import stack_rows
+from kleaktrace.views.exports.material import names_root_first
 
 
 def test_a_row_has_the_counters_of_the_whole_window_and_what_is_outstanding() -> None:
@@ -106,25 +106,3 @@ def test_an_empty_recording_has_no_rows() -> None:
 def test_large_numbers_are_exact_in_the_counters() -> None:
     (row,) = exported(huge()).rows
     assert row.allocated_bytes == (1 << 63) + 5
-
-
-def test_frames_are_named_by_function_and_module() -> None:
-    assert frame_name(Frame(1, "f", 0x22, 0x100, "drv")) == "f [drv]"
-    assert frame_name(Frame(1, "f", 0x22, 0x100)) == "f"
-    assert frame_name(Frame(0xFFFFFFFFC0000000)) == "0xffffffffc0000000"
-    assert frame_name(Frame(1, "a\nb\x1b", 0, 1, "m\x07")) == r"a\nb\x1b [m\x07]"
-
-
-def test_an_address_without_a_name_is_in_no_module() -> None:
-    assert module_of(Frame(1, "f", 0, 1, "drv")) == "[drv]"
-    assert module_of(Frame(1, "f", 0, 1)) == "[kernel.kallsyms]"
-    assert module_of(Frame(0xFFFFFFFFC0000000)) == ""
-
-
-def test_what_an_interrupt_came_upon_is_no_root() -> None:
-    scene = Scene()
-    scene.names.stacks.add(8, [inside("core_alloc"), inside("handle_softirqs"), inside("kthread")])
-    scene.allocate(1, A, stack=8)
-    (row,) = exported(recording(scene)).rows
-    assert names_root_first(row.stack) == ["handle_softirqs", "core_alloc"]
-    assert len(row.stack.lines()) == 3
