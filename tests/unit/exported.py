@@ -43,7 +43,7 @@ def recording(scene: Scene, **known: object) -> Recording:
 
 def everything() -> Recording:
     """Two objects leaked at one place, one is undecided, many grow, one was freed, and one has no stack."""
-    scene = Scene()
+    scene, history = Scene(), LevelHistory()
     scene.allocate(1, A)
     scene.allocate(1.5, B)
     scene.allocate(2, C, stack=2)
@@ -52,10 +52,13 @@ def everything() -> Recording:
     scene.free(4, D + 0x8000)
     for number in range(60):
         scene.allocate(0.05 * number, MANY + 256 * number, stack=3)
+        history.sample(START_NS + round(0.05 * number * SECOND), scene.ledger.snapshot())
     scene.unload(5)
     listed = [suspect(1, A), suspect(1.5, B)]
     return recording(
         scene,
+        kernel=Kernel("6.12.0", "x86_64", "lab"),
+        history=history,
         readings=[[], listed, listed],
         command=CommandResult(("true",), 0),
         growth_windows=[(START_NS, START_NS + 3 * SECOND)],
