@@ -120,9 +120,16 @@ def _refusals(fix: str) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise UsageError(str(error).strip(), fix) from error
+        raise UsageError(_on_one_line(str(error)), fix) from error
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}", fix) from error
+
+
+def _on_one_line(message: str) -> str:
+    """DuckDB's words, without the line of SQL that it repeats below them, but with its number."""
+    what, line, rest = message.partition("\n\nLINE ")
+    where = f" (line {rest.partition(':')[0]})" if line else ""
+    return " ".join(what.split()) + where
 
 
 @contextmanager

@@ -55,9 +55,11 @@ def test_hostile_names_reach_no_terminal() -> None:
 
 
 def test_what_duckdb_cannot_run_is_refused_with_the_tables_there_are() -> None:
-    refused = run("all", "SELECT * FROM nowhere").exception
+    refused = run("all", "SELECT *\nFROM nowhere").exception
     assert isinstance(refused, UsageError)
-    assert "nowhere" in refused.what
+    assert "nowhere does not exist" in refused.what
+    assert refused.what.endswith("(line 2)")
+    assert "\n" not in refused.what
     assert "stacks, counters, outstanding, lifetimes, suspects, loss, machine" in refused.fix
 
 
