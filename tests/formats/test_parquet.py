@@ -24,7 +24,7 @@ def write(made: Recording, directory: Path, host: str = "lab", name: str = "one"
 
 
 def read(directory: Path, table: str, columns: str = "*", where: str = "true") -> list[tuple[Any, ...]]:
-    files = str(directory / table / "**" / "*.parquet")
+    files = str(directory / table / "**" / "*.parquet").replace("'", "''")
     with duckdb.connect(":memory:") as connection:
         sql = f"SELECT {columns} FROM read_parquet('{files}', hive_partitioning = true) WHERE {where}"
         return connection.execute(sql).fetchall()
@@ -75,7 +75,7 @@ def test_an_empty_recording_and_a_full_one_fit_together(tmp_path: Path) -> None:
 
 
 def test_hostile_names(tmp_path: Path) -> None:
-    here = tmp_path / "a" / "b" / "c"
+    here = tmp_path / "a" / "b's" / "c"
     write(exported.hostile(), here, host="../../x'y", name="../a/b'; --")
     assert [path for path in tmp_path.rglob("*.parquet") if len(path.relative_to(here).parts) != 4] == []
     assert read(here, "suspects", "host, comm") == [("../../x'y", exported.EVIL_COMM.decode())]

@@ -19,7 +19,7 @@ from kleaktrace.errors import EnvironmentRefusal, UsageError
 from kleaktrace.views.terminal import answer as view
 
 READER = "kleaktrace.edge.capture.capture_reader"
-CAPTURES = {"all": everything, "hostile": hostile, "lossy": with_losses}
+CAPTURES = {"all": everything, "it's": everything, "hostile": hostile, "lossy": with_losses}
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,10 @@ def test_one_table_for_all_captures() -> None:
     assert run("all", "dir/lossy", "SELECT capture, host, verdict FROM machine").output == (
         "capture\thost\tverdict\nall\tlab\tleaks\ndir/lossy\t\tincomplete\n"
     )
+
+
+def test_a_quote_in_a_name() -> None:
+    assert run("it's", "SELECT capture FROM machine").output == "capture\nit's\n"
 
 
 def test_lists_and_what_is_not_known() -> None:

@@ -80,18 +80,17 @@ def test_the_tables_fit_together_by_key() -> None:
 
 def test_a_module_that_came_again_elsewhere_has_one_line_of_lifetimes() -> None:
     scene = Scene()
-    scene.allocate(1, A)
-    scene.free(2, A)
-    scene.unload(2)
+    for at in (1, 3):
+        scene.allocate(at, A)
+        scene.free(at + 1, A)
+    scene.unload(5)
     scene.names.symbols.module_loaded(module_image(base=DRIVER + 0x100000, key=0xFFFFFFFFC0400000))
     scene.names.stacks.add(9, [inside("__kmalloc_noprof"), DRIVER + 0x100022, inside("do_one_initcall")])
-    scene.allocate(3, B, stack=9)
-    scene.free(4, B, site="kfree")
-    scene.allocate(5, A, stack=9)
-    scene.free(6, A, site="kfree")
+    scene.allocate(6, B, stack=9)
+    scene.free(7, B, site="kfree")
     found = tables(recording(scene))
     assert [row["frees"] for row in found["lifetimes"]] == [3]
-    assert [(row["free_site"], row["free_site_frees"]) for row in found["stacks"]] == [("kfree+0x22/0x1000", 2)]
+    assert [(row["free_site"], row["free_site_frees"]) for row in found["stacks"]] == [("core_free+0x22/0x1000", 2)]
 
 
 def test_loss_and_the_recording_itself() -> None:
