@@ -27,6 +27,8 @@ _COMMANDS = {
     "report": "Judge and report what a capture holds. Needs no privilege.",
     "explain": "Explain a kmemleak report, from any machine. Needs no privilege.",
     "kmemleak": "Talk to the kernel's own leak detector.",
+    "export": "Write what a capture holds in another program's format.",
+    "query": "Ask captures by SQL.",
     "schema": "Print the JSON Schema of what --json writes.",
     "doctor": "Say what works on this machine, and what to type where it does not.",
 }

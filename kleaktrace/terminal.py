@@ -9,4 +9,6 @@ def clean(text: str) -> str:
 
     A comm may hold any byte but NUL; printed raw, it could move the cursor or retitle the window.
     """
+    if text.isprintable():  # nearly all are, and there may be a million of them
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -26,7 +26,8 @@ case $kind in
 run) extra='' packages=(kmod python3-bpfcc python3-venv) optional=() ;;
 dev)
     extra='[dev]' packages=(gcc kmod libc6-dev make python3-bpfcc python3-venv)
-    optional=(chromium chromium-driver) # not every distribution has them; without, tests/browser is skipped
+    # Not every distribution has them. Without, what they would read is not tested (tests/browser, tests/formats).
+    optional=(chromium chromium-driver golang-go)
     ;;
 *)
     echo "usage: tools/setup.sh run|dev" >&2
@@ -122,6 +123,24 @@ install_project() {
     stamp "$kind" > "$venv/.setup-$kind"
 }
 
+# Only npm has the viewer whose importer tests/formats lets read our files. All else works without it.
+fetch_speedscope() {
+    local home=$project/.venv/speedscope work
+    [[ $kind == dev && ! -d $home ]] || return 0
+    if ! command -v npm > /dev/null; then
+        say "npm is not installed: tests of --format speedscope will be skipped"
+        return 0
+    fi
+    work=$(mktemp -d -p "$project/.venv")
+    if npm pack --silent --pack-destination "$work" speedscope@1.25.0 > /dev/null 2>&1 < /dev/null &&
+        tar -xzf "$work"/speedscope-*.tgz -C "$work" --no-same-owner; then
+        mv "$work/package" "$home"
+    else
+        say "speedscope cannot be fetched with npm: tests of --format speedscope will be skipped"
+    fi
+    rm -rf "$work"
+}
+
 check_machine
 # One at a time: two callers in one checkout would install over each other.
 exec 9< "${BASH_SOURCE[0]}"
@@ -130,3 +149,4 @@ install_packages
 install_optional_packages
 check_python
 install_project
+fetch_speedscope

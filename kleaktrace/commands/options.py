@@ -84,17 +84,25 @@ class OutputFile:
             except OSError as error:
                 raise UsageError(f"{path}: {error.strerror}", "give a file that can be written") from error
 
-    def write(self, text: str) -> None:
-        """Replace the file's content."""
+    def write(self, content: str | bytes) -> None:
+        """Replace the file's content; text is written as UTF-8."""
         if self.is_stdout:
-            sys.stdout.write(text)
+            _write_to_stdout(content)
         elif self._fd is not None:
             try:
-                with os.fdopen(self._fd, "w") as stream:
+                with os.fdopen(self._fd, "wb") as stream:
                     if stat.S_ISREG(os.fstat(self._fd).st_mode):  # not /dev/stdout, a pipe or a terminal
                         stream.truncate(0)
-                    stream.write(text)
+                    stream.write(content.encode() if isinstance(content, str) else content)
             except OSError as error:
                 raise UsageError(f"{self._path}: {error.strerror}", "make room, or give another file") from error
             finally:
                 self._fd = None
+
+
+def _write_to_stdout(content: str | bytes) -> None:
+    if isinstance(content, str):
+        sys.stdout.write(content)
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)

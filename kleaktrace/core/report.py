@@ -39,10 +39,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """The kernel that was traced, as uname has it."""
+    """The kernel that was traced, as uname has it; `host` is the machine's name, empty: not known."""
 
     release: str
     arch: str
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

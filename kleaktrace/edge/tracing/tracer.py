@@ -246,7 +246,7 @@ class Tracer:
     def kernel(self) -> Kernel:
         """The running one."""
         uname = os.uname()
-        return Kernel(uname.release, uname.machine)
+        return Kernel(uname.release, uname.machine, uname.nodename)
 
     @property
     def context_source(self) -> str:
