@@ -32,7 +32,7 @@ _READERS = "\b\n" + "\n".join(
 @click.argument("capture", metavar="CAPTURE", type=click.Path(path_type=Path))
 def export(name: str, output: str, capture: Path) -> None:
     """Judge a capture, and write its call stacks, counters and verdicts in a format that other programs read."""
-    from kleaktrace.edge.capture.capture_reader import read_capture  # type: ignore[import-untyped]
+    from kleaktrace.edge.capture.capture_reader import read_capture
     from kleaktrace.views.exports.material import material
 
     if name == _PARQUET:

@@ -20,7 +20,7 @@ def query(captures: tuple[Path, ...], sql: str) -> None:
     questions to begin with. On a terminal the answer is a table, elsewhere tab-separated lines.
     """
     from kleaktrace.core.tables.recording_tables import recording_tables
-    from kleaktrace.edge.capture.capture_reader import read_capture  # type: ignore[import-untyped]
+    from kleaktrace.edge.capture.capture_reader import read_capture
     from kleaktrace.edge.database.duckdb_tables import Source, ask
     from kleaktrace.views.terminal import answer as view
     from kleaktrace.views.terminal import console

@@ -8,13 +8,19 @@ from pathlib import Path
 import click
 
 from kleaktrace.commands.options import OutputFile, json_option
+from kleaktrace.errors import UsageError
 
 
 @click.command()
 @json_option
+@click.option("--html", "html_file", metavar="FILE", help="Write one HTML file that shows everything.")
+@click.option("--mail", is_flag=True, help="Print plain text to be mailed to the maintainers of what leaks.")
+@click.option("--tree", is_flag=True, help="Print outstanding memory as a tree of its callers.")
 @click.argument("capture", type=click.Path(path_type=Path))
 @click.pass_context
-def report(ctx: click.Context, json_file: str | None, capture: Path) -> None:
+def report(
+    ctx: click.Context, json_file: str | None, html_file: str | None, mail: bool, tree: bool, capture: Path
+) -> None:
     """Judge and report what a capture holds: one that --capture or `kleaktrace record` has made, here or elsewhere.
 
     Needs no privilege. The verdicts are by the rules of this version. Of a capture that breaks off, what came after
@@ -28,9 +34,27 @@ def report(ctx: click.Context, json_file: str | None, capture: Path) -> None:
     from kleaktrace.views.terminal import console
     from kleaktrace.views.terminal import report as view
 
-    output = OutputFile(json_file)
+    if [html_file is not None, mail, tree].count(True) > 1:
+        raise UsageError("only one of --html, --mail and --tree at once", "kleaktrace report --html FILE CAPTURE")
+    output, html = OutputFile(json_file), OutputFile(html_file)
+    if output.is_stdout and html.is_stdout:
+        raise UsageError("--json and --html both go to standard output", "name a file for one of them")
     recording = read_capture(capture)
     found = recording.report(recording.judge())
     output.write(dumps(document(found)))
-    view.show(console.make(stderr=output.is_stdout), found)
+    screen = console.make(stderr=output.is_stdout or html.is_stdout)
+    if html_file is not None:
+        from kleaktrace.views.html.page import page
+
+        html.write(page(recording, found))
+    elif mail:
+        from kleaktrace.views.terminal.mail import mail as text_to_mail
+
+        click.echo(text_to_mail(recording, found), err=output.is_stdout, nl=False)
+    elif tree:
+        from kleaktrace.views.terminal.tree import show_tree
+
+        show_tree(screen, found)
+    else:
+        view.show(screen, found)
     ctx.exit(int(found.outcome.exit_code))

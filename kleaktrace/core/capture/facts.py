@@ -28,7 +28,7 @@ def at_the_start(recording: Recording) -> Facts:
     """What is known as soon as the session has begun."""
     start = recording.clock.start
     return {
-        "kernel": [recording.kernel.release, recording.kernel.arch],
+        "kernel": [recording.kernel.release, recording.kernel.arch, recording.kernel.host],
         "started": recording.started.isoformat(),
         "start": [start.time_ns, start.jiffies],
         "coverage": [_coverage(one) for one in recording.coverage],
@@ -86,8 +86,8 @@ class KnownFacts:
 
     def kernel(self) -> Kernel:
         """Whose events these are."""
-        release, arch = self._list("kernel", 2)
-        return Kernel(_text(release), _text(arch))
+        release, arch, host = self._list("kernel", 3)
+        return Kernel(_text(release), _text(arch), _text(host))
 
     def started(self) -> datetime:
         """When tracing began."""

@@ -90,6 +90,28 @@ def test_run_is_reported_as_it_was(machine: Machine, leaking: bool) -> None:
     assert machine.said(confirm_module.confirm, "--capture", str(machine.capture)) == live
 
 
+def test_a_report_takes_the_form_that_is_asked_for(machine: Machine, tmp_path: Path) -> None:
+    leak(machine)
+    machine.done(run_module.run, "--capture", str(machine.capture), "true")
+    page = tmp_path / "report.html"
+    done = machine.done(report_module.report, "--html", str(page), str(machine.capture))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert page.read_text().startswith("<!doctype html>")
+    assert page.stat().st_mode & 0o777 == 0o600
+    mailed = machine.done(report_module.report, "--mail", str(machine.capture))
+    assert mailed.exit_code == 1
+    assert f"unreferenced object {A:#x} (size 100):" in mailed.stdout
+    tree = machine.done(report_module.report, "--tree", str(machine.capture))
+    assert tree.exit_code == 1
+    assert tree.stdout.index("do_one_initcall") < tree.stdout.index("drv_probe"), "the callers come first"
+
+
+def test_a_report_takes_one_form_only(machine: Machine) -> None:
+    for arguments in (["--mail", "--tree"], ["--html", "-", "--json", "-"]):
+        with pytest.raises(UsageError):
+            machine.done(report_module.report, *arguments, "nothing")
+
+
 def test_confirm_is_reported_as_it_was(machine: Machine) -> None:
     machine.kmemleak.listed = (suspect(-5, A, 100),)
     live = machine.said(confirm_module.confirm, "--capture", str(machine.capture))
