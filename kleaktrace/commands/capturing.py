@@ -47,6 +47,9 @@ class Keep:
         self._writer.finish(recording)
         path = self._writer.path
         said = f"kept in {path}: kleaktrace report {path}"
+        if self._writer.unpacked:
+            why = self._writer.unpacked.strerror
+            said = f"kept in the directory {path}, of which no file could be made: {why}: kleaktrace report {path}"
         if self.failure:
             said = f"{path} breaks off, as it could not be written: {self.failure}"
         console.make(stderr=True).print(clean(f"kleaktrace: {said}"), markup=False, soft_wrap=True)

@@ -28,7 +28,6 @@ _PLACES = 2 * SAMPLES_OF_A_KIND
 """Samples of a stack: those of this epoch, and those before."""
 
 _GROWTH = 1.5
-_WORTH_MERGING = 1 << 16
 
 
 class LedgerLog:
@@ -38,12 +37,17 @@ class LedgerLog:
         self._stacks: StackTableState | None = None
         self._samples: npt.NDArray[np.void] = np.zeros((0, _PLACES), TRAITS)
         self._implied: Mapping[tuple[int, int, int], int] = {}
+        self._told = _ToldRows()
 
     def batches(self, changes: LedgerChanges) -> Batches:
         """The rows for what changed, which is all that changed since the last call."""
         yield from self._counters(changes.stacks)
+        rows = self._told.rows_of(changes.endings, changes.rows)
+        details = changes.endings[rows == 0]
+        yield tables.ENDING_DETAILS, {name: details[name] for name in tables.ENDING_DETAILS.columns}
+        closing = {name: changes.endings[name] for name in tables.ENDINGS.columns if name != "row"}
+        yield tables.ENDINGS, {"row": rows, **closing}
         yield from _row_batches(changes.rows)
-        yield tables.ENDINGS, {name: changes.endings[name] for name in tables.ENDINGS.columns}
         yield tables.WATCHED, {name: changes.watched[name] for name in tables.WATCHED.columns}
         if changes.samples is not None:
             yield tables.SAMPLES, self._sample_columns(*changes.samples)
@@ -104,6 +108,40 @@ class LedgerLog:
         return columns | {name: rows[name].tolist() if name == "comm" else rows[name] for name in TRAITS.names or ()}
 
 
+class _ToldRows:
+    """Which allocation each row was told to hold, so that its end need not tell it again: 16 bytes a row."""
+
+    def __init__(self) -> None:
+        self._objects: U64 = np.zeros(0, np.uint64)
+        self._times: U64 = np.zeros(0, np.uint64)
+
+    def rows_of(self, endings: Closed, changes: RowChanges) -> npt.NDArray[np.uint32]:
+        """One more than the row at which each ending's allocation was until now; 0 if it was told nowhere.
+
+        After that the rows are as the changes say.
+        """
+        found = np.zeros(endings.size, np.uint32)
+        if changes.anew:
+            self._objects, self._times = np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+        changed = np.concatenate([changes.gone, changes.rows])
+        self._make_room(int(changed.max(initial=-1)) + 1)
+        if changed.size and endings.size:
+            order = np.argsort(self._objects[changed])
+            before = changed[order]
+            places = np.searchsorted(self._objects[before], endings["object"])
+            rows = before[np.minimum(places, before.size - 1)]
+            same = (self._objects[rows] == endings["object"]) & (self._times[rows] == endings["time_ns"])
+            found[same] = rows[same] + 1
+        self._times[changes.gone] = 0
+        self._objects[changes.rows] = changes.objects
+        self._times[changes.rows] = changes.columns["time_ns"]
+        return found
+
+    def _make_room(self, rows: int) -> None:
+        self._objects = grown(self._objects, rows, _GROWTH)
+        self._times = grown(self._times, rows, _GROWTH)
+
+
 def _counter_columns(state: StackTableState) -> U64:
     """Of each stack (rows) what is told by how much it changed."""
     others = np.stack([state.bytes_allocated, state.bytes_closed, state.implied_frees], axis=1)
@@ -136,7 +174,7 @@ MOST_ROWS = 1 << 26
 
 _ROW = np.dtype(
     [
-        *(("row", "<u4"), ("object", "<u8"), ("time_ns", "<u8"), ("stack", "<u4"), ("origin", "<u4"), ("task", "<u4")),
+        *(("object", "<u8"), ("time_ns", "<u8"), ("stack", "<u4"), ("origin", "<u4"), ("task", "<u4")),
         *(("jiffies", "<u4"), ("cpu", "<u2"), ("doubled", "u1"), ("held", "u1")),
     ]
 )
@@ -156,6 +194,7 @@ class LedgerReader:
         self._samples: Traits = np.zeros((0, _PLACES), TRAITS)
         self._endings: deque[Closed] = deque()
         self._kept = 0
+        self._details: Columns | None = None
         self._watched: list[Closed] = []
         self._implied: dict[tuple[int, int, int], int] = {}
 
@@ -179,10 +218,15 @@ class LedgerReader:
                 self._origins.add(list(batch.values()))
             case tables.TASKS:
                 self._tasks.add(list(batch.values()))
+            case tables.ENDING_DETAILS:
+                self._details = batch
             case tables.ENDINGS:
-                self._take_endings(_closed(batch))
+                self._take_endings(batch)
             case tables.WATCHED:
-                self._watched.append(_closed(batch))
+                closed = np.zeros(batch["object"].size, CLOSED)
+                for name in CLOSED.names or ():
+                    closed[name] = batch[name]
+                self._watched.append(closed)
             case _:
                 self._take_books(table, batch)
 
@@ -257,11 +301,36 @@ class LedgerReader:
         self._lifetime_max[stacks] = batch["lifetime_max"]
         self._lifetime_sum[stacks] = batch["lifetime_sum"]
 
-    def _take_endings(self, closed: Closed) -> None:
+    def _take_endings(self, batch: Columns) -> None:
+        closed = np.zeros(batch["row"].size, CLOSED)
+        for name in tables.ENDINGS.columns:
+            if name != "row":
+                closed[name] = batch[name]
+        told = batch["row"] > 0
+        closed[told] = self._ended(closed[told], batch["row"][told])
+        details, self._details = self._details, None
+        count = 0 if details is None else details["object"].size
+        if count != np.count_nonzero(~told):
+            raise ValueError(f"{count} endings are told, and not {np.count_nonzero(~told)}")
+        if details is not None:
+            for name in tables.ENDING_DETAILS.columns:
+                closed[name][~told] = details[name]
         self._endings.append(closed)
         self._kept += closed.size
         while self._kept - self._endings[0].size > HISTORY_CAPACITY:
             self._kept -= self._endings.popleft().size
+
+    def _ended(self, closed: Closed, rows: npt.NDArray[np.uint32]) -> Closed:
+        """Fill in what was outstanding at these rows (less one)."""
+        was = self._rows.at(rows.astype(np.intp) - 1)
+        origins = _numbers(was["origin"], len(self._origins), "an origin")
+        for name in ("object", "time_ns", "jiffies"):
+            closed[name] = was[name]
+        closed["stack"] = self.stacks[_numbers(was["stack"], len(self._stacks), "a call stack")]
+        closed["kind"] = self._origins.column(2)[origins] >> np.uint64(8) & np.uint64(0xFF)
+        closed["bytes_req"] = self._origins.column(3)[origins]
+        closed["bytes_alloc"] = self._origins.column(4)[origins]
+        return closed
 
     def _take_samples(self, batch: Columns) -> None:
         stacks = _numbers(batch["stack"], len(self._stacks), "a call stack")
@@ -298,52 +367,34 @@ class _Words:
 
 
 class _RowsReader:
-    """What is outstanding, by row. What was told is put together now and then, so that it takes no more room than that
-    twice over."""
+    """What is outstanding, by row."""
 
     def __init__(self) -> None:
-        self._told: list[npt.NDArray[Any]] = [np.zeros(0, _ROW)]
-        self._since = 0
+        self._table: npt.NDArray[Any] = np.zeros(0, _ROW)
 
     def add(self, batch: Columns) -> None:
-        rows = np.zeros(batch["row"].size, _ROW)
+        rows = _numbers(batch["row"], MOST_ROWS, "an outstanding allocation")
+        self._table = grown(self._table, int(rows.max(initial=-1)) + 1, _GROWTH)
         for name in tables.OUTSTANDING.columns:
-            rows[name] = batch[name]
-        rows["held"] = 1
-        self._tell(rows)
+            if name != "row":
+                self._table[name][rows] = batch[name]
+        self._table["held"][rows] = 1
 
     def remove(self, gone: npt.NDArray[np.uint32]) -> None:
-        rows = np.zeros(gone.size, _ROW)
-        rows["row"] = gone
-        self._tell(rows)
+        self._table["held"][gone[gone < self._table.size]] = 0  # others came and went between two flushes
+
+    def at(self, rows: Index) -> npt.NDArray[Any]:
+        """What was told last of some rows."""
+        found: npt.NDArray[Any] = self._table[_numbers(rows, self._table.size, "an outstanding allocation")]
+        return found
 
     def rows(self) -> npt.NDArray[Any]:
         """Those that are held, by ascending row."""
-        every = np.concatenate(self._told)
-        every = every[np.argsort(every["row"], kind="stable")]
-        last = np.ones(every.size, np.bool_)
-        np.not_equal(every["row"][1:], every["row"][:-1], out=last[:-1])
-        held: npt.NDArray[Any] = every[last & (every["held"] == 1)]
-        if held.size > MOST_ROWS:
-            raise ValueError(f"it tells of more than {MOST_ROWS} outstanding allocations")
-        self._told, self._since = [held], 0
+        held: npt.NDArray[Any] = self._table[self._table["held"] == 1]
         return held
-
-    def _tell(self, rows: npt.NDArray[Any]) -> None:
-        self._told.append(rows)
-        self._since += rows.size
-        if self._since > max(self._told[0].size, _WORTH_MERGING):
-            self.rows()
 
 
 def _numbers(numbers: npt.NDArray[Any], below: int, what: str) -> Index:
     if numbers.size and int(numbers.max()) >= below:
         raise ValueError(f"{what} of number {int(numbers.max())} is not told")
     return numbers.astype(np.intp)
-
-
-def _closed(batch: Columns) -> Closed:
-    closed = np.zeros(batch["object"].size, CLOSED)
-    for name in CLOSED.names or ():
-        closed[name] = batch[name]
-    return closed

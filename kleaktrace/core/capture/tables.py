@@ -142,24 +142,28 @@ ORIGINS = Table("origins", {"call_site": U64, "cache": U64, "flags": U64, "bytes
 TASKS = Table("tasks", {"comm_0": U64, "comm_1": U64, "cgroup": U64, "ids": U64})
 """Who allocated, numbered 0, 1, 2, …: the two words of the comm, and tgid << 32 | tid."""
 
-_ENDING_COLUMNS = {
-    "object": U64,
-    "time_ns": U64,
-    "closed_ns": U64,
-    "stack": U64,
-    "free_site": U64,
-    "bytes_req": U64,
-    "bytes_alloc": U64,
-    "jiffies": U32,
-    "closed_tid": U32,
-    "kind": U8,
-    "ending": U8,
-}
+ENDINGS = Table("endings", {"row": U32, "closed_ns": U64, "free_site": U64, "closed_tid": U32, "ending": U8})
+"""How allocations ended that had lived for a while (`Ledger.history`): what was outstanding at `row` - 1 before this
+flush, or, where that is -1, the next of `ENDING_DETAILS`."""
 
-ENDINGS = Table("endings", _ENDING_COLUMNS)
-"""How allocations ended that had lived for a while (`Ledger.history`)."""
+ENDING_DETAILS = Table(
+    "ending_details",
+    {
+        "object": U64,
+        "time_ns": U64,
+        "stack": U64,
+        "bytes_req": U64,
+        "bytes_alloc": U64,
+        "jiffies": U32,
+        "kind": U8,
+    },
+)
+"""Allocations that ended, and were told of by no flush before."""
 
-WATCHED = Table("watched", _ENDING_COLUMNS)
+WATCHED = Table(
+    "watched",
+    {**ENDING_DETAILS.columns, "closed_ns": U64, "free_site": U64, "closed_tid": U32, "ending": U8},
+)
 """What ended at the addresses that were watched."""
 
 SAMPLES = Table(
@@ -269,8 +273,21 @@ tasks of before are forgotten. events: how many there were by then. last: 1, the
 
 TABLES = (
     *(FACTS, FRAMES, STACKS, STACK_FRAMES, SITES, SITE_KEYS, FUNCTIONS, CACHES, MODULES, PROGRAMS),
-    *(LEDGER_STACKS, COUNTERS, CELLS, CELL_COUNTS, OUTSTANDING, GONE, ORIGINS, TASKS, ENDINGS, WATCHED, SAMPLES),
-    *(IMPLIED, LOSSES, LEVELS, LEVEL_CHANGES, LEVELS_KEPT, MACHINE, SUSPECTS, SUSPECT_FRAMES, READINGS, ANSWERS),
+    *(LEDGER_STACKS, COUNTERS, CELLS, CELL_COUNTS, ENDING_DETAILS, ENDINGS, OUTSTANDING, GONE, ORIGINS, TASKS),
+    *(
+        WATCHED,
+        SAMPLES,
+        IMPLIED,
+        LOSSES,
+        LEVELS,
+        LEVEL_CHANGES,
+        LEVELS_KEPT,
+        MACHINE,
+        SUSPECTS,
+        SUSPECT_FRAMES,
+        READINGS,
+        ANSWERS,
+    ),
     *(CONTENTS, EVENT_SHAPES, EVENT_TASKS, EVENT_BATCHES, EVENTS),
 )
 """All but `FLUSHES`, in the order of their bits; new ones are added at the end."""

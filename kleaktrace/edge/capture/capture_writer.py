@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from kleaktrace.core.capture.recording_log import FLUSH_NS, Flush, RecordingLog
@@ -22,6 +23,9 @@ _LOG = logging.getLogger(__name__)
 
 _SAMPLES_S = 60.0
 """Between two times that samples of what was freed are kept: those of a minute ago are samples as good."""
+
+_NICENESS = -10
+"""Of the thread: it needs little, but in time. On a busy machine more than a second would be lost."""
 
 Look = Callable[[], AbstractContextManager[Recording]]
 """Gives the recording of a session; nothing is added to it meanwhile."""
@@ -38,6 +42,8 @@ class CaptureWriter:
         self.path = path
         self.failure: OSError | None = None
         """Why nothing more could be written, if so."""
+        self.unpacked: OSError | None = None
+        """Why no one file could be made of the directory, if so."""
         self._look, self._events = look, events or EventQueue()
         with look() as recording:
             self._log = RecordingLog(recording.ledger)
@@ -63,11 +69,17 @@ class CaptureWriter:
             look = self._log.look(recording, with_samples=True)
             self._files.add(self._log.last_flush(look, self._events.take()))
             self._files.close()
-            pack(self.path)
         except OSError as error:
             self.failure = error
+            return
+        try:
+            pack(self.path)
+        except OSError as error:
+            self.unpacked = error
 
     def _run(self) -> None:
+        with suppress(OSError):  # not everywhere is root allowed to
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
             due = time.monotonic() + FLUSH_NS / 1e9
             while not self._ending.wait(max(due - time.monotonic(), 0)):

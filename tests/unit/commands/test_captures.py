@@ -24,6 +24,8 @@ from kleaktrace.commands import report as report_module
 from kleaktrace.commands import run as run_module
 from kleaktrace.commands import signals as signals_module
 from kleaktrace.commands import trace as trace_module
+from kleaktrace.core.capture.recording_log import RecordingLog
+from kleaktrace.edge.capture import capture_writer
 from kleaktrace.edge.capture.capture_reader import read_capture
 from kleaktrace.errors import EvidenceLost, UsageError
 from kleaktrace.session.session import Session
@@ -151,16 +153,23 @@ def test_record_is_judged_by_what_it_can_know(machine: Machine) -> None:
     assert "kmemleak was not asked" in said
 
 
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_record_that_can_not_write_says_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kleaktrace.edge.capture import capture_writer
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(capture_writer, "pack", full)
+    monkeypatch.setattr(RecordingLog, "last_flush", full)
     with pytest.raises(EvidenceLost, match="is not whole: No space left on device"):
         machine.done(record_module.record, "-o", str(machine.capture), "--duration", "0.1")
-    assert read_capture(machine.capture).ledger.totals().allocations == 0
+    assert any("breaks off" in gap for gap in read_capture(machine.capture).gaps)
+
+
+def test_a_capture_that_can_not_be_packed_is_whole(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_writer, "pack", full)
+    done = machine.done(record_module.record, "-o", str(machine.capture), "--duration", "0.1")
+    assert "of which no file could be made: No space left on device" in done.stderr
+    assert machine.capture.is_dir()
+    assert not any("breaks off" in gap for gap in read_capture(machine.capture).gaps)
 
 
 def test_a_name_that_is_taken_is_refused_before_the_command_runs(machine: Machine) -> None:
