@@ -14,7 +14,7 @@ from pathlib import Path
 from kleaktrace.core.capture.recording_log import Flush, RecordingLog
 from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory
 from kleaktrace.core.recording import Recording
-from kleaktrace.edge.capture.capture_files import CaptureFiles
+from kleaktrace.edge.capture.capture_files import CaptureFiles, require_nanoarrow
 from kleaktrace.edge.capture.event_queue import EventQueue
 from kleaktrace.edge.capture.pack import pack
 from kleaktrace.edge.machine.meminfo import memory_in_use
@@ -47,11 +47,13 @@ class CaptureWriter:
         """Why nothing more could be written, if so."""
         self.unpacked: OSError | None = None
         """Why no one file could be made of the directory, if so."""
+        require_nanoarrow()
         self._look, self._events = look, events or EventQueue()
         with look() as recording:
             self._log = RecordingLog(recording.ledger)
         self._sampled = time.monotonic()
         self._machine = MachineHistory()
+        self._due = time.monotonic() + _EVERY_S
         self._files = CaptureFiles(path, self._new())
         self._ending = threading.Event()
         self._fault: BaseException | None = None
@@ -84,9 +86,8 @@ class CaptureWriter:
         with suppress(OSError):  # not everywhere is root allowed to
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
-            due = time.monotonic() + _EVERY_S
-            while not self._ending.wait(max(due - time.monotonic(), 0)):
-                due = time.monotonic() + _EVERY_S
+            while not self._ending.wait(max(self._due - time.monotonic(), 0)):
+                self._due = time.monotonic() + _EVERY_S
                 before, begun_s = self._files.bytes, time.thread_time()
                 self._files.add(self._new())
                 took_s = time.thread_time() - begun_s
