@@ -32,6 +32,9 @@ _SAMPLING_SHARE = 10
 _NICENESS = -15
 """Of the drain: it needs little, but at once. What a busy machine allocates in a quarter of a second fills the ring."""
 
+_GIVE_WAY_S = 0.0005
+"""So long somebody who waits to look has to begin."""
+
 _FULL_BATCH = 0.01
 """A ring that is still so full after a poll is polled again at once."""
 
@@ -63,6 +66,8 @@ class Drain:
         self._entered_ns = source.started.time_ns
         """What happened up to then is in the ledger (CLOCK_MONOTONIC)."""
         self._lock = threading.RLock()
+        self._lookers: set[int] = set()
+        """Threads that wait to look: a lock goes to whoever comes first, and a busy drain always comes back first."""
         self._stopping = threading.Event()
         self._finished = False
         self._failure: BaseException | None = None
@@ -76,7 +81,9 @@ class Drain:
             raise self._failure
         if self._failure is not None:
             raise InternalFault(f"draining the ring failed: {self._failure!r}", BUG_FIX) from self._failure
+        self._lookers.add(threading.get_ident())
         with self._lock:
+            self._lookers.discard(threading.get_ident())
             yield
 
     def catch_up(self) -> None:
@@ -118,6 +125,8 @@ class Drain:
                 self._check_loss()
                 checked = time.monotonic()
             now = time.monotonic()
+            if self._lookers:
+                time.sleep(_GIVE_WAY_S)
             more = self._drain_once()
             self._sample()
             if not more:

@@ -25,7 +25,7 @@ from kleaktrace.core.rates.rate_table import MachineHistory
 from kleaktrace.core.recording import Recording
 
 FLUSH_NS = 1_000_000_000
-"""Between two flushes: so much of a session is lost at most if the capture breaks off."""
+"""So much of a session is lost at most if the capture breaks off: flushes are no further apart."""
 
 _BROKEN_OFF = "events after the capture broke off (at the rate of before)"
 

@@ -42,7 +42,6 @@ class CaptureFiles:
     """
 
     def __init__(self, path: Path, first: Flush) -> None:
-        _require_nanoarrow()
         self.bytes = 0
         """Written so far."""
         self._streams: dict[str, _Stream] = {}
@@ -159,9 +158,11 @@ def _sequence(values: Column) -> Sequence[Any]:
     return values.tolist() if isinstance(values, np.ndarray) else values
 
 
-def _require_nanoarrow() -> None:
+def require_nanoarrow() -> None:
+    """Import what streams are written by. Raises `EnvironmentRefusal` if it is not here."""
     try:
-        import nanoarrow  # noqa: F401
+        import nanoarrow
+        import nanoarrow.ipc  # noqa: F401
     except ImportError as error:
         raise EnvironmentRefusal(
             "captures are written by nanoarrow, which is not here", "pip install nanoarrow"

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from kleaktrace.core.capture.recording_log import FLUSH_NS, Flush, RecordingLog
+from kleaktrace.core.capture.recording_log import Flush, RecordingLog
 from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory
 from kleaktrace.core.recording import Recording
-from kleaktrace.edge.capture.capture_files import CaptureFiles
+from kleaktrace.edge.capture.capture_files import CaptureFiles, require_nanoarrow
 from kleaktrace.edge.capture.event_queue import EventQueue
 from kleaktrace.edge.capture.pack import pack
 from kleaktrace.edge.machine.meminfo import memory_in_use
@@ -23,6 +23,9 @@ _LOG = logging.getLogger(__name__)
 
 _SAMPLES_S = 60.0
 """Between two times that samples of what was freed are kept: those of a minute ago are samples as good."""
+
+_EVERY_S = 0.9
+"""Between two flushes: with the time that they take themselves, no more than a second is ever not kept (FLUSH_NS)."""
 
 _NICENESS = -10
 """Of the thread: it needs little, but in time. On a busy machine more than a second would be lost."""
@@ -44,11 +47,13 @@ class CaptureWriter:
         """Why nothing more could be written, if so."""
         self.unpacked: OSError | None = None
         """Why no one file could be made of the directory, if so."""
+        require_nanoarrow()
         self._look, self._events = look, events or EventQueue()
         with look() as recording:
             self._log = RecordingLog(recording.ledger)
         self._sampled = time.monotonic()
         self._machine = MachineHistory()
+        self._due = time.monotonic() + _EVERY_S
         self._files = CaptureFiles(path, self._new())
         self._ending = threading.Event()
         self._fault: BaseException | None = None
@@ -81,9 +86,8 @@ class CaptureWriter:
         with suppress(OSError):  # not everywhere is root allowed to
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
-            due = time.monotonic() + FLUSH_NS / 1e9
-            while not self._ending.wait(max(due - time.monotonic(), 0)):
-                due = time.monotonic() + FLUSH_NS / 1e9
+            while not self._ending.wait(max(self._due - time.monotonic(), 0)):
+                self._due = time.monotonic() + _EVERY_S
                 before, begun_s = self._files.bytes, time.thread_time()
                 self._files.add(self._new())
                 took_s = time.thread_time() - begun_s

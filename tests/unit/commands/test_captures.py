@@ -60,8 +60,9 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     machine = Machine(tmp_path)
-    for module in (run_module, confirm_module, trace_module, record_module):
+    for module in (run_module, confirm_module, trace_module):
         monkeypatch.setattr(module, "live_session", lambda *_, **__: Session(machine.source))
+    monkeypatch.setattr(record_module, "live_session", lambda _, observer, **__: Session(machine.source, observer))
     monkeypatch.setattr(rates_module, "live_session", lambda _, observer, __: Session(machine.source, observer))
     for module in (run_module, confirm_module):
         monkeypatch.setattr(module, "missing_since", lambda *_: [])
@@ -151,6 +152,22 @@ def test_record_is_judged_by_what_it_can_know(machine: Machine) -> None:
     assert (code, document["verdict"]) == (1, "leaks")
     assert [one["source"] for one in document["suspects"]] == ["unload"]
     assert "kmemleak was not asked" in said
+
+
+def test_what_was_recorded_with_its_events_is_traced_again(machine: Machine) -> None:
+    for number in range(9):
+        machine.source.allocate(A + 256 * number, size=100 * number)
+    machine.source.free(A)
+    machine.done(record_module.record, "-o", str(machine.capture), "--events", "--duration", "0.1")
+    recorded = machine.said(report_module.report, str(machine.capture))[2]
+    machine.source = MadeUpSource()  # another machine
+    code, said, played = machine.said(trace_module.trace, "--replay", str(machine.capture), "--speed", "50")
+    assert code == 0
+    assert "9 allocations, 1 frees, 8 outstanding" in said
+    for name in ("window", "totals", "outstanding"):
+        assert played[name] == recorded[name]
+    with pytest.raises(UsageError, match="filters"):
+        machine.done(trace_module.trace, "--replay", str(machine.capture), "--module", "drv")
 
 
 def full(*_: object) -> None:

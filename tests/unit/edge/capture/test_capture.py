@@ -296,7 +296,7 @@ def test_a_bug_in_the_thread_is_no_full_disk(tmp_path: Path, monkeypatch: pytest
         raise RuntimeError("made up")
 
     with sessions() as (session, _):
-        monkeypatch.setattr(capture_writer, "FLUSH_NS", 0)
+        monkeypatch.setattr(capture_writer, "_EVERY_S", 0)
         writer = CaptureWriter(tmp_path / "capture", session.looking)
         monkeypatch.setattr(RecordingLog, "flush", failing)
         writer._thread.join()
