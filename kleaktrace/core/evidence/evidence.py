@@ -122,6 +122,12 @@ class Evidence:
         """Whether events of this kind were seen."""
         return kind in kinds_seen(self.coverage)
 
+    @property
+    def counts_guard_pages(self) -> bool:
+        """Whether vmallocs are known by the addresses they take, a guard page included: nobody may hook vmalloc."""
+        sources = [one.source or "" for one in self.coverage if one.kind is CoverageKind.VMALLOC]
+        return any("alloc_vmap_area" in source for source in sources)
+
     def misses(self, kind: CoverageKind) -> bool:
         """Whether this kernel has such events, and none of them were seen."""
         return kind in kinds_missed(self.coverage)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _LISTED, _OLDER = "listed by kmemleak", "allocated before the window"
 """Why a suspect stands in the way of "clean", and why not."""
 
+_PAGE_SIZES = (1 << 12, 1 << 14, 1 << 16)
 _STABLE_READINGS = 2
 """So many last readings must agree: one alone may have caught a pointer on its way, or a stale one on a stack."""
 
@@ -251,10 +252,14 @@ def _judge_outstanding(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     return _verdict(trial, case, Verdict.CONFIRMED, reason)
 
 
-def _sizes_differ(_: Judgement, case: SuspectCase, row: OutstandingAllocation) -> str:
+def _sizes_differ(trial: Judgement, case: SuspectCase, row: OutstandingAllocation) -> str:
     asked, given = row.bytes_req, row.bytes_alloc
     size = case.suspect.size
-    if asked <= size <= given or (row.kind == Kind.VMALLOC and _is_in_huge_pages(asked, size)):
+    if asked <= size <= given:
+        return ""
+    if row.kind == Kind.VMALLOC and _is_in_huge_pages(asked, size):
+        return ""
+    if row.kind == Kind.VMALLOC and trial.evidence.counts_guard_pages and _is_without_guard_page(asked, size):
         return ""
     return f"sizes differ: kmemleak says {size} bytes, traced were {asked} asked for and {given} given"
 
@@ -266,6 +271,11 @@ def _is_in_huge_pages(asked: int, size: int) -> bool:
     """
     page = min(size & -size, 1 << asked.bit_length() - 1)
     return 0 <= size - asked < page
+
+
+def _is_without_guard_page(asked: int, size: int) -> bool:
+    """Whether `asked` is `size` and a page behind it, which is never mapped (mm/vmalloc.c, `__get_vm_area_node`)."""
+    return asked - size in _PAGE_SIZES and size % (asked - size) == 0
 
 
 def _scans_disagree(_: Judgement, case: SuspectCase, __: OutstandingAllocation) -> str:

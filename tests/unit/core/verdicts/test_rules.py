@@ -150,6 +150,23 @@ def test_sizes_match_from_what_was_asked_for_to_what_was_given(listed_size: int,
 
 
 @pytest.mark.parametrize(
+    ("traced", "listed_size", "verdict"),
+    [
+        (12288, 8192, Verdict.CONFIRMED),  # pages of 4 KiB
+        (3 << 16, 2 << 16, Verdict.CONFIRMED),  # of 64 KiB
+        (16384, 8192, Verdict.UNDECIDED),
+        (12288, 12288 - 100, Verdict.UNDECIDED),
+    ],
+)
+def test_a_vmalloc_may_be_traced_with_its_guard_page(traced: int, listed_size: int, verdict: Verdict) -> None:
+    scene = leaked_at(1.0, size=traced, bytes_alloc=traced, kind=Kind.VMALLOC)
+    listed = suspect(1.0, A, size=listed_size)
+    by_addresses = Coverage(CoverageKind.VMALLOC, "raw_tracepoint:alloc_vmap_area")
+    assert only(scene.judge([listed], [listed], coverage=(by_addresses,))).verdict is verdict
+    assert only(scene.judge([listed], [listed])).verdict is Verdict.UNDECIDED
+
+
+@pytest.mark.parametrize(
     ("asked", "listed_size", "kind", "verdict"),
     [
         (0x401000, 0x600000, Kind.VMALLOC, Verdict.CONFIRMED),  # three pages of 2 MiB
