@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kleaktrace.core.arrays.hash_index import Interner
-from kleaktrace.core.arrays.types import I64, U64
+from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.capture import tables
+from kleaktrace.core.capture.differences import later, summed
 from kleaktrace.core.capture.tables import EVENT_PARTS, Columns, Table
 from kleaktrace.core.events.records import ALLOCATION, FREE, SECOND_UNIT, Batch, Rows
 
@@ -72,8 +73,8 @@ class EventsLog:
         tasks = np.concatenate([self._tasks.intern(*_task(allocations)), self._tasks.intern(*_free_task(frees))])
         return {
             "object": both("object"),
-            "time": _later(times),
-            "jiffies": _later(jiffies),
+            "time": later(times, int(times[0])),
+            "jiffies": later(jiffies, int(jiffies[0])),
             "shape": shapes.take(order).astype(np.uint64),
             "task": tasks.take(order).astype(np.uint64),
             "cpu": both("cpu"),
@@ -116,8 +117,8 @@ class EventsReader:
         rows["sequence"] = np.arange(self._sequence, self._sequence + count, dtype=np.uint64)
         self._sequence += count
         rows["object"], rows["cpu"] = columns["object"], columns["cpu"].astype(np.uint16)
-        rows["time_ns"] = _summed(columns["time"], first_ns)
-        rows["jiffies"] = _summed(columns["jiffies"], first_jiffies).astype(np.uint32)
+        rows["time_ns"] = summed(columns["time"], first_ns)
+        rows["jiffies"] = summed(columns["jiffies"], first_jiffies).astype(np.uint32)
         rows["stack"], rows["call_site"], rows["cache"] = shapes[0], shapes[1], shapes[2]
         rows["gfp_flags"], rows["kind"], rows["context"] = (
             shapes[3] >> np.uint64(32),
@@ -160,20 +161,6 @@ def _free_task(rows: Rows) -> tuple[U64, ...]:
 def _ids(rows: Rows) -> U64:
     ids: U64 = rows["tgid"].astype(np.uint64) << np.uint64(32) | rows["tid"].astype(np.uint64)
     return ids
-
-
-def _later(values: U64) -> U64:
-    """By how much each is later than the one before; the lowest bit is the sign, so that small ones are small."""
-    differences: I64 = np.diff(values, prepend=values[:1]).view(np.int64)
-    signed: I64 = differences << np.int64(1) ^ differences >> np.int64(63)
-    return signed.view(np.uint64)
-
-
-def _summed(later: U64, first: int) -> U64:
-    """Undo `_later`."""
-    differences = (later >> np.uint64(1)) ^ (np.uint64(0) - (later & np.uint64(1)))
-    summed: U64 = np.cumsum(differences, dtype=np.uint64) + np.uint64(first)
-    return summed
 
 
 def _split(columns: dict[str, U64]) -> Columns:

@@ -16,7 +16,7 @@ from kleaktrace.core.capture.ledger_log import LedgerLog, LedgerReader
 from kleaktrace.core.capture.levels_log import LevelsLog, LevelsReader, NewLevels
 from kleaktrace.core.capture.names_log import NamesLog, NamesReader, NewNames
 from kleaktrace.core.capture.suspects_log import SuspectsReader, suspect_batches
-from kleaktrace.core.capture.tables import TABLES, Columns, Table, rows_in
+from kleaktrace.core.capture.tables import ENDINGS_A_PART, TABLES, Columns, Table, rows_in
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.loss import Loss, LossWindow, LostEvents
 from kleaktrace.core.events.records import Batch
@@ -79,14 +79,23 @@ class RecordingLog:
         self._ledger, self._names, self._levels, self._events = LedgerLog(), NamesLog(), LevelsLog(), EventsLog()
         self._losses = 0
         self._facts: dict[str, str] = {}
+        self._parts = {"rows_part": -1, "endings_part": 0}
+        self._endings_in_part = 0
 
-    def look(self, recording: Recording, with_samples: bool = False, machine: Mapping[str, int] | None = None) -> Look:
+    def look(
+        self,
+        recording: Recording,
+        with_samples: bool = False,
+        machine: Mapping[str, int] | None = None,
+        anew: bool = False,
+    ) -> Look:
         """Take what is new.
 
         with_samples: samples of what was freed, too, which are many. machine: what the machine says now that it uses.
+        anew: begin another part of what is outstanding.
         """
         ledger = recording.ledger
-        changes = ledger.changes(self._cursor, with_samples)
+        changes = ledger.changes(self._cursor, with_samples, anew)
         self._cursor = changes.cursor
         levels, names = self._levels.look(recording.history), self._names.look(recording.names)
         return Look(recording, changes, names, levels, machine or {})
@@ -127,15 +136,16 @@ class RecordingLog:
         self._facts.update(new)
         yield tables.FACTS, {"name": list(new), "value": list(new.values())}
 
-    @staticmethod
-    def _flush(look: Look, batches: Iterable[tuple[Table, Columns]], last: bool) -> Flush:
+    def _flush(self, look: Look, batches: Iterable[tuple[Table, Columns]], last: bool) -> Flush:
         some = {table.name: (table, batch) for table, batch in batches if rows_in(batch)}
         end, changes = look.recording.clock.end, look.changes
+        self._choose_parts(changes)
         row = {
             "tables": sum(1 << bit for bit, table in enumerate(TABLES) if table.name in some),
             "time_ns": end.time_ns,
             "jiffies": end.jiffies,
             "anew": changes.rows.anew,
+            **self._parts,
             "unknown_frees": changes.unknown_frees,
             "double_events": changes.double_events,
             "forgotten_ns": changes.forgotten_ns,
@@ -144,6 +154,13 @@ class RecordingLog:
         }
         columns = {name: np.array([row[name]], kind.dtype) for name, kind in tables.FLUSHES.columns.items()}
         return Flush([some[table.name] for table in TABLES if table.name in some], columns)
+
+    def _choose_parts(self, changes: LedgerChanges) -> None:
+        self._parts["rows_part"] += changes.rows.anew
+        if self._endings_in_part >= ENDINGS_A_PART:
+            self._parts["endings_part"] += 1
+            self._endings_in_part = 0
+        self._endings_in_part += changes.endings.size
 
 
 def _loss_columns(windows: Sequence[LossWindow]) -> Columns:
