@@ -25,7 +25,8 @@ from kleaktrace.core.rates.rate_table import MachineHistory
 from kleaktrace.core.recording import Recording
 
 FLUSH_NS = 1_000_000_000
-"""So much of a session is lost at most if the capture breaks off: flushes are no further apart."""
+"""So much of a session is lost at most if the capture breaks off, as flushes are no further apart; where the machine
+stalls they are, and then it may be as much as they ever were."""
 
 _BROKEN_OFF = "events after the capture broke off (at the rate of before)"
 
@@ -185,6 +186,8 @@ class RecordingReader:
         self._machine = MachineHistory()
         self._last: Mapping[str, int] | None = None
         self._rate = 0.0
+        self._longest_ns = FLUSH_NS
+        """Between two flushes, at worst."""
 
     def take(self, flush: Flush) -> None:
         """Take the next flush."""
@@ -194,8 +197,9 @@ class RecordingReader:
         for table, batch in flush.batches:
             self._take_batch(table, batch)
         if self._last is not None:
-            seconds = max(row["time_ns"] - self._last["time_ns"], 1) / 1e9
-            self._rate = max(row["events"] - self._last["events"], 0) / seconds
+            passed_ns = max(row["time_ns"] - self._last["time_ns"], 1)
+            self._rate = max(row["events"] - self._last["events"], 0) / (passed_ns / 1e9)
+            self._longest_ns = max(self._longest_ns, passed_ns)
         self._last = row
 
     def recording(self) -> Recording:
@@ -208,7 +212,10 @@ class RecordingReader:
         clock = JiffiesClock(facts.start(), end)
         if not last["last"]:
             clock, loss = self._broken_off(clock, loss)
-            gaps = [f"the capture breaks off after {(end.time_ns - clock.start.time_ns) / 1e9:.1f} s"]
+            after_s = (end.time_ns - clock.start.time_ns) / 1e9
+            gaps = [
+                f"the capture breaks off after {after_s:.1f} s: up to {self._longest_ns / 1e9:.1f} s may not be kept"
+            ]
         names = self._names.names()
         return Recording(
             kernel=facts.kernel(),
@@ -248,8 +255,9 @@ class RecordingReader:
 
     def _broken_off(self, clock: JiffiesClock, loss: Loss) -> tuple[JiffiesClock, Loss]:
         """It went on, for as long as it takes to the next flush at most, and what happened then is lost."""
-        end = Moment(clock.end.time_ns + FLUSH_NS, clock.end.jiffies + round(clock.hz * FLUSH_NS / 1e9))
-        events = max(round(self._rate * FLUSH_NS / 1e9), 1)
+        lost_s = self._longest_ns / 1e9
+        end = Moment(clock.end.time_ns + self._longest_ns, clock.end.jiffies + round(clock.hz * lost_s))
+        events = max(round(self._rate * lost_s), 1)
         window = LossWindow(clock.end.time_ns, end.time_ns, events)
         causes = (*loss.causes, LostEvents(_BROKEN_OFF, events))
         windows = (*loss.windows, window)

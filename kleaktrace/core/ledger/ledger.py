@@ -239,7 +239,8 @@ class Ledger:
             double_events=self._double_events,
         )
 
-    def __len__(self) -> int:
+    @property
+    def outstanding_count(self) -> int:
         """How many allocations are outstanding."""
         return len(self._rows)
 

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from nanoarrow.c_array import CArray
 
 DESCRIPTION = "capture.json"
-_LEVEL, _LEVEL_OF_PARTS = 6, 1
-"""What is kept for good is little, and worth the time."""
+_LEVEL, _LEVEL_OF_PARTS = 4, 1
+"""What is kept for good is little, and worth a little more time."""
 _STRATEGY, _STRATEGY_OF_EVENTS = zlib.Z_DEFAULT_STRATEGY, zlib.Z_RLE
 """Of all events, there is no more to be found than which bytes are frequent, or the same as the one before."""
 _GZIP = 31
@@ -194,15 +195,18 @@ class _Stream:
 def _struct(table: Table, batch: Columns) -> CArray:
     import nanoarrow
 
-    types = {name: _arrow_type(kind) for name, kind in table.columns.items()}
+    row_type, types = _arrow_types(tuple(table.columns.items()))
     columns = [_array(batch[name], kind, types[name]) for name, kind in table.columns.items()]
-    return nanoarrow.c_array_from_buffers(nanoarrow.struct(types), rows_in(batch), [None], 0, children=columns)
+    return nanoarrow.c_array_from_buffers(row_type, rows_in(batch), [None], 0, children=columns)
 
 
-def _arrow_type(kind: ColumnType) -> Any:
+@lru_cache(maxsize=2 * len(TABLES))
+def _arrow_types(columns: tuple[tuple[str, ColumnType], ...]) -> tuple[Any, dict[str, Any]]:
+    """Of a row, and of each column: made once, as that takes longer than to use them."""
     import nanoarrow
 
-    return getattr(nanoarrow, kind.value)()
+    types = {name: getattr(nanoarrow, kind.value)() for name, kind in columns}
+    return nanoarrow.struct(types), types
 
 
 def _array(values: Column, kind: ColumnType, arrow_type: Any) -> CArray:

@@ -106,7 +106,7 @@ class CaptureWriter:
         with self._look() as recording:
             kept = {name: used[name] for name in MACHINE_COUNTERS if name in used}
             look = self._log.look(recording, with_samples, kept, anew)
-            self._outstanding = len(recording.ledger)
+            self._outstanding = recording.ledger.outstanding_count
             events = self._events.take()
         if used:
             self._machine.sample(recording.clock.end.time_ns, used)
