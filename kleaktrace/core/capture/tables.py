@@ -236,11 +236,12 @@ ANSWERS = Table("answers", {"object": U64, "kind": U8, "tracked": U8})
 CONTENTS = Table("contents", {"object": U64, "words": BYTES})
 """The complements of the words that objects held."""
 
-EVENT_PARTS = {"object": 8, "time": 7, "jiffies": 5, "shape": 3, "task": 3, "cpu": 2}
-"""What `EVENTS` tells of each event, and in how many bytes, the lowest first: see `core.capture.events_log`."""
+EVENT_PARTS = ("object", "time", "jiffies", "shape", "task", "cpu")
+"""What `EVENTS` tells of each event, as u64: see `core.capture.events_log`."""
 
-EVENTS = Table("events", {f"{part}_{byte}": U8 for part, width in EVENT_PARTS.items() for byte in range(width)})
-"""Every event, in the order in which they happened, if all were to be kept."""
+EVENTS = Table("events", {"part": U8, "place": U8, "octets": BYTES})
+"""Every event, in the order in which they happened, if all were to be kept: of one of `EVENT_PARTS` (its number) the
+byte at a place, the lowest is 0, of all events of the flush. What is not told is 0; the lowest bytes always are."""
 
 EVENT_BATCHES = Table("event_batches", {"events": U32, "time_ns": U64, "jiffies": U32, "newest_ns": U64, "anew": U8})
 """The next so many of `EVENTS` came at once; the times are those of the first, and of the last. anew: shapes and
