@@ -32,8 +32,8 @@ _SAMPLING_SHARE = 10
 _NICENESS = -15
 """Of the drain: it needs little, but at once. What a busy machine allocates in a quarter of a second fills the ring."""
 
-_GIVE_WAY_S = 0.0005
-"""So long somebody who waits to look has to begin."""
+_GIVE_WAY_S, _GIVE_WAY_STEP_S = 0.05, 0.0005
+"""So long somebody who waits to look has to begin: on a busy machine, it takes a while until it runs at all."""
 
 _FULL_BATCH = 0.01
 """A ring that is still so full after a poll is polled again at once."""
@@ -125,8 +125,7 @@ class Drain:
                 self._check_loss()
                 checked = time.monotonic()
             now = time.monotonic()
-            if self._lookers:
-                time.sleep(_GIVE_WAY_S)
+            self._give_way()
             more = self._drain_once()
             self._sample()
             if not more:
@@ -135,6 +134,12 @@ class Drain:
                     gave_back = now
                 source.wait(drain_interval_s(source.polled - polled, now - looked))
                 looked, polled = now, source.polled
+
+    def _give_way(self) -> None:
+        """Wait until whoever waits to look has begun, but not for long: meanwhile the ring fills up."""
+        until = time.monotonic() + _GIVE_WAY_S
+        while self._lookers and time.monotonic() < until:
+            time.sleep(_GIVE_WAY_STEP_S)
 
     def _drain_once(self) -> bool:
         """Enter one batch; whether there is likely more."""

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kleaktrace.core.arrays.hash_index import Interner
-from kleaktrace.core.arrays.types import I64, U64
+from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.capture import tables
+from kleaktrace.core.capture.differences import later, summed
 from kleaktrace.core.capture.tables import EVENT_PARTS, Columns, Table
 from kleaktrace.core.events.records import ALLOCATION, FREE, SECOND_UNIT, Batch, Rows
 
@@ -72,8 +73,8 @@ class EventsLog:
         tasks = np.concatenate([self._tasks.intern(*_task(allocations)), self._tasks.intern(*_free_task(frees))])
         return {
             "object": both("object"),
-            "time": _later(times),
-            "jiffies": _later(jiffies),
+            "time": later(times, int(times[0])),
+            "jiffies": later(jiffies, int(jiffies[0])),
             "shape": shapes.take(order).astype(np.uint64),
             "task": tasks.take(order).astype(np.uint64),
             "cpu": both("cpu"),
@@ -100,10 +101,8 @@ class EventsReader:
             self._shapes, self._tasks = _nothing(6), _nothing(4)
         self._shapes = _added(self._shapes, told.get(tables.EVENT_SHAPES.name))
         self._tasks = _added(self._tasks, told.get(tables.EVENT_TASKS.name))
-        columns = _joined(events)
         ends = np.cumsum(lengths["events"], dtype=np.uint64)
-        if int(ends[-1]) != columns["object"].size:
-            raise ValueError("a batch has not as many events as it states")
+        columns = _joined(events, int(ends[-1]))
         for number, end in enumerate(ends.tolist()):
             start = end - int(lengths["events"][number])
             own = {name: column[start:end] for name, column in columns.items()}
@@ -116,8 +115,8 @@ class EventsReader:
         rows["sequence"] = np.arange(self._sequence, self._sequence + count, dtype=np.uint64)
         self._sequence += count
         rows["object"], rows["cpu"] = columns["object"], columns["cpu"].astype(np.uint16)
-        rows["time_ns"] = _summed(columns["time"], first_ns)
-        rows["jiffies"] = _summed(columns["jiffies"], first_jiffies).astype(np.uint32)
+        rows["time_ns"] = summed(columns["time"], first_ns)
+        rows["jiffies"] = summed(columns["jiffies"], first_jiffies).astype(np.uint32)
         rows["stack"], rows["call_site"], rows["cache"] = shapes[0], shapes[1], shapes[2]
         rows["gfp_flags"], rows["kind"], rows["context"] = (
             shapes[3] >> np.uint64(32),
@@ -162,39 +161,33 @@ def _ids(rows: Rows) -> U64:
     return ids
 
 
-def _later(values: U64) -> U64:
-    """By how much each is later than the one before; the lowest bit is the sign, so that small ones are small."""
-    differences: I64 = np.diff(values, prepend=values[:1]).view(np.int64)
-    signed: I64 = differences << np.int64(1) ^ differences >> np.int64(63)
-    return signed.view(np.uint64)
-
-
-def _summed(later: U64, first: int) -> U64:
-    """Undo `_later`."""
-    differences = (later >> np.uint64(1)) ^ (np.uint64(0) - (later & np.uint64(1)))
-    summed: U64 = np.cumsum(differences, dtype=np.uint64) + np.uint64(first)
-    return summed
-
-
 def _split(columns: dict[str, U64]) -> Columns:
-    """Columns as one column for each of their lowest bytes."""
-    split = {}
-    for name, width in EVENT_PARTS.items():
+    """Columns as the bytes of their numbers, the lowest of all of them first; what is 0 for all is left out."""
+    parts: list[int] = []
+    places: list[int] = []
+    told: list[bytes] = []
+    for number, name in enumerate(EVENT_PARTS):
         octets = np.ascontiguousarray(columns[name]).view(np.uint8).reshape(-1, 8)
-        for place in range(width):
-            split[f"{name}_{place}"] = np.ascontiguousarray(octets[:, place])
-    return split
+        width = max((int(columns[name].max()).bit_length() + 7) // 8, 1)
+        parts += [number] * width
+        places += range(width)
+        told += [octets[:, place].tobytes() for place in range(width)]
+    return {"part": np.array(parts, np.uint8), "place": np.array(places, np.uint8), "octets": told}
 
 
-def _joined(events: Columns) -> dict[str, U64]:
-    """Undo `_split`."""
-    joined: dict[str, U64] = {}
-    for name, width in EVENT_PARTS.items():
-        octets = np.zeros((events[f"{name}_0"].size, 8), np.uint8)
-        for place in range(width):
-            octets[:, place] = events[f"{name}_{place}"]
-        joined[name] = octets.view(np.uint64)[:, 0]
-    return joined
+def _joined(events: Columns, count: int) -> dict[str, U64]:
+    """Undo `_split` of so many events."""
+    if any(len(octets) != count for octets in events["octets"]):
+        raise ValueError("a batch has not as many events as it states")
+    places = list(zip(events["part"].tolist(), events["place"].tolist(), strict=True))
+    if not {(part, 0) for part in range(len(EVENT_PARTS))} <= set(places):
+        raise ValueError("not all is told of its events")
+    joined = np.zeros((len(EVENT_PARTS), count, 8), np.uint8)
+    for (part, place), octets in zip(places, events["octets"], strict=True):
+        if part >= len(EVENT_PARTS) or place >= 8:
+            raise ValueError(f"byte {place} of part {part} of events is not known")
+        joined[part, :, place] = np.frombuffer(octets, np.uint8)
+    return {name: joined[part].view(np.uint64)[:, 0] for part, name in enumerate(EVENT_PARTS)}
 
 
 def _told_since(table: Table, numbered: Interner, first: int) -> Columns:

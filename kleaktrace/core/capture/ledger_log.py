@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.arrays.hash_index import grown
-from kleaktrace.core.arrays.types import F64, U64, Index
+from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.capture import tables
+from kleaktrace.core.capture.differences import later, summed
 from kleaktrace.core.capture.tables import Columns, Table
 from kleaktrace.core.events.loss import LossWindow
 from kleaktrace.core.ledger.free_history import CLOSED, Closed
@@ -24,6 +25,8 @@ from kleaktrace.core.ledger.stack_counters import StackTable, StackTableState
 Batches = Iterator[tuple[Table, Columns]]
 
 _ROW_COLUMNS = ("time_ns", "stack", "origin", "task", "jiffies", "cpu", "doubled")
+_ROW_DIFFERENCES = ("object", "time_ns", "jiffies")
+_ENDING_TIMES = ("time_ns", "jiffies", "closed_ns")
 _PLACES = 2 * SAMPLES_OF_A_KIND
 """Samples of a stack: those of this epoch, and those before."""
 
@@ -37,16 +40,11 @@ class LedgerLog:
         self._stacks: StackTableState | None = None
         self._samples: npt.NDArray[np.void] = np.zeros((0, _PLACES), TRAITS)
         self._implied: Mapping[tuple[int, int, int], int] = {}
-        self._told = _ToldRows()
 
     def batches(self, changes: LedgerChanges) -> Batches:
         """The rows for what changed, which is all that changed since the last call."""
         yield from self._counters(changes.stacks)
-        rows = self._told.rows_of(changes.endings, changes.rows)
-        details = changes.endings[rows == 0]
-        yield tables.ENDING_DETAILS, {name: details[name] for name in tables.ENDING_DETAILS.columns}
-        closing = {name: changes.endings[name] for name in tables.ENDINGS.columns if name != "row"}
-        yield tables.ENDINGS, {"row": rows, **closing}
+        yield tables.ENDINGS, _ending_columns(changes.endings)
         yield from _row_batches(changes.rows)
         yield tables.WATCHED, {name: changes.watched[name] for name in tables.WATCHED.columns}
         if changes.samples is not None:
@@ -65,19 +63,20 @@ class LedgerLog:
         stacks, cells = (before.stacks.size, before.cell_counts.size) if before else (0, 0)
         yield tables.LEDGER_STACKS, {"stack": now.stacks[stacks:]}
         counters = _counter_columns(now)
-        lived = now.lifetime_sum != 0
+        longest, lived = now.lifetime_max.copy(), now.lifetime_sum.view(np.uint64).copy()
         if before is not None:
             counters[:stacks] -= _counter_columns(before)
-            lived[:stacks] = now.lifetime_sum[:stacks] != before.lifetime_sum
-        changed = np.flatnonzero(counters.any(axis=1) | lived)
+            longest[:stacks] -= before.lifetime_max
+            lived[:stacks] -= before.lifetime_sum.view(np.uint64)
+        changed = np.flatnonzero(counters.any(axis=1) | (lived != 0))
         names = (*tables.COUNTER_COLUMNS, "bytes_allocated", "bytes_closed", "implied_frees")
         yield (
             tables.COUNTERS,
             {
-                "stack": changed.astype(np.uint32),
+                "stack": later(changed.astype(np.uint32)),
                 **{name: counters[changed, place].view(np.int64) for place, name in enumerate(names)},
-                "lifetime_max": now.lifetime_max[changed],
-                "lifetime_sum": now.lifetime_sum[changed],
+                "lifetime_max": longest[changed],
+                "lifetime_sum": lived[changed],
             },
         )
         yield (
@@ -92,7 +91,7 @@ class LedgerLog:
         if before is not None:
             counts[:cells] -= before.cell_counts
         counted = np.flatnonzero(counts)
-        yield tables.CELL_COUNTS, {"cell": counted.astype(np.uint32), "frees": counts[counted].view(np.int64)}
+        yield tables.CELL_COUNTS, {"cell": later(counted.astype(np.uint32)), "frees": counts[counted].astype(np.uint32)}
 
     def _sample_columns(self, recent: Traits, earlier: Traits) -> Columns:
         now = np.concatenate([recent, earlier], axis=1)
@@ -108,40 +107,6 @@ class LedgerLog:
         return columns | {name: rows[name].tolist() if name == "comm" else rows[name] for name in TRAITS.names or ()}
 
 
-class _ToldRows:
-    """Which allocation each row was told to hold, so that its end need not tell it again: 16 bytes a row."""
-
-    def __init__(self) -> None:
-        self._objects: U64 = np.zeros(0, np.uint64)
-        self._times: U64 = np.zeros(0, np.uint64)
-
-    def rows_of(self, endings: Closed, changes: RowChanges) -> npt.NDArray[np.uint32]:
-        """One more than the row at which each ending's allocation was until now; 0 if it was told nowhere.
-
-        After that the rows are as the changes say.
-        """
-        found = np.zeros(endings.size, np.uint32)
-        if changes.anew:
-            self._objects, self._times = np.zeros(0, np.uint64), np.zeros(0, np.uint64)
-        changed = np.concatenate([changes.gone, changes.rows])
-        self._make_room(int(changed.max(initial=-1)) + 1)
-        if changed.size and endings.size:
-            order = np.argsort(self._objects[changed])
-            before = changed[order]
-            places = np.searchsorted(self._objects[before], endings["object"])
-            rows = before[np.minimum(places, before.size - 1)]
-            same = (self._objects[rows] == endings["object"]) & (self._times[rows] == endings["time_ns"])
-            found[same] = rows[same] + 1
-        self._times[changes.gone] = 0
-        self._objects[changes.rows] = changes.objects
-        self._times[changes.rows] = changes.columns["time_ns"]
-        return found
-
-    def _make_room(self, rows: int) -> None:
-        self._objects = grown(self._objects, rows, _GROWTH)
-        self._times = grown(self._times, rows, _GROWTH)
-
-
 def _counter_columns(state: StackTableState) -> U64:
     """Of each stack (rows) what is told by how much it changed."""
     others = np.stack([state.bytes_allocated, state.bytes_closed, state.implied_frees], axis=1)
@@ -149,14 +114,22 @@ def _counter_columns(state: StackTableState) -> U64:
 
 
 def _row_batches(changes: RowChanges) -> Batches:
-    yield tables.GONE, {"row": changes.gone.astype(np.uint32)}
+    yield tables.GONE, {"row": later(changes.gone.astype(np.uint32))}
+    alike = np.lexsort([changes.columns["time_ns"], changes.columns["stack"]])
+    columns = {name: changes.columns[name].take(alike) for name in _ROW_COLUMNS}
     yield (
         tables.OUTSTANDING,
-        {"row": changes.rows.astype(np.uint32), "object": changes.objects, **changes.columns}
-        | {"doubled": changes.columns["doubled"].astype(np.uint8)},
+        {"row": changes.rows.take(alike).astype(np.uint32), "object": later(changes.objects.take(alike)), **columns}
+        | {name: later(columns[name]) for name in ("time_ns", "jiffies")}
+        | {"doubled": columns["doubled"].astype(np.uint8)},
     )
     yield tables.ORIGINS, dict(zip(tables.ORIGINS.columns, changes.origins, strict=True))
     yield tables.TASKS, dict(zip(tables.TASKS.columns, changes.tasks, strict=True))
+
+
+def _ending_columns(endings: Closed) -> Columns:
+    columns = {name: np.ascontiguousarray(endings[name]) for name in tables.ENDINGS.columns}
+    return columns | {name: later(columns[name]) for name in _ENDING_TIMES}
 
 
 def _implied_columns(implied: Mapping[tuple[int, int, int], int]) -> Columns:
@@ -189,12 +162,11 @@ class LedgerReader:
         self._stacks, self._cells = _Words(1), _Words(3)
         self._counters = np.zeros((0, len(tables.COUNTER_COLUMNS) + 3), np.uint64)
         self._lifetime_max: U64 = np.zeros(0, np.uint64)
-        self._lifetime_sum: F64 = np.zeros(0, np.float64)
+        self._lifetime_bits: U64 = np.zeros(0, np.uint64)
         self._cell_counts: U64 = np.zeros(0, np.uint64)
         self._samples: Traits = np.zeros((0, _PLACES), TRAITS)
         self._endings: deque[Closed] = deque()
         self._kept = 0
-        self._details: Columns | None = None
         self._watched: list[Closed] = []
         self._implied: dict[tuple[int, int, int], int] = {}
 
@@ -213,20 +185,15 @@ class LedgerReader:
             case tables.OUTSTANDING:
                 self._rows.add(batch)
             case tables.GONE:
-                self._rows.remove(batch["row"])
+                self._rows.remove(summed(batch["row"]))
             case tables.ORIGINS:
                 self._origins.add(list(batch.values()))
             case tables.TASKS:
                 self._tasks.add(list(batch.values()))
-            case tables.ENDING_DETAILS:
-                self._details = batch
             case tables.ENDINGS:
-                self._take_endings(batch)
+                self._take_endings(_closed({**batch, **{name: summed(batch[name]) for name in _ENDING_TIMES}}))
             case tables.WATCHED:
-                closed = np.zeros(batch["object"].size, CLOSED)
-                for name in CLOSED.names or ():
-                    closed[name] = batch[name]
-                self._watched.append(closed)
+                self._watched.append(_closed(batch))
             case _:
                 self._take_books(table, batch)
 
@@ -241,9 +208,9 @@ class LedgerReader:
             case tables.CELLS:
                 self._cells.add([batch[name].astype(np.uint64) for name in tables.CELLS.columns])
             case tables.CELL_COUNTS:
-                cells = _numbers(batch["cell"], len(self._cells), "a lifetime")
+                cells = _numbers(summed(batch["cell"]), len(self._cells), "a lifetime")
                 self._cell_counts = grown(self._cell_counts, len(self._cells), _GROWTH)
-                self._cell_counts[cells] += batch["frees"].view(np.uint64)
+                self._cell_counts[cells] += batch["frees"]
             case tables.SAMPLES:
                 self._take_samples(batch)
             case tables.IMPLIED:
@@ -262,7 +229,7 @@ class LedgerReader:
             bytes_closed=counters[:, contexts + 1],
             implied_frees=counters[:, contexts + 2],
             lifetime_max=grown(self._lifetime_max, count, 1)[:count],
-            lifetime_sum=grown(self._lifetime_sum, count, 1)[:count],
+            lifetime_sum=grown(self._lifetime_bits, count, 1)[:count].view(np.float64),
             cell_stacks=self._cells.column(0),
             cell_bins=self._cells.column(1),
             cell_sites=self._cells.column(2),
@@ -292,45 +259,20 @@ class LedgerReader:
 
     def _take_counters(self, batch: Columns) -> None:
         count = len(self._stacks)
-        stacks = _numbers(batch["stack"], count, "a call stack")
+        stacks = _numbers(summed(batch["stack"]), count, "a call stack")
         self._counters = grown(self._counters, count, _GROWTH)
         self._lifetime_max = grown(self._lifetime_max, count, _GROWTH)
-        self._lifetime_sum = grown(self._lifetime_sum, count, _GROWTH)
+        self._lifetime_bits = grown(self._lifetime_bits, count, _GROWTH)
         names = (*tables.COUNTER_COLUMNS, "bytes_allocated", "bytes_closed", "implied_frees")
         self._counters[stacks] += np.stack([batch[name].view(np.uint64) for name in names], axis=1)
-        self._lifetime_max[stacks] = batch["lifetime_max"]
-        self._lifetime_sum[stacks] = batch["lifetime_sum"]
+        self._lifetime_max[stacks] += batch["lifetime_max"]
+        self._lifetime_bits[stacks] += batch["lifetime_sum"]
 
-    def _take_endings(self, batch: Columns) -> None:
-        closed = np.zeros(batch["row"].size, CLOSED)
-        for name in tables.ENDINGS.columns:
-            if name != "row":
-                closed[name] = batch[name]
-        told = batch["row"] > 0
-        closed[told] = self._ended(closed[told], batch["row"][told])
-        details, self._details = self._details, None
-        count = 0 if details is None else details["object"].size
-        if count != np.count_nonzero(~told):
-            raise ValueError(f"{count} endings are told, and not {np.count_nonzero(~told)}")
-        if details is not None:
-            for name in tables.ENDING_DETAILS.columns:
-                closed[name][~told] = details[name]
+    def _take_endings(self, closed: Closed) -> None:
         self._endings.append(closed)
         self._kept += closed.size
         while self._kept - self._endings[0].size > HISTORY_CAPACITY:
             self._kept -= self._endings.popleft().size
-
-    def _ended(self, closed: Closed, rows: npt.NDArray[np.uint32]) -> Closed:
-        """Fill in what was outstanding at these rows (less one)."""
-        was = self._rows.at(rows.astype(np.intp) - 1)
-        origins = _numbers(was["origin"], len(self._origins), "an origin")
-        for name in ("object", "time_ns", "jiffies"):
-            closed[name] = was[name]
-        closed["stack"] = self.stacks[_numbers(was["stack"], len(self._stacks), "a call stack")]
-        closed["kind"] = self._origins.column(2)[origins] >> np.uint64(8) & np.uint64(0xFF)
-        closed["bytes_req"] = self._origins.column(3)[origins]
-        closed["bytes_alloc"] = self._origins.column(4)[origins]
-        return closed
 
     def _take_samples(self, batch: Columns) -> None:
         stacks = _numbers(batch["stack"], len(self._stacks), "a call stack")
@@ -377,21 +319,23 @@ class _RowsReader:
         self._table = grown(self._table, int(rows.max(initial=-1)) + 1, _GROWTH)
         for name in tables.OUTSTANDING.columns:
             if name != "row":
-                self._table[name][rows] = batch[name]
+                self._table[name][rows] = summed(batch[name]) if name in _ROW_DIFFERENCES else batch[name]
         self._table["held"][rows] = 1
 
     def remove(self, gone: npt.NDArray[np.uint32]) -> None:
         self._table["held"][gone[gone < self._table.size]] = 0  # others came and went between two flushes
 
-    def at(self, rows: Index) -> npt.NDArray[Any]:
-        """What was told last of some rows."""
-        found: npt.NDArray[Any] = self._table[_numbers(rows, self._table.size, "an outstanding allocation")]
-        return found
-
     def rows(self) -> npt.NDArray[Any]:
         """Those that are held, by ascending row."""
         held: npt.NDArray[Any] = self._table[self._table["held"] == 1]
         return held
+
+
+def _closed(batch: Columns) -> Closed:
+    closed = np.zeros(batch["object"].size, CLOSED)
+    for name in CLOSED.names or ():
+        closed[name] = batch[name]
+    return closed
 
 
 def _numbers(numbers: npt.NDArray[Any], below: int, what: str) -> Index:

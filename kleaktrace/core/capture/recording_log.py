@@ -16,7 +16,7 @@ from kleaktrace.core.capture.ledger_log import LedgerLog, LedgerReader
 from kleaktrace.core.capture.levels_log import LevelsLog, LevelsReader, NewLevels
 from kleaktrace.core.capture.names_log import NamesLog, NamesReader, NewNames
 from kleaktrace.core.capture.suspects_log import SuspectsReader, suspect_batches
-from kleaktrace.core.capture.tables import TABLES, Columns, Table, rows_in
+from kleaktrace.core.capture.tables import ENDINGS_A_PART, TABLES, Columns, Table, rows_in
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.loss import Loss, LossWindow, LostEvents
 from kleaktrace.core.events.records import Batch
@@ -25,7 +25,8 @@ from kleaktrace.core.rates.rate_table import MachineHistory
 from kleaktrace.core.recording import Recording
 
 FLUSH_NS = 1_000_000_000
-"""So much of a session is lost at most if the capture breaks off: flushes are no further apart."""
+"""So much of a session is lost at most if the capture breaks off, as flushes are no further apart; where the machine
+stalls they are, and then it may be as much as they ever were."""
 
 _BROKEN_OFF = "events after the capture broke off (at the rate of before)"
 
@@ -79,14 +80,23 @@ class RecordingLog:
         self._ledger, self._names, self._levels, self._events = LedgerLog(), NamesLog(), LevelsLog(), EventsLog()
         self._losses = 0
         self._facts: dict[str, str] = {}
+        self._parts = {"rows_part": -1, "endings_part": 0}
+        self._endings_in_part = 0
 
-    def look(self, recording: Recording, with_samples: bool = False, machine: Mapping[str, int] | None = None) -> Look:
+    def look(
+        self,
+        recording: Recording,
+        with_samples: bool = False,
+        machine: Mapping[str, int] | None = None,
+        anew: bool = False,
+    ) -> Look:
         """Take what is new.
 
         with_samples: samples of what was freed, too, which are many. machine: what the machine says now that it uses.
+        anew: begin another part of what is outstanding.
         """
         ledger = recording.ledger
-        changes = ledger.changes(self._cursor, with_samples)
+        changes = ledger.changes(self._cursor, with_samples, anew)
         self._cursor = changes.cursor
         levels, names = self._levels.look(recording.history), self._names.look(recording.names)
         return Look(recording, changes, names, levels, machine or {})
@@ -127,15 +137,16 @@ class RecordingLog:
         self._facts.update(new)
         yield tables.FACTS, {"name": list(new), "value": list(new.values())}
 
-    @staticmethod
-    def _flush(look: Look, batches: Iterable[tuple[Table, Columns]], last: bool) -> Flush:
+    def _flush(self, look: Look, batches: Iterable[tuple[Table, Columns]], last: bool) -> Flush:
         some = {table.name: (table, batch) for table, batch in batches if rows_in(batch)}
         end, changes = look.recording.clock.end, look.changes
+        self._choose_parts(changes)
         row = {
             "tables": sum(1 << bit for bit, table in enumerate(TABLES) if table.name in some),
             "time_ns": end.time_ns,
             "jiffies": end.jiffies,
             "anew": changes.rows.anew,
+            **self._parts,
             "unknown_frees": changes.unknown_frees,
             "double_events": changes.double_events,
             "forgotten_ns": changes.forgotten_ns,
@@ -144,6 +155,13 @@ class RecordingLog:
         }
         columns = {name: np.array([row[name]], kind.dtype) for name, kind in tables.FLUSHES.columns.items()}
         return Flush([some[table.name] for table in TABLES if table.name in some], columns)
+
+    def _choose_parts(self, changes: LedgerChanges) -> None:
+        self._parts["rows_part"] += changes.rows.anew
+        if self._endings_in_part >= ENDINGS_A_PART:
+            self._parts["endings_part"] += 1
+            self._endings_in_part = 0
+        self._endings_in_part += changes.endings.size
 
 
 def _loss_columns(windows: Sequence[LossWindow]) -> Columns:
@@ -168,6 +186,8 @@ class RecordingReader:
         self._machine = MachineHistory()
         self._last: Mapping[str, int] | None = None
         self._rate = 0.0
+        self._longest_ns = FLUSH_NS
+        """Between two flushes, at worst."""
 
     def take(self, flush: Flush) -> None:
         """Take the next flush."""
@@ -177,8 +197,9 @@ class RecordingReader:
         for table, batch in flush.batches:
             self._take_batch(table, batch)
         if self._last is not None:
-            seconds = max(row["time_ns"] - self._last["time_ns"], 1) / 1e9
-            self._rate = max(row["events"] - self._last["events"], 0) / seconds
+            passed_ns = max(row["time_ns"] - self._last["time_ns"], 1)
+            self._rate = max(row["events"] - self._last["events"], 0) / (passed_ns / 1e9)
+            self._longest_ns = max(self._longest_ns, passed_ns)
         self._last = row
 
     def recording(self) -> Recording:
@@ -191,7 +212,10 @@ class RecordingReader:
         clock = JiffiesClock(facts.start(), end)
         if not last["last"]:
             clock, loss = self._broken_off(clock, loss)
-            gaps = [f"the capture breaks off after {(end.time_ns - clock.start.time_ns) / 1e9:.1f} s"]
+            after_s = (end.time_ns - clock.start.time_ns) / 1e9
+            gaps = [
+                f"the capture breaks off after {after_s:.1f} s: up to {self._longest_ns / 1e9:.1f} s may not be kept"
+            ]
         names = self._names.names()
         return Recording(
             kernel=facts.kernel(),
@@ -231,8 +255,9 @@ class RecordingReader:
 
     def _broken_off(self, clock: JiffiesClock, loss: Loss) -> tuple[JiffiesClock, Loss]:
         """It went on, for as long as it takes to the next flush at most, and what happened then is lost."""
-        end = Moment(clock.end.time_ns + FLUSH_NS, clock.end.jiffies + round(clock.hz * FLUSH_NS / 1e9))
-        events = max(round(self._rate * FLUSH_NS / 1e9), 1)
+        lost_s = self._longest_ns / 1e9
+        end = Moment(clock.end.time_ns + self._longest_ns, clock.end.jiffies + round(clock.hz * lost_s))
+        events = max(round(self._rate * lost_s), 1)
         window = LossWindow(clock.end.time_ns, end.time_ns, events)
         causes = (*loss.causes, LostEvents(_BROKEN_OFF, events))
         windows = (*loss.windows, window)

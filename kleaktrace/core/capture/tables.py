@@ -106,16 +106,18 @@ COUNTERS = Table(
         "bytes_closed": I64,
         "implied_frees": I64,
         "lifetime_max": U64,
-        "lifetime_sum": F64,
+        "lifetime_sum": U64,
     },
 )
-"""What the call stacks allocated and freed since the flush before; the lifetimes are those of all times."""
+"""What the call stacks allocated and freed since the flush before, and by how much the longest lifetime is longer, and
+the bits of the sum of all lifetimes, which is a float64, are more. Numbers of stacks are told as by how much each is
+more than the one before (`core.capture.differences`)."""
 
 CELLS = Table("cells", {"stack": U32, "bin": U8, "site": U64})
 """Numbered 0, 1, 2, …: a call stack, a lifetime (`bin_range`), and the place that freed."""
 
-CELL_COUNTS = Table("cell_counts", {"cell": U32, "frees": I64})
-"""How many were freed so since the flush before."""
+CELL_COUNTS = Table("cell_counts", {"cell": U32, "frees": U32})
+"""How many were freed so since the flush before. Cells are told as by how much each is more than the one before."""
 
 OUTSTANDING = Table(
     "outstanding",
@@ -131,10 +133,11 @@ OUTSTANDING = Table(
         "doubled": U8,
     },
 )
-"""Allocations that became outstanding, each in place of what was at that row of the reader's table before."""
+"""Allocations that became outstanding, each in place of what was at that row of the reader's table before. Objects,
+times and ticks are told as by how much each is more than the one before."""
 
 GONE = Table("gone", {"row": U32})
-"""Rows that hold nothing any more."""
+"""Rows that hold nothing any more, each told as by how much it is more than the one before."""
 
 ORIGINS = Table("origins", {"call_site": U64, "cache": U64, "flags": U64, "bytes_req": U64, "bytes_alloc": U64})
 """What outstanding allocations have in common, numbered 0, 1, 2, …; flags: gfp_flags << 32 | kind << 8 | context."""
@@ -142,12 +145,8 @@ ORIGINS = Table("origins", {"call_site": U64, "cache": U64, "flags": U64, "bytes
 TASKS = Table("tasks", {"comm_0": U64, "comm_1": U64, "cgroup": U64, "ids": U64})
 """Who allocated, numbered 0, 1, 2, …: the two words of the comm, and tgid << 32 | tid."""
 
-ENDINGS = Table("endings", {"row": U32, "closed_ns": U64, "free_site": U64, "closed_tid": U32, "ending": U8})
-"""How allocations ended that had lived for a while (`Ledger.history`): what was outstanding at `row` - 1 before this
-flush, or, where that is -1, the next of `ENDING_DETAILS`."""
-
-ENDING_DETAILS = Table(
-    "ending_details",
+ENDINGS = Table(
+    "endings",
     {
         "object": U64,
         "time_ns": U64,
@@ -156,15 +155,17 @@ ENDING_DETAILS = Table(
         "bytes_alloc": U64,
         "jiffies": U32,
         "kind": U8,
+        "closed_ns": U64,
+        "free_site": U64,
+        "closed_tid": U32,
+        "ending": U8,
     },
 )
-"""Allocations that ended, and were told of by no flush before."""
+"""How allocations ended that had lived for a while (`Ledger.history`). The times and ticks of allocations and the times
+of the ends are told as by how much each is more than the one before."""
 
-WATCHED = Table(
-    "watched",
-    {**ENDING_DETAILS.columns, "closed_ns": U64, "free_site": U64, "closed_tid": U32, "ending": U8},
-)
-"""What ended at the addresses that were watched."""
+WATCHED = Table("watched", ENDINGS.columns)
+"""What ended at the addresses that were watched; nothing is told by differences."""
 
 SAMPLES = Table(
     "samples",
@@ -235,11 +236,12 @@ ANSWERS = Table("answers", {"object": U64, "kind": U8, "tracked": U8})
 CONTENTS = Table("contents", {"object": U64, "words": BYTES})
 """The complements of the words that objects held."""
 
-EVENT_PARTS = {"object": 8, "time": 7, "jiffies": 5, "shape": 3, "task": 3, "cpu": 2}
-"""What `EVENTS` tells of each event, and in how many bytes, the lowest first: see `core.capture.events_log`."""
+EVENT_PARTS = ("object", "time", "jiffies", "shape", "task", "cpu")
+"""What `EVENTS` tells of each event, as u64: see `core.capture.events_log`."""
 
-EVENTS = Table("events", {f"{part}_{byte}": U8 for part, width in EVENT_PARTS.items() for byte in range(width)})
-"""Every event, in the order in which they happened, if all were to be kept."""
+EVENTS = Table("events", {"part": U8, "place": U8, "octets": BYTES})
+"""Every event, in the order in which they happened, if all were to be kept: of one of `EVENT_PARTS` (its number) the
+byte at a place, the lowest is 0, of all events of the flush. What is not told is 0; the lowest bytes always are."""
 
 EVENT_BATCHES = Table("event_batches", {"events": U32, "time_ns": U64, "jiffies": U32, "newest_ns": U64, "anew": U8})
 """The next so many of `EVENTS` came at once; the times are those of the first, and of the last. anew: shapes and
@@ -261,6 +263,8 @@ FLUSHES = Table(
         "time_ns": U64,
         "jiffies": U64,
         "anew": U8,
+        "rows_part": U32,
+        "endings_part": U32,
         "unknown_frees": U64,
         "double_events": U64,
         "forgotten_ns": U64,
@@ -269,11 +273,12 @@ FLUSHES = Table(
     },
 )
 """One row for each flush. tables: a bit for each of `TABLES` that it added to. anew: the outstanding rows, origins and
-tasks of before are forgotten. events: how many there were by then. last: 1, the session has ended and all is here."""
+tasks of before are forgotten. rows_part, endings_part: which parts of `ROWS` and of `ENDINGS` it is in. events: how
+many there were by then. last: 1, the session has ended and all is here."""
 
 TABLES = (
     *(FACTS, FRAMES, STACKS, STACK_FRAMES, SITES, SITE_KEYS, FUNCTIONS, CACHES, MODULES, PROGRAMS),
-    *(LEDGER_STACKS, COUNTERS, CELLS, CELL_COUNTS, ENDING_DETAILS, ENDINGS, OUTSTANDING, GONE, ORIGINS, TASKS),
+    *(LEDGER_STACKS, COUNTERS, CELLS, CELL_COUNTS, ENDINGS, OUTSTANDING, GONE, ORIGINS, TASKS),
     *(
         WATCHED,
         SAMPLES,
@@ -291,3 +296,17 @@ TABLES = (
     *(CONTENTS, EVENT_SHAPES, EVENT_TASKS, EVENT_BATCHES, EVENTS),
 )
 """All but `FLUSHES`, in the order of their bits; new ones are added at the end."""
+
+ROWS = (OUTSTANDING, GONE, ORIGINS, TASKS)
+"""What is outstanding."""
+
+PARTS = {**{table.name: "rows_part" for table in ROWS}, ENDINGS.name: "endings_part"}
+"""Tables of which only the newest matters are in parts, numbered 0, 1, 2, …: by name, the column of `FLUSHES` that says
+in which part a flush is. Parts of `ROWS` begin where it is told anew what is outstanding."""
+
+ENDINGS_A_PART = 1 << 16
+"""When so many are told, the next flush begins another part of `ENDINGS`."""
+
+PARTS_KEPT = {"rows_part": 2, "endings_part": 6}
+"""How many of the newest parts are kept. Rows: one more than is needed, should the machine go down before the newest is
+on the disk. Endings: those of `HISTORY_CAPACITY`, one that grows, and one more."""

@@ -191,11 +191,14 @@ class Ledger:
         """From now on, remember what changes, for `changes`. One reader only."""
         self._rows.track_changes()
 
-    def changes(self, since: LedgerCursor, with_samples: bool) -> LedgerChanges:
-        """What became of the ledger since the last call, whose cursor `since` is. Copies, made quickly."""
+    def changes(self, since: LedgerCursor, with_samples: bool, anew: bool = False) -> LedgerChanges:
+        """What became of the ledger since the last call, whose cursor `since` is. Copies, made quickly.
+
+        anew: all that is outstanding is told, and not what changed of it.
+        """
         watched = np.concatenate([np.zeros(0, CLOSED), *self._watched_endings])
         return LedgerChanges(
-            rows=self._rows.take_changes(),
+            rows=self._rows.take_changes(anew),
             stacks=self._stacks.state(),
             endings=self._history.since(since.endings),
             forgotten_ns=self._history.complete_since_ns,
@@ -235,6 +238,11 @@ class Ledger:
             unknown_frees=self._unknown_frees,
             double_events=self._double_events,
         )
+
+    @property
+    def outstanding_count(self) -> int:
+        """How many allocations are outstanding."""
+        return len(self._rows)
 
     def outstanding(self, stacks: Iterable[int] | None = None) -> npt.NDArray[Any]:
         """Return a copy of all outstanding allocations, OUTSTANDING rows in no particular order.

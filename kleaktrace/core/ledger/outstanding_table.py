@@ -127,8 +127,10 @@ class OutstandingRows:
         """From now on, remember which rows change, for `take_changes`: a byte a row."""
         self._changes = _ChangedRows()
 
-    def take_changes(self) -> RowChanges:
-        """What changed since the last call, or all there is if it is the first since `track_changes`."""
+    def take_changes(self, anew: bool = False) -> RowChanges:
+        """What changed since the last call; all there is if it is the first since `track_changes`, or `anew`."""
+        if anew:
+            self._tell_anew()
         changes = self._changes
         assert changes is not None, "nobody has asked for changes to be remembered"
         anew = changes.anew

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The files of a capture: a directory with a compressed Arrow IPC stream for each table, which are only added to.
 
-Every stream is a gzip file, flushed with each batch: it can be read up to where it breaks off. `capture.json` says what
-it is, and is there first.
+Of tables in parts (`tables.PARTS`) each part is a stream, and the oldest ones are deleted. Every stream is a gzip file,
+flushed with each batch: it can be read up to where it breaks off. `capture.json` says what it is, and is there first.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,46 @@ import numpy as np
 
 from kleaktrace import __version__
 from kleaktrace.core.capture.recording_log import Flush
-from kleaktrace.core.capture.tables import FLUSHES, FORMAT, Column, Columns, ColumnType, Table, rows_in
+from kleaktrace.core.capture.tables import (
+    ENDINGS,
+    EVENTS,
+    FLUSHES,
+    FORMAT,
+    PARTS,
+    PARTS_KEPT,
+    ROWS,
+    TABLES,
+    Column,
+    Columns,
+    ColumnType,
+    Table,
+    rows_in,
+)
 from kleaktrace.errors import EnvironmentRefusal, UsageError
 
 if TYPE_CHECKING:
     from nanoarrow.c_array import CArray
 
 DESCRIPTION = "capture.json"
-STREAM = "{}.arrows.gz"
-
-_LEVEL = 1
-"""A higher one takes two or three times as long, and saves a tenth."""
+_LEVEL, _LEVEL_OF_PARTS = 4, 1
+"""What is kept for good is little, and worth a little more time."""
+_STRATEGY, _STRATEGY_OF_EVENTS = zlib.Z_DEFAULT_STRATEGY, zlib.Z_RLE
+"""Of all events, there is no more to be found than which bytes are frequent, or the same as the one before."""
 _GZIP = 31
 """Bits of the window, and that there is a header (zlib.h, deflateInit2)."""
+_MEMORY = 8
+"""zlib's default."""
+
+_SMALL_PART = 2 << 20
+_BYTES_A_ROW = 9
+"""What is outstanding takes about so much in a part."""
+_MOST_ANEW = 1 << 19
+"""To tell of more at once would take too long between two flushes."""
+
+
+def stream_name(table: Table, part: int = 0) -> str:
+    """The file of a table, or of one part of it."""
+    return f"{table.name}.{part}.arrows.gz" if table.name in PARTS else f"{table.name}.arrows.gz"
 
 
 class CaptureFiles:
@@ -45,6 +73,8 @@ class CaptureFiles:
         self.bytes = 0
         """Written so far."""
         self._streams: dict[str, _Stream] = {}
+        self._parts = dict.fromkeys(PARTS_KEPT, 0)
+        self._bytes_of_part = 0
         if path.exists():
             raise UsageError(f"{path} exists", "give the capture another name")
         try:
@@ -63,11 +93,45 @@ class CaptureFiles:
             raise _unwritable(path, error) from error
 
     def add(self, flush: Flush) -> None:
-        """Add all of a flush; the row that makes it count comes last."""
+        """Add all of a flush; the row that makes it count comes last. Then what it has made useless can go."""
+        parts = {column: int(flush.row[column][0]) for column in PARTS_KEPT}
+        begun = [column for column, part in parts.items() if part != self._parts[column]]
+        for table in (table for table in TABLES if PARTS.get(table.name) in begun):
+            self._end_stream(table)
+        if "rows_part" in begun:
+            self._bytes_of_part = 0
+        self._parts = parts
         for table, batch in [*flush.batches, (FLUSHES, flush.row)]:
-            if table.name not in self._streams:
-                self._streams[table.name] = _Stream(self._path, table)
-            self.bytes += self._streams[table.name].add(batch)
+            self._add_batch(table, batch)
+        for column in begun:
+            self._delete_part(column, parts[column] - PARTS_KEPT[column])
+
+    def worth_telling_anew(self, outstanding: int) -> bool:
+        """Whether what is outstanding would take far less room if it were told anew; so many allocations are."""
+        worth = _SMALL_PART + 4 * _BYTES_A_ROW * outstanding
+        return self._bytes_of_part > worth and outstanding <= _MOST_ANEW
+
+    def _add_batch(self, table: Table, batch: Columns) -> None:
+        if table.name not in self._streams:
+            name = stream_name(table, self._parts.get(PARTS.get(table.name, ""), 0))
+            self._streams[table.name] = _Stream(self._path / name, table)
+        written = self._streams[table.name].add(batch)
+        self.bytes += written
+        self._bytes_of_part += written if table in ROWS else 0
+
+    def _end_stream(self, table: Table) -> None:
+        stream = self._streams.pop(table.name, None)
+        if stream is not None:
+            try:
+                self.bytes += stream.end()
+            finally:
+                stream.release()
+
+    def _delete_part(self, column: str, part: int) -> None:
+        """In this order: the reader goes by whether the first of these tables is there."""
+        for table in (*ROWS, ENDINGS):
+            if PARTS[table.name] == column and part >= 0:
+                (self._path / stream_name(table, part)).unlink(missing_ok=True)
 
     def close(self) -> None:
         """End all streams."""
@@ -88,14 +152,14 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
 class _Stream:
     """One table's file. What is written to it is compressed, and in the file when `add` returns."""
 
-    def __init__(self, directory: Path, table: Table) -> None:
+    def __init__(self, path: Path, table: Table) -> None:
         from nanoarrow.ipc import StreamWriter
 
         self._table = table
-        self._fd = os.open(
-            directory / STREAM.format(table.name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-        )
-        self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        level = _LEVEL_OF_PARTS if table.name in PARTS or table == EVENTS else _LEVEL
+        strategy = _STRATEGY_OF_EVENTS if table == EVENTS else _STRATEGY
+        self._compressor = zlib.compressobj(level, zlib.DEFLATED, _GZIP, _MEMORY, strategy)
         self._waiting: list[bytes] = []
         self._writer = StreamWriter.from_writable(self)
 
@@ -131,15 +195,18 @@ class _Stream:
 def _struct(table: Table, batch: Columns) -> CArray:
     import nanoarrow
 
-    types = {name: _arrow_type(kind) for name, kind in table.columns.items()}
+    row_type, types = _arrow_types(tuple(table.columns.items()))
     columns = [_array(batch[name], kind, types[name]) for name, kind in table.columns.items()]
-    return nanoarrow.c_array_from_buffers(nanoarrow.struct(types), rows_in(batch), [None], 0, children=columns)
+    return nanoarrow.c_array_from_buffers(row_type, rows_in(batch), [None], 0, children=columns)
 
 
-def _arrow_type(kind: ColumnType) -> Any:
+@lru_cache(maxsize=2 * len(TABLES))
+def _arrow_types(columns: tuple[tuple[str, ColumnType], ...]) -> tuple[Any, dict[str, Any]]:
+    """Of a row, and of each column: made once, as that takes longer than to use them."""
     import nanoarrow
 
-    return getattr(nanoarrow, kind.value)()
+    types = {name: getattr(nanoarrow, kind.value)() for name, kind in columns}
+    return nanoarrow.struct(types), types
 
 
 def _array(values: Column, kind: ColumnType, arrow_type: Any) -> CArray:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,13 +23,15 @@ from kleaktrace.core.capture.tables import (
     EVENTS,
     FLUSHES,
     FORMAT,
+    PARTS,
+    PARTS_KEPT,
     TABLES,
     Columns,
     Table,
 )
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.recording import Recording
-from kleaktrace.edge.capture.capture_files import DESCRIPTION, STREAM
+from kleaktrace.edge.capture.capture_files import DESCRIPTION, stream_name
 from kleaktrace.errors import UsageError
 
 _MOST_DESCRIPTION = 1 << 16
@@ -73,7 +76,9 @@ def flushes(path: Path, wanted: Sequence[Table] = TABLES) -> Iterator[Flush]:
     """
     container = _Container(path)
     _check_format(container)
-    streams = {table.name: _batches(container, table) for table in wanted}
+    oldest = {column: container.oldest_part(column) for column in PARTS_KEPT}
+    streams: dict[str, Iterator[Columns]] = {}
+    names = {table.name for table in wanted}
     for batch in _batches(container, FLUSHES):
         for at in range(len(batch["tables"])):
             row = {name: column[at : at + 1] for name, column in batch.items()}
@@ -82,8 +87,15 @@ def flushes(path: Path, wanted: Sequence[Table] = TABLES) -> Iterator[Flush]:
                 raise ValueError("it has tables that this program does not know")
             batches = []
             for bit, table in enumerate(TABLES):
-                if chosen >> bit & 1 and table.name in streams:
-                    found = next(streams[table.name], None)
+                if chosen >> bit & 1 and table.name in names:
+                    column = PARTS.get(table.name)
+                    part = 0 if column is None else int(row[column][0])
+                    if column is not None and part < oldest[column]:
+                        continue  # newer parts tell all that matters
+                    name = stream_name(table, part)
+                    if name not in streams:
+                        streams[name] = _batches(container, table, part)
+                    found = next(streams[name], None)
                     if found is None:
                         return  # the machine went down: other files have less of it
                     batches.append((table, found))
@@ -119,6 +131,17 @@ class _Container:
         except (KeyError, FileNotFoundError):
             return None
 
+    def oldest_part(self, column: str) -> int:
+        """The lowest number of the parts that are here."""
+        table = next(name for name, its in PARTS.items() if its == column)
+        names = self._archive.namelist() if self._archive else [each.name for each in self._names()]
+        found = [re.fullmatch(rf"{table}\.(\d{{1,9}})\.arrows\.gz", name, re.ASCII) for name in names]
+        return min((int(match[1]) for match in found if match), default=0)
+
+    def _names(self) -> Iterator[Path]:
+        assert self._directory is not None
+        return self._directory.iterdir()
+
 
 def _check_format(container: _Container) -> None:
     file = container.open(DESCRIPTION)
@@ -134,8 +157,8 @@ def _check_format(container: _Container) -> None:
         raise UsageError(f"the capture is of format {found}, by {by}; this reads up to {FORMAT}", "update kleaktrace")
 
 
-def _batches(container: _Container, table: Table) -> Iterator[Columns]:
-    file = container.open(STREAM.format(table.name))
+def _batches(container: _Container, table: Table, part: int = 0) -> Iterator[Columns]:
+    file = container.open(stream_name(table, part))
     if file is not None:
         with file:
             yield from read_batches(table, _Decompressed(file).read)

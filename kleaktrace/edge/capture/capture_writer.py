@@ -21,8 +21,8 @@ from kleaktrace.edge.machine.meminfo import memory_in_use
 
 _LOG = logging.getLogger(__name__)
 
-_SAMPLES_S = 60.0
-"""Between two times that samples of what was freed are kept: those of a minute ago are samples as good."""
+_SAMPLES_S, _MOST_SAMPLES_S = 60.0, 600.0
+"""Between two times that samples of what was freed are kept, at first and later: older ones are samples as good."""
 
 _EVERY_S = 0.9
 """Between two flushes: with the time that they take themselves, no more than a second is ever not kept (FLUSH_NS)."""
@@ -51,10 +51,11 @@ class CaptureWriter:
         self._look, self._events = look, events or EventQueue()
         with look() as recording:
             self._log = RecordingLog(recording.ledger)
-        self._sampled = time.monotonic()
+        self._sampled, self._sample_again_s = time.monotonic(), _SAMPLES_S
+        self._outstanding = 0
         self._machine = MachineHistory()
         self._due = time.monotonic() + _EVERY_S
-        self._files = CaptureFiles(path, self._new())
+        self._files = CaptureFiles(path, self._new(anew=False))
         self._ending = threading.Event()
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -89,7 +90,7 @@ class CaptureWriter:
             while not self._ending.wait(max(self._due - time.monotonic(), 0)):
                 self._due = time.monotonic() + _EVERY_S
                 before, begun_s = self._files.bytes, time.thread_time()
-                self._files.add(self._new())
+                self._files.add(self._new(self._files.worth_telling_anew(self._outstanding)))
                 took_s = time.thread_time() - begun_s
                 _LOG.debug("%d bytes kept, which took %.1f ms", self._files.bytes - before, 1e3 * took_s)
         except OSError as error:
@@ -97,19 +98,20 @@ class CaptureWriter:
         except BaseException as fault:
             self._fault = fault
 
-    def _new(self) -> Flush:
-        """What has come since the last time."""
+    def _new(self, anew: bool) -> Flush:
+        """What has come since the last time. anew: of what is outstanding, all that there is."""
         begun = time.monotonic()
-        with_samples = begun - self._sampled > _SAMPLES_S
+        with_samples = begun - self._sampled > self._sample_again_s
         used = memory_in_use() if self._machine.due(time.monotonic_ns()) else {}
         with self._look() as recording:
             kept = {name: used[name] for name in MACHINE_COUNTERS if name in used}
-            look = self._log.look(recording, with_samples, kept)
+            look = self._log.look(recording, with_samples, kept, anew)
+            self._outstanding = recording.ledger.outstanding_count
             events = self._events.take()
         if used:
             self._machine.sample(recording.clock.end.time_ns, used)
         if with_samples:
-            self._sampled = begun
+            self._sampled, self._sample_again_s = begun, min(2 * self._sample_again_s, _MOST_SAMPLES_S)
         return self._log.flush(look, events)
 
     def _stop(self) -> None:

@@ -74,11 +74,33 @@ def test_what_is_numbered_begins_anew_before_it_is_too_much(monkeypatch: pytest.
     assert [told(batch) for batch in batches_of(flushes)] == [told(flush[0]) for flush in flushes]
 
 
+def without(batch: tables.Columns, part: int) -> tables.Columns:
+    left = batch["part"] != part
+    octets = [each for each, is_left in zip(batch["octets"], left, strict=True) if is_left]
+    return {"part": batch["part"][left], "place": batch["place"][left], "octets": octets}
+
+
+def with_more(batch: tables.Columns, part: int = 0, place: int = 0) -> tables.Columns:
+    return {
+        "part": np.append(batch["part"], np.uint8(part)),
+        "place": np.append(batch["place"], np.uint8(place)),
+        "octets": [*batch["octets"], batch["octets"][0]],
+    }
+
+
 def test_an_event_of_what_is_not_told_is_refused() -> None:
     batches = list(EventsLog().batches(list(EventLoad(outstanding=10).fill())))
     for left_out in (tables.EVENT_SHAPES, tables.EVENT_TASKS):
         with pytest.raises(ValueError, match="not told"):
             list(EventsReader().take([one for one in batches if one[0] != left_out]))
+    for left_out in range(len(tables.EVENT_PARTS)):
+        less = [(t, without(b, left_out) if t == tables.EVENTS else b) for t, b in batches]
+        with pytest.raises(ValueError, match="not all is told"):
+            list(EventsReader().take(less))
+    for column, value in (("part", 6), ("place", 8)):
+        more = [(t, with_more(b, **{column: value}) if t == tables.EVENTS else b) for t, b in batches]
+        with pytest.raises(ValueError, match="is not known"):
+            list(EventsReader().take(more))
     fewer = [(t, {**b, "events": b["events"] + 1} if t == tables.EVENT_BATCHES else b) for t, b in batches]
     with pytest.raises(ValueError, match="not as many"):
         list(EventsReader().take(fewer))

@@ -13,26 +13,31 @@ from builders import FULL_COVERAGE, START_JIFFIES, START_NS, Scene, inside, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kleaktrace.core.capture import tables
+from kleaktrace.core.capture import ledger_log, recording_log, tables
 from kleaktrace.core.capture.recording_log import FLUSH_NS, Flush, RecordingLog, RecordingReader
+from kleaktrace.core.capture.tables import PARTS, PARTS_KEPT
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.loss import Loss, LossWindow
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Kind, hide
 from kleaktrace.core.growth.level_history import LevelHistory
+from kleaktrace.core.ledger import ledger as ledger_module
 from kleaktrace.core.ledger import outstanding_table
+from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import Kernel
 from kleaktrace.views.documents.report import document
 
 STEP_NS = 70_000_000
 BASE = 0xFFFF888100000000
+ADDRESSES = np.array([hide(BASE + 256 * place) for place in range(24)], np.uint64)
 
 
 class Run:
     """A session that the test steps through, and its log."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger | None = None) -> None:
         self.scene = Scene()
+        self.scene.ledger = ledger or self.scene.ledger
         self.history = LevelHistory()
         self.losses: list[LossWindow] = []
         self.steps = 0
@@ -84,8 +89,8 @@ class Run:
         self.losses.append(window)
         self.scene.ledger.note_loss(window)
 
-    def flush(self, with_samples: bool = False) -> None:
-        self.flushes.append(self.log.flush(self.log.look(self.recording(), with_samples)))
+    def flush(self, with_samples: bool = False, anew: bool = False) -> None:
+        self.flushes.append(self.log.flush(self.log.look(self.recording(), with_samples, anew=anew)))
 
     def end(self) -> Recording:
         recording = self.recording()
@@ -100,6 +105,18 @@ def read(flushes: list[Flush]) -> Recording:
     return reader.recording()
 
 
+def without_old_parts(flushes: list[Flush]) -> list[Flush]:
+    """As they are read when only as many parts are left as are needed."""
+    needed = {"rows_part": 1, "endings_part": PARTS_KEPT["endings_part"] - 1}
+    oldest = {column: int(flushes[-1].row[column][0]) - count + 1 for column, count in needed.items()}
+
+    def is_left(table: tables.Table, flush: Flush) -> bool:
+        column = PARTS.get(table.name)
+        return column is None or int(flush.row[column][0]) >= oldest[column]
+
+    return [Flush([(t, batch) for t, batch in flush.batches if is_left(t, flush)], flush.row) for flush in flushes]
+
+
 def books(recording: Recording) -> dict[str, Any]:
     """What the report tells, and what it goes by besides."""
     ledger = recording.ledger
@@ -111,7 +128,7 @@ def books(recording: Recording) -> dict[str, Any]:
         "outstanding": ledger.outstanding().tolist(),
         "samples": [samples.tolist() for samples in ledger.freed_samples(keys)],
         "watched": ledger.watched_frees().tolist(),
-        "history": ledger.history(np.array([hide(BASE + 256 * place) for place in range(24)], np.uint64)).tolist(),
+        "history": ledger.history(ADDRESSES).tolist(),
         "complete_since": ledger.history_complete_since_ns,
         "losses": ledger.losses,
         "levels": (recording.history.times_ns, repr(recording.history.interval(keys))),
@@ -122,7 +139,7 @@ def books(recording: Recording) -> dict[str, Any]:
 event = st.tuples(st.sampled_from(["allocate", "allocate", "free"]), st.integers(0, 23), st.integers(0, 11))
 action = st.one_of(
     st.lists(event, max_size=12),
-    st.sampled_from(["flush", "flush with samples", "unload", "watch", "idle"]),
+    st.sampled_from(["flush", "flush with samples", "flush anew", "unload", "watch", "idle"]),
     st.integers(1, 9),
 )
 
@@ -134,8 +151,8 @@ def test_what_is_read_back_is_what_was_told(actions: list[Any]) -> None:
         match one:
             case list():
                 run.step(one)
-            case "flush" | "flush with samples":
-                run.flush(with_samples=one != "flush")
+            case "flush" | "flush with samples" | "flush anew":
+                run.flush(with_samples=one == "flush with samples", anew=one == "flush anew")
             case "unload":
                 run.scene.unload(run.steps * STEP_NS / 1e9)
             case "watch":
@@ -146,7 +163,27 @@ def test_what_is_read_back_is_what_was_told(actions: list[Any]) -> None:
                 run.lose(one)
     live = run.end()
     assert books(read(run.flushes)) == books(live)
+    assert books(read(without_old_parts(run.flushes))) == books(live)
     assert books(live) == books(live)
+
+
+def test_parts_of_endings_that_are_forgotten_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    capacity = 40
+    monkeypatch.setattr(ledger_log, "HISTORY_CAPACITY", capacity)
+    monkeypatch.setattr(ledger_module, "HISTORY_CAPACITY", capacity)
+    monkeypatch.setattr(recording_log, "ENDINGS_A_PART", capacity // (PARTS_KEPT["endings_part"] - 2))
+    run = Run(Ledger(history_capacity=capacity))
+    for step in range(150):
+        places = range(step % 7, 24, 5)
+        run.steps += 15  # so that they get as old as endings are kept of
+        run.step([(what, place, step) for place in places for what in ("free", "allocate")])
+        run.flush()
+        last = read(without_old_parts(run.flushes)).ledger
+        assert last.history(ADDRESSES).tolist() == run.scene.ledger.history(ADDRESSES).tolist()
+    assert run.flushes[-1].row["endings_part"][0] > 9
+    assert run.scene.ledger.history_complete_since_ns, "nothing was forgotten: the test tells nothing"
+    live = run.end()
+    assert books(read(without_old_parts(run.flushes))) == books(live)
 
 
 def test_rows_that_are_renumbered_are_told_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +217,7 @@ def test_what_breaks_off_ends_with_a_loss() -> None:
     run = Run()
     for step in range(60):
         run.step([("allocate", step, 3), ("free", step, 1)])
-        if step % 15 == 14:
+        if step % 12 == 11:
             run.flush()
     broken = read(run.flushes)
     (window,) = broken.loss.windows
@@ -191,6 +228,18 @@ def test_what_breaks_off_ends_with_a_loss() -> None:
     assert report["verdict"] == "incomplete"
     assert report["loss"]["windows"] == [[4.2, 5.2]]
     assert any("breaks off after 4.2 s" in gap for gap in report["gaps"])
+
+
+def test_what_breaks_off_has_lost_as_much_as_was_ever_kept_late() -> None:
+    run = Run()
+    for pause in (1, 50, 2):
+        run.steps += pause
+        run.step([("allocate", pause, 3)])
+        run.flush()
+    broken = read(run.flushes)
+    (window,) = broken.loss.windows
+    assert (window.from_ns, window.to_ns) == (run.time_ns, run.time_ns + 51 * STEP_NS)
+    assert any("up to 3.6 s may not be kept" in gap for gap in broken.report(broken.judge()).gaps)
 
 
 def test_nothing_at_all_is_no_recording() -> None:

@@ -32,7 +32,7 @@ from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult
-from kleaktrace.edge.capture import capture_writer
+from kleaktrace.edge.capture import capture_files, capture_writer
 from kleaktrace.edge.capture.capture_files import CaptureFiles
 from kleaktrace.edge.capture.capture_reader import flushes, read_capture
 from kleaktrace.edge.capture.capture_writer import CaptureWriter
@@ -133,20 +133,64 @@ def broken_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with session.looking() as recording:
             log = RecordingLog(recording.ledger)
             files = CaptureFiles(path, log.flush(log.look(recording)))
-        for second in range(5):
+        for second in range(6):
             for number in range(20):
                 source.allocate(A + 256 * (20 * second + number), size=64 + number)
             source.free(A + 256 * 20 * second, call_site=inside("core_free"))
             with session.looking() as recording:
-                look = log.look(recording, with_samples=True)
+                look = log.look(recording, with_samples=True, anew=second % 2 == 1)
             files.add(log.flush(look))
         files.release()
     return path
 
 
+def test_old_parts_go_once_newer_ones_tell_it_all(broken_off: Path) -> None:
+    parts = {int(member.name.split(".")[1]) for member in broken_off.glob("outstanding.*.gz")}
+    assert parts == {2, 3}
+    assert {int(member.name.split(".")[1]) for member in broken_off.glob("origins.*.gz")} == {2, 3}
+    assert read_capture(broken_off).ledger.totals().outstanding == 114
+
+
+def test_a_part_that_is_gone_but_in_part_is_no_damage(broken_off: Path, tmp_path: Path) -> None:
+    """As if it was killed while it deleted: the first of the files is gone, and not the others."""
+    shutil.copytree(broken_off, tmp_path / "capture")
+    (tmp_path / "capture" / "outstanding.2.arrows.gz").unlink()
+    assert told(read_capture(tmp_path / "capture")) == told(read_capture(broken_off))
+
+
+def test_what_is_outstanding_is_told_anew_when_its_file_is_far_longer_than_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture_writer, "_EVERY_S", 0)
+    monkeypatch.setattr(capture_files, "_SMALL_PART", 2000)
+    with sessions() as (session, source), CaptureWriter(tmp_path / "capture", session.looking) as writer:
+        source.allocate(C, size=77)
+        while not list((tmp_path / "capture").glob("outstanding.3.*")):
+            source.allocate(A)
+            session.catch_up()
+            source.free(A, call_site=inside("core_free"))
+            session.catch_up()
+        session.stop()
+        live = session.recording()
+        writer.finish(live)
+        assert told(read_capture(tmp_path / "capture")) == told(live)
+    with zipfile.ZipFile(tmp_path / "capture") as packed:
+        assert "outstanding.0.arrows.gz" not in packed.namelist()
+
+
+@pytest.mark.parametrize(
+    ("size", "outstanding", "worth"),
+    [(3 << 20, 1000, True), (1 << 20, 0, False), (3 << 20, 100_000, False), (1 << 30, 1 << 20, False)],
+)
+def test_it_is_worth_it_for_long_files_of_a_few(size: int, outstanding: int, worth: bool) -> None:
+    files = object.__new__(CaptureFiles)
+    files._bytes_of_part = size
+    assert files.worth_telling_anew(outstanding) == worth
+
+
 def test_a_session_that_never_ended_is_read_up_to_its_last_flush(broken_off: Path) -> None:
     recording = read_capture(broken_off)
-    assert recording.ledger.totals().allocations == 100
+    assert recording.ledger.totals().allocations == 120
     assert recording.loss.windows[-1].to_ns == recording.clock.end.time_ns
     assert told(recording)["verdict"] == "incomplete"
 
