@@ -41,6 +41,7 @@ _MOST_DIGITS = 15
     "given twice.",
 )
 @json_option
+@click.option("--html", "html_file", metavar="FILE", help="Write one HTML file with a flame graph of what has changed.")
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path))
 @click.pass_context
@@ -50,6 +51,7 @@ def diff(
     per: str | None,
     fail_on: tuple[str, ...],
     json_file: str | None,
+    html_file: str | None,
     before: Path,
     after: Path,
 ) -> None:
@@ -71,11 +73,17 @@ def diff(
     from kleaktrace.views.terminal import console
 
     operations, limits = _operations(per), _fail_on(fail_on)
-    output = OutputFile(json_file)
+    output, html = OutputFile(json_file), OutputFile(html_file)
+    if output.is_stdout and html.is_stdout:
+        raise UsageError("--json and --html both go to standard output", "name a file for one of them")
     found = compare(read_capture(before), read_capture(after), CompareBy(by), operations)
     conclusion = conclude(found, limits)
     output.write(dumps(document(found, conclusion)))
-    view.show(console.make(stderr=output.is_stdout), found, conclusion, limits)
+    if html_file is not None:
+        from kleaktrace.views.html.comparison_page import comparison_page
+
+        html.write(comparison_page(found, conclusion, limits))
+    view.show(console.make(stderr=output.is_stdout or html.is_stdout), found, conclusion, limits)
     ctx.exit(int(conclusion.exit_code))
 
 

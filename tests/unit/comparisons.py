@@ -17,6 +17,8 @@ def change(**fields: object) -> Change:
     """A stack of the driver that leaves 12 objects behind in a minute, and left none."""
     known: dict[str, object] = {
         "key": stack_key(STACK.lines()),
+        "frames": STACK.frames,
+        "asker": 0,
         "lines": tuple(STACK.lines()),
         "kind": ChangeKind.NEW,
         "because": (Because.COUNTS,),

@@ -43,11 +43,22 @@ class CommonStacks:
         leaves = (common[leaf] for leaf in overview.leaves.tolist())
         return np.array([self._numbers.setdefault(leaf, len(self._numbers)) for leaf in leaves], np.intp)
 
+    def frames(self, overview: StackOverview, stack: int) -> tuple[Frame, ...]:
+        """The frames of a stack, innermost first, as far as they tell the stack from others."""
+        tree, node, found = overview.tree, int(overview.leaves[stack]), []
+        while node >= 0:
+            found.append(tree.frames[tree.frame_numbers[node]])
+            node = tree.parents[node]
+        return tuple(found) if self.by is CompareBy.STACK else tuple(map(_function, found))
+
     def lines(self, frames: Sequence[Frame]) -> tuple[str, ...]:
-        """The frames of a stack as text, as far as it tells the stack from others."""
+        """The same in words."""
         if self.by is CompareBy.STACK:
             return tuple(map(str, frames))
-        return tuple(_function(frame) for frame in frames)
+        return tuple(
+            frame.name + (f" [{frame.module}]" if frame.module else "") if frame.name else str(frame)
+            for frame in frames
+        )
 
     def _name(self, frame: Frame) -> object:
         if frame.name is None:
@@ -57,16 +68,12 @@ class CommonStacks:
         return function_of(frame.name), frame.module
 
 
-def frames_of(overview: StackOverview, stack: int) -> list[Frame]:
-    """The frames of a stack, innermost first."""
-    tree, node, found = overview.tree, int(overview.leaves[stack]), []
-    while node >= 0:
-        found.append(tree.frames[tree.frame_numbers[node]])
-        node = tree.parents[node]
-    return found
-
-
-def _function(frame: Frame) -> str:
+def _function(frame: Frame) -> Frame:
+    """Without the place in it."""
     if frame.name is None:
-        return str(frame)
-    return function_of(frame.name) + (f" [{frame.module}]" if frame.module else "")
+        return frame
+    return Frame(frame.address, function_of(frame.name), module=frame.module)
+
+
+def _words(frame: Frame) -> str:
+    return str(frame) if frame.name is None else frame.name + (f" [{frame.module}]" if frame.module else "")

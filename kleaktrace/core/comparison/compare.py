@@ -8,12 +8,12 @@ by more than chance explains (`differences`). All else is within the interval.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from kleaktrace.core.arrays.types import Mask
-from kleaktrace.core.comparison.common_stacks import CommonStacks, CompareBy, frames_of
+from kleaktrace.core.comparison.common_stacks import CommonStacks, CompareBy
 from kleaktrace.core.comparison.comparison import Amount, Because, Change, ChangeKind, Comparison, Operations, Side
 from kleaktrace.core.comparison.counted_recording import CountedRecording, JudgedRecording
 from kleaktrace.core.comparison.differences import Intervals, differences, quantile, widened
@@ -25,6 +25,7 @@ from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.leaked_objects.leaks import stack_key
 from kleaktrace.core.overview.stack_overview import NOT_SEEN
 from kleaktrace.core.recording import Recording
+from kleaktrace.core.symbols.symbol_table import Frame
 
 
 def compare(
@@ -59,7 +60,6 @@ class _Comparing:
     old: CountedRecording
     new: CountedRecording
     units: tuple[float, float]
-    _lines: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def comparison(self, unit: str) -> Comparison:
         nowhere = self._nowhere()
@@ -139,11 +139,14 @@ class _Comparing:
         shown = self.new if after.objects or not before.objects else self.old
         because = {Because.LEAK: leak, Because.MODULE: module, Because.COUNTS: counts}
         overview, place = shown.side.overview, int(shown.place[number])
-        lines = self._text(number)
+        frames, asker = self._frames(number)
+        lines = self.common.lines(frames)
         kept, held = self._reasons(shown, number)
         units = self.units[1]
         return Change(
             key=stack_key(lines),
+            frames=frames,
+            asker=asker,
             lines=lines,
             kind=_kind(before, after, size if size.estimate else objects),
             because=tuple(why for why, is_so in because.items() if is_so),
@@ -159,12 +162,11 @@ class _Comparing:
             held=held,
         )
 
-    def _text(self, number: int) -> tuple[str, ...]:
-        if number not in self._lines:
-            shown = self.new if self.new.place[number] != NOT_SEEN else self.old
-            overview = shown.side.overview
-            self._lines[number] = self.common.lines(frames_of(overview, int(shown.place[number])))
-        return self._lines[number]
+    def _frames(self, number: int) -> tuple[tuple[Frame, ...], int]:
+        """The frames of a stack, and which of them asked for the memory."""
+        shown = self.new if self.new.place[number] != NOT_SEEN else self.old
+        overview, place = shown.side.overview, int(shown.place[number])
+        return self.common.frames(overview, place), int(overview.askers[place])
 
     def _reasons(self, shown: CountedRecording, number: int) -> tuple[str, str]:
         """Why it is kept on purpose, and who may hold it."""
@@ -180,9 +182,8 @@ class _Comparing:
         """Keys of stacks that may have leaked in the second recording, and have no such suspects in the first."""
         numbers = {number for number, _ in self.new.suspects(Verdict.UNDECIDED)}
         known = self.old.confirmed | self.old.undecided
-        return sorted(
-            stack_key(self._text(n)) if n != NOT_SEEN else "" for n in numbers if n == NOT_SEEN or not known[n]
-        )
+        fresh = (number for number in numbers if number == NOT_SEEN or not known[number])
+        return sorted("" if n == NOT_SEEN else stack_key(self.common.lines(self._frames(n)[0])) for n in fresh)
 
     def _not_comparable(self) -> list[str]:
         missed = [set(kinds_missed(counted.side.recording.coverage)) for counted in (self.old, self.new)]

@@ -11,6 +11,7 @@ from enum import StrEnum
 from kleaktrace.core.comparison.common_stacks import CompareBy
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.report import Kernel
+from kleaktrace.core.symbols.symbol_table import Frame
 from kleaktrace.core.tables.stack_rows import StackVerdict
 
 
@@ -51,12 +52,15 @@ class Amount:
 class Change:
     """One call stack.
 
-    lines: its frames, innermost first. objects, bytes: by how much more it leaves than before, over a window as long as
+    frames: innermost first, of which `asker` is the number of the one that asked for the memory; lines: the same in
+    words. objects, bytes: by how much more it leaves than before, over a window as long as
     that of the second recording, with intervals that hold for all stacks at once. bytes_per_unit: the same by second or
     operation. kept: why it is kept on purpose, empty: nothing says so. held: who may hold it.
     """
 
     key: str
+    frames: tuple[Frame, ...]
+    asker: int
     lines: tuple[str, ...]
     kind: ChangeKind
     because: tuple[Because, ...]

@@ -25,6 +25,9 @@ _STYLES = {
 }
 
 
+_OUTCOMES = {Outcome.FAILED: "bold red", Outcome.INCOMPLETE: "yellow", Outcome.PASSED: "bold green"}
+
+
 def show(console: Console, comparison: Comparison, conclusion: Conclusion, fail_on: FailOn) -> None:
     """The changes, what they rest on, and what came of what was asked."""
     for name, side in (("before", comparison.before), ("after", comparison.after)):
@@ -43,7 +46,7 @@ def show(console: Console, comparison: Comparison, conclusion: Conclusion, fail_
         _line(console, words, "dim")
     for why in conclusion.unanswered:
         _line(console, f"evidence incomplete: {why}", "yellow")
-    _show_outcome(console, comparison, conclusion, fail_on)
+    _line(console, outcome_words(comparison, conclusion, fail_on), _OUTCOMES[conclusion.outcome])
 
 
 def side_words(side: Side, unit: str) -> str:
@@ -137,18 +140,17 @@ def _objects(interval: Interval) -> str:
     return f"{estimate} (95 %: {low} to {high})"
 
 
-def _show_outcome(console: Console, comparison: Comparison, conclusion: Conclusion, fail_on: FailOn) -> None:
+def outcome_words(comparison: Comparison, conclusion: Conclusion, fail_on: FailOn) -> str:
+    """What came of what was asked."""
     changed = units.count(len(comparison.changes), "call stack")
     said = f"{changed} changed" if comparison.changes else "nothing changed"
     match conclusion.outcome:
         case Outcome.FAILED:
-            _line(console, f"FAILED: {'; '.join(conclusion.failures)}", "bold red")
+            return f"FAILED: {'; '.join(conclusion.failures)}"
         case Outcome.INCOMPLETE:
-            _line(console, f"incomplete: {said}, but not everything could be seen", "yellow")
-        case Outcome.PASSED if fail_on == FailOn():
-            _line(console, said, "bold")
+            return f"incomplete: {said}, but not everything could be seen"
         case Outcome.PASSED:
-            _line(console, f"passed: {said}", "bold green")
+            return said if fail_on == FailOn() else f"passed: {said}"
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

@@ -76,6 +76,15 @@ def test_the_document(tmp_path: Path) -> None:
     assert "NEW LEAK" in done.stderr
 
 
+def test_one_html_file(tmp_path: Path) -> None:
+    file = tmp_path / "diff.html"
+    done = run("clean", "leaking", "--html", str(file))
+    assert "NEW LEAK" in done.stdout
+    assert file.read_text().startswith("<!doctype html>")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert isinstance(run("clean", "leaking", "--html", "-", "--json", "-").exception, UsageError)
+
+
 @pytest.mark.parametrize("per", ["0", "", "-1", "1:", ":1", "1:2:3", "x", "١", "9" * 5000])
 def test_what_is_no_number_of_operations_is_refused(per: str) -> None:
     assert isinstance(run("--per", per, "clean", "clean").exception, UsageError)
