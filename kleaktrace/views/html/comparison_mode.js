@@ -70,7 +70,7 @@ class PagePanel extends StackPanel {
 /** What the table shows. */
 function tableColumns(stacks) {
   const modules = stacks.innermostModules();
-  const signed = (value, words) => (value < 0 ? `−${words(-value)}` : `+${words(value)}`);
+  const signed = (value, words) => (value < 0 ? `-${words(-value)}` : `+${words(value)}`);
   return [
     {
       name: "change",

@@ -11,15 +11,18 @@ from kleaktrace.views.html.page import Mode, html_file, stacks_section
 from kleaktrace.views.terminal.comparison import footnotes, hints, outcome_words, side_words
 
 _CLASSES = {Outcome.FAILED: "leaks", Outcome.INCOMPLETE: "incomplete", Outcome.PASSED: "clean"}
+_NOTHING_ASKED = FailOn()
 
 
 def comparison_page(comparison: Comparison, conclusion: Conclusion, fail_on: FailOn) -> str:
     """The whole file."""
     answer = outcome_words(comparison, conclusion, fail_on)
+    passed = conclusion.outcome is Outcome.PASSED and fail_on == _NOTHING_ASKED
+    colour = "" if passed else _CLASSES[conclusion.outcome]
     body = [
         element(
             "header",
-            element("h1", answer, class_=f"outcome {_CLASSES[conclusion.outcome]}"),
+            element("h1", answer, class_=f"outcome {colour}"),
             *_side("Before", comparison.before, comparison.unit),
             *_side("After", comparison.after, comparison.unit),
             *(element("p", hint, class_="gap") for hint in hints(comparison)),

@@ -25,7 +25,7 @@ _STYLES = {
 }
 
 
-_OUTCOMES = {Outcome.FAILED: "bold red", Outcome.INCOMPLETE: "yellow", Outcome.PASSED: "bold green"}
+_OUTCOMES = {Outcome.FAILED: "bold red", Outcome.INCOMPLETE: "yellow", Outcome.PASSED: "bold"}
 
 
 def show(console: Console, comparison: Comparison, conclusion: Conclusion, fail_on: FailOn) -> None:
@@ -72,7 +72,7 @@ def footnotes(comparison: Comparison) -> list[str]:
     found = [f"within the interval, and not listed: {units.count(comparison.within, 'call stack')}"]
     if comparison.kept:
         stacks = units.count(len(comparison.kept), "call stack")
-        found.append(f"changed, but kept on purpose (inodes, what can be reclaimed): {stacks} (--json has them)")
+        found.append(f"changed, but kept on purpose (inodes, what can be reclaimed): {stacks}")
     return found
 
 
