@@ -229,6 +229,17 @@ def test_interrupts_are_one_stack_wherever_they_come() -> None:
     assert (found.compared, found.changes) == (1, [])
 
 
+def test_frames_without_a_name_are_the_same_wherever_they_are() -> None:
+    def unnamed(address: int) -> Recording:
+        scene = Scene()
+        scene.names.stacks.add(20, [inside("core_alloc"), address, inside("kthread")])
+        scene.allocate(1, HEAP, stack=20)
+        return scene_recording(scene)
+
+    for by in CompareBy:
+        assert compare(unnamed(0xFFFF_C900_0000_1000), unnamed(0xFFFF_C900_0000_2000), by).compared == 1
+
+
 def test_the_report_of_one_leak_against_nothing() -> None:
     leaking, _ = one_leak()
     found = compare(scene_recording(Scene()), leaking)
