@@ -25,6 +25,7 @@ _COMMANDS = {
     "record": "Keep what is learned in a capture until Ctrl-C.",
     "pack": "Make one file of a capture that broke off.",
     "report": "Judge and report what a capture holds. Needs no privilege.",
+    "diff": "Compare two captures: what leaves more memory behind, and what less.",
     "explain": "Explain a kmemleak report, from any machine. Needs no privilege.",
     "kmemleak": "Talk to the kernel's own leak detector.",
     "export": "Write what a capture holds in another program's format.",

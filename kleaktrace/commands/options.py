@@ -22,7 +22,7 @@ _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _MOST_DIGITS = 10  # with any factor it still fits 64 bits
 
 
-def _size(value: str) -> int:
+def size_in_bytes(value: str) -> int:
     """Bytes, with an optional K, M or G of 1024. A function, for the class is generic from click 8.2 on only."""
     text = value.upper().removesuffix("IB").removesuffix("B")
     number, factor = (text[:-1], text[-1:]) if text[-1:] in ("K", "M", "G") else (text, "")
@@ -38,8 +38,8 @@ _FILTERS = (
     ),
     click.option("--comm", metavar="NAME", help="Only tasks of this name."),
     click.option("--cache", metavar="NAME", help="Only this slab cache, as /proc/slabinfo names it."),
-    click.option("--min-size", metavar="BYTES", type=_size, help="Only allocations of at least this size."),
-    click.option("--max-size", metavar="BYTES", type=_size, help="Only allocations of at most this size."),
+    click.option("--min-size", metavar="BYTES", type=size_in_bytes, help="Only allocations of at least this size."),
+    click.option("--max-size", metavar="BYTES", type=size_in_bytes, help="Only allocations of at most this size."),
 )
 
 

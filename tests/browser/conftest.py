@@ -8,12 +8,33 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from recordings import CASES, many_stacks
+from recordings import CASES, many_stacks, one_leak
+from streams import leak, streamed
 from webdriver import Browser
 
+from kleaktrace.core.comparison.compare import compare
+from kleaktrace.core.comparison.thresholds import FailOn, conclude
+from kleaktrace.core.recording import Recording
+from kleaktrace.views.html.comparison_page import comparison_page
 from kleaktrace.views.html.page import page
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "browser"
+
+
+COMPARISONS: dict[str, Callable[[], tuple[Recording, Recording]]] = {
+    "the same": lambda: (one_leak()[0], one_leak()[0]),
+    "hostile compared": lambda: (CASES["nothing"]()[0], CASES["hostile"]()[0]),
+    "more and less": lambda: (
+        streamed({"drv_less": leak(20, 1024), "same": leak(5)}, 1),
+        streamed({"drv_more": leak(10, 4096), "same": leak(5), "__d_alloc": leak(10)}, 2),
+    ),
+}
+
+
+def compared(before: Recording, after: Recording) -> str:
+    """The page of two recordings."""
+    found = compare(before, after)
+    return comparison_page(found, conclude(found, FailOn()), FailOn())
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +46,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def made(case: str) -> Path:
         path = place / f"{case.replace(' ', '-')}.html"
         if not path.exists():
-            path.write_text(page(*cases[case]()), "utf-8")
+            text = compared(*COMPARISONS[case]()) if case in COMPARISONS else page(*cases[case]())
+            path.write_text(text, "utf-8")
         return path
 
     return made

@@ -33,7 +33,7 @@ def _close(value: Any) -> None:
 
 def validated(document: Any) -> Any:
     """The document, which is as its schema says."""
-    tell = {"rates": "rates", "checks": "doctor", "objects": "kmemleak"}
+    tell = {"rates": "rates", "checks": "doctor", "objects": "kmemleak", "changes": "comparison"}
     kind = next((tell[field] for field in tell if field in document), "report")
     _validator(kind).validate(document)
     return document

@@ -229,21 +229,21 @@ def named_growing(
                 context=whole.context if whole else "",
                 comm=whole.comm if whole and whole.context == "task" else "",
                 cache=whole.cache if whole else "",
-                kept=_kept(rows, names) or _held(rows, names.stacks.get(one.stack), alive),
+                kept=kept_words(rows, names) or held_words(rows, names.stacks.get(one.stack), alive),
                 listed=None if listed is None else sum(list(stack[: len(lines)]) == lines for stack in listed),
             )
         )
     return result
 
 
-def _kept(rows: Rows, names: KernelNames) -> str:
+def kept_words(rows: Rows, names: KernelNames) -> str:
     """Why all these are kept on purpose; empty: not all of them are."""
     kinds = np.unique(rows[["kind", "cache", "bytes_alloc", "stack", "gfp_flags"]]).tolist()
     rules = {rule_for_row(names, *kind) for kind in kinds}
     return "" if None in rules else "; ".join(sorted(rule.reason for rule in rules if rule))
 
 
-def _held(rows: Rows, stack: Stack, alive: frozenset[int]) -> str:
+def held_words(rows: Rows, stack: Stack, alive: frozenset[int]) -> str:
     """Whether, but for a few, these were allocated by processes that live on, through no module; and so in words."""
     if stack.modules or not alive:
         return ""

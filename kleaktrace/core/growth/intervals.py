@@ -79,14 +79,16 @@ def total_interval(parts: F64, squares: float) -> Interval:
     in_bursts = variance * parts.size
     quantile = student_t(freedom) if in_bursts > squares else Z95
     equal = total**2 / max(in_bursts, squares)
-    low, high = _byar(equal, quantile)
+    low, high = (float(end[0]) for end in byar(np.array([equal]), quantile))
     return Interval(total, low * total / equal, high * total / equal)
 
 
-def _byar(count: float, z: float) -> tuple[float, float]:
-    low = count * max(1 - 1 / (9 * count) - z / (3 * np.sqrt(count)), 0.0) ** 3
-    more = count + 1
-    return low, float(more * (1 - 1 / (9 * more) + z / (3 * np.sqrt(more))) ** 3)
+def byar(counts: F64, z: float) -> tuple[F64, F64]:
+    """Return the ends of the intervals of Poisson counts, which need not be whole; z: normal quantile."""
+    some = np.maximum(counts, 1e-9)
+    low = counts * np.maximum(1 - 1 / (9 * some) - z / (3 * np.sqrt(some)), 0.0) ** 3
+    more = counts + 1
+    return low, more * (1 - 1 / (9 * more) + z / (3 * np.sqrt(more))) ** 3
 
 
 def settled(series: F64) -> F64:

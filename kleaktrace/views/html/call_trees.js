@@ -9,7 +9,7 @@ class CallNode {
     this.parent = parent;
     this.name = name;
     this.key = key;
-    this.weights = [0, 0, 0, 0];
+    this.weights = KINDS.map(() => 0);
     this.total = 0;
     this.members = [];
     this._children = null;
@@ -47,7 +47,7 @@ class CallNode {
 }
 
 function worstFirst(a, b) {
-  for (const kind of [CONFIRMED, UNDECIDED, GROWING]) {
+  for (let kind = 0; kind < KINDS.length - 1; kind++) {
     if (a.weights[kind] !== b.weights[kind]) return b.weights[kind] - a.weights[kind];
   }
   return b.total - a.total || (a.name < b.name ? -1 : 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The flame graph: one box for each function, as wide as what was asked for below it, painted by verdict.
+// The flame graph: one box for each function, as wide as what was asked for below it, painted by kind.
 //
 // Boxes are elements, so that a browser's own search, its printer and a screen reader find their text. Those too narrow
 // to be seen are one box, and what is below them is left out.
@@ -142,7 +142,8 @@ class FlameGraph {
 
 /** Several nodes as one, which leads nowhere. */
 function restOf(parent, nodes) {
-  const rest = { parent, name: `${countWords(nodes.length)} narrower`, weights: [0, 0, 0, 0], total: 0, isRest: true };
+  const weights = KINDS.map(() => 0);
+  const rest = { parent, name: `${countWords(nodes.length)} narrower`, weights, total: 0, isRest: true };
   for (const node of nodes) {
     node.weights.forEach((weight, kind) => (rest.weights[kind] += weight));
     rest.total += node.total;
@@ -154,7 +155,7 @@ function restOf(parent, nodes) {
 function painted(node) {
   const colour = (kind) => `var(--${KINDS[kind]}-fill)`;
   const kinds = [...KINDS.keys()].filter((kind) => node.weights[kind] > 0);
-  if (kinds.length < 2) return colour(kinds[0] ?? ALIVE);
+  if (kinds.length < 2) return colour(kinds[0] ?? KINDS.length - 1);
   let share = 0;
   const stops = kinds.map((kind) => {
     const from = share;

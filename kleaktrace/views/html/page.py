@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from enum import StrEnum
 from importlib.resources import files
 
 from kleaktrace import __version__
@@ -20,7 +21,7 @@ from kleaktrace.views.html.markup import Html, element, joined, text
 from kleaktrace.views.html.stack_data import MOST_DETAILED, stack_data
 from kleaktrace.views.html.verdicts import answer, evidence, verdicts
 
-SCRIPTS = (
+_COMMON = (
     "format.js",
     "dom.js",
     "unpack.js",
@@ -30,11 +31,28 @@ SCRIPTS = (
     "charts.js",
     "stack_table.js",
     "stack_panel.js",
-    "report.js",
 )
 """In the order in which they use each other. They share one scope, as if they were one file."""
 
 STYLES = ("page.css", "charts.css")
+
+
+class Mode(StrEnum):
+    """What a page is about: one recording, or two."""
+
+    REPORT = "report"
+    COMPARISON = "comparison"
+
+    @property
+    def scripts(self) -> tuple[str, ...]:
+        """All scripts of the page."""
+        return (*_COMMON, f"{self}_mode.js", "stack_page.js")
+
+
+_TITLES = {Mode.REPORT: "Outstanding memory", Mode.COMPARISON: "What has changed"}
+_TIMELINE = """<h2 id="timeline-title">Over time</h2>
+<div id="timeline"></div>
+"""
 
 
 def page(recording: Recording, report: Report) -> str:
@@ -42,9 +60,20 @@ def page(recording: Recording, report: Report) -> str:
     overview = stack_overview(recording, report)
     details = stack_details(recording, overview.keys[:MOST_DETAILED])
     data = Html(stack_data(overview, details, recording.seconds))  # base64 has nothing to escape
-    script, style = _script(), _joined(STYLES)
+    body = [answer(report), verdicts(report, overview), stacks_section(Mode.REPORT), evidence(report)]
+    return html_file(Mode.REPORT, f"kleaktrace: {report.outcome}, Linux {report.kernel.release}", data, body)
+
+
+def stacks_section(mode: Mode) -> Html:
+    """The part of a page that its scripts fill."""
+    section = _read("stacks.html").replace("<!-- title -->", _TITLES[mode])
+    return Html(section.replace("<!-- timeline -->\n", _TIMELINE if mode is Mode.REPORT else ""))
+
+
+def html_file(mode: Mode, title: str, data: Html, body: list[Html]) -> str:
+    """A file of this title, with packed data for its scripts."""
+    script, style = _script(mode), _joined(STYLES)
     policy = f"default-src 'none'; img-src data:; script-src {_hash(script)}; style-src {_hash(style)}"
-    title = f"kleaktrace: {report.outcome}, Linux {report.kernel.release}"
     head = [
         Html('<meta charset="utf-8">'),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{text(policy)}">'),
@@ -54,17 +83,17 @@ def page(recording: Recording, report: Report) -> str:
         element("title", title),
         element("style", Html(style)),
     ]
-    body = [
-        element("main", answer(report), verdicts(report, overview), Html(_read("stacks.html")), evidence(report)),
+    parts = [
+        element("main", *body, class_=str(mode)),
         element("footer", f"Made by kleaktrace {__version__}."),
         element("script", data, type="text/plain", id="stack-data"),
         element("script", Html(script)),
     ]
-    return f'<!doctype html>\n<html lang="en">{element("head", *head)}{element("body", joined(body))}</html>\n'
+    return f'<!doctype html>\n<html lang="en">{element("head", *head)}{element("body", joined(parts))}</html>\n'
 
 
-def _script() -> str:
-    return f'"use strict";\n(() => {{\n{_joined(SCRIPTS)}\n}})();\n'
+def _script(mode: Mode) -> str:
+    return f'"use strict";\n(() => {{\n{_joined(mode.scripts)}\n}})();\n'
 
 
 def _joined(names: tuple[str, ...]) -> str:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The call stacks of a report for the browser: all that `stacks.js` shows, as packed text.
+"""The call stacks of a report for the browser: all that `report_mode.js` shows, as packed text.
 
 Strings from the kernel are cleaned here, once each; the browser puts them nowhere but into text.
 
-`measures` is a list, so that another kind of report, a comparison say, may have others: each names a column with one
-number a stack, its unit, and what a reader calls it.
+`measures` is a list, as another kind of page, the comparison, has others: each names a column with one number a stack,
+its unit, and what a reader calls it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kleaktrace.core.overview.frame_tree import FrameTree
 from kleaktrace.core.overview.stack_details import StackDetails
 from kleaktrace.core.overview.stack_overview import StackOverview
 from kleaktrace.core.symbols.symbol_table import Frame
@@ -34,9 +35,11 @@ _SHARE = 65_535
 
 def stack_data(overview: StackOverview, details: StackDetails, seconds: float) -> str:
     """All stacks, with the details of the first of them; the recording lasted so many seconds."""
-    strings = _Strings()
+    strings = Strings()
     columns: dict[str, npt.ArrayLike] = {
-        **_tree(overview, strings),
+        **tree_columns(overview.tree, strings),
+        "leaf": overview.leaves,
+        "asker": overview.askers,
         "objects": overview.objects,
         "bytes": overview.bytes,
         "allocations": overview.allocations,
@@ -62,7 +65,7 @@ def stack_data(overview: StackOverview, details: StackDetails, seconds: float) -
     return packed(header, columns)
 
 
-class _Strings:
+class Strings:
     """Every string once."""
 
     def __init__(self) -> None:
@@ -70,17 +73,19 @@ class _Strings:
         self._numbers: dict[str, int] = {}
 
     def number(self, text: str) -> int:
+        """The number of a string, cleaned."""
         number = self._numbers.setdefault(text, len(self.texts))
         if number == len(self.texts):
             self.texts.append(clean(text))
         return number
 
     def numbers(self, texts: Iterable[str]) -> list[int]:
+        """Those of several."""
         return [self.number(text) for text in texts]
 
 
-def _tree(overview: StackOverview, strings: _Strings) -> dict[str, npt.ArrayLike]:
-    tree = overview.tree
+def tree_columns(tree: FrameTree, strings: Strings) -> dict[str, npt.ArrayLike]:
+    """The frames of all stacks."""
     parents = np.array(tree.parents, np.int64)
     return {
         "up": np.arange(parents.size) - parents,  # how far back the parent is; of an outermost frame, before the first
@@ -89,8 +94,6 @@ def _tree(overview: StackOverview, strings: _Strings) -> dict[str, npt.ArrayLike
         "frame_module": strings.numbers(frame.module or "" for frame in tree.frames),
         "frame_offset": [frame.offset for frame in tree.frames],
         "frame_size": [frame.size for frame in tree.frames],
-        "leaf": overview.leaves,
-        "asker": overview.askers,
     }
 
 
@@ -126,7 +129,7 @@ def _curves(details: StackDetails) -> dict[str, npt.ArrayLike]:
     }
 
 
-def _free_sites(details: StackDetails, strings: _Strings) -> dict[str, npt.ArrayLike]:
+def _free_sites(details: StackDetails, strings: Strings) -> dict[str, npt.ArrayLike]:
     sites: Sequence[Sequence[tuple[str, int]]] = [some[:_MOST_SITES] for some in details.free_sites]
     return {
         "free_sites": [len(some) for some in sites],

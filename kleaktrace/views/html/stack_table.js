@@ -10,7 +10,7 @@ class StackTable {
   constructor(place, stacks, open) {
     this.stacks = stacks;
     this.open = open;
-    this.columns = tableColumns(stacks);
+    this.columns = tableColumns(stacks); // `value` to sort by, `show` as text or element; `text`: ascending at first
     this.sortedBy = this.columns.findIndex((column) => column.first);
     this.ascending = false;
     this.rows = new Uint32Array(0);
@@ -130,98 +130,6 @@ class StackTable {
     else if (top + LINE > scrollTop + clientHeight) this.body.scrollTop = top + LINE - clientHeight;
     this.draw();
   }
-}
-
-/** What the table shows: `value` to sort by, `show` as text or element; `text`: ascending at first. */
-function tableColumns(stacks) {
-  const { objects, bytes, allocations, freed, oldest_ms: oldest } = stacks.columns;
-  const modules = stacks.innermostModules();
-  return [
-    {
-      name: "verdict",
-      class: "kind",
-      meaning: "Of its suspects the worst verdict",
-      value: (s) => -stacks.kind[s],
-      show: (s) => chip(stacks, s),
-    },
-    {
-      name: "bytes",
-      class: "number",
-      first: true,
-      meaning: "Outstanding, as allocated",
-      value: (s) => bytes[s],
-      show: (s) => sizeWords(bytes[s]),
-    },
-    {
-      name: "objects",
-      class: "number",
-      meaning: "Outstanding",
-      value: (s) => objects[s],
-      show: (s) => countWords(objects[s]),
-    },
-    {
-      name: "alloc/s",
-      class: "number wide",
-      meaning: "Allocations a second, over the whole recording",
-      value: (s) => allocations[s],
-      show: (s) => rateWords(allocations[s] / stacks.seconds),
-    },
-    {
-      name: "freed",
-      class: "number wide",
-      meaning: "Share of its allocations that was freed",
-      value: (s) => freed[s] / Math.max(allocations[s], 1),
-      show: (s) => shareWords(freed[s] / Math.max(allocations[s], 1)),
-    },
-    {
-      name: "oldest",
-      class: "number wide",
-      meaning: "Age of the oldest outstanding",
-      value: (s) => oldest[s],
-      show: (s) => (objects[s] ? timeWords(oldest[s] / 1000) : ""),
-    },
-    {
-      name: "asked for by",
-      class: "name",
-      text: true,
-      meaning: "The function that wanted the memory, and its caller",
-      value: (s) => stacks.title(s),
-      show: (s) => whoAsked(stacks, s),
-    },
-    {
-      name: "module",
-      class: "wide",
-      text: true,
-      meaning: "The innermost module",
-      value: (s) => stacks.strings[modules[s]],
-      show: (s) => stacks.strings[modules[s]],
-    },
-    {
-      name: "cache",
-      class: "wide",
-      text: true,
-      meaning: "What it is allocated from",
-      value: (s) => stacks.cache(s),
-      show: (s) => stacks.cache(s),
-    },
-    {
-      name: "task",
-      class: "widest",
-      text: true,
-      meaning: "Context and task",
-      value: (s) => stacks.comm(s),
-      show: (s) => [stacks.context(s), stacks.comm(s)].filter(Boolean).join(": "),
-    },
-  ];
-}
-
-function chip(stacks, stack) {
-  const kind = KINDS[stacks.kind[stack]];
-  const [confirmed, undecided] = stacks.suspectsOf(stack);
-  const count = { confirmed, undecided }[kind];
-  return kind === "alive"
-    ? ""
-    : element("span", { class: `chip ${kind}` }, count ? `${countWords(count)} ${kind}` : kind);
 }
 
 function whoAsked(stacks, stack) {

@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// All call stacks of the report: what they hold, what the verdicts say, which of them a reader wants to see.
+// All call stacks of a page: how much each is, of which kind, which of them a reader wants to see.
 //
 // A stack is a number, and so is a node of the tree of frames, in which stacks that begin alike share their callers.
 
-/** What a stack, or a part of what it holds, is known to be; the worst first. */
-const KINDS = ["confirmed", "undecided", "growing", "alive"];
-const KIND_MEANING = {
-  confirmed: "leaked, by verdict",
-  undecided: "suspected; the evidence does not suffice",
-  growing: "of a stack that keeps growing, unexplained",
-  alive: "outstanding, and nothing speaks against it",
-};
-const [CONFIRMED, UNDECIDED, GROWING, ALIVE] = KINDS.keys();
-
+/**
+ * What a page is about extends it by `kind` (of each stack), `parts(measure)` (of each kind the values of all stacks; they
+ * add up to a stack's own) and `words(measure, value)`.
+ */
 class Stacks {
   constructor(data) {
     const columns = data.columns;
@@ -25,76 +19,11 @@ class Stacks {
     this.frame = columns.frame;
     this.parent = new Int32Array(columns.up.length);
     for (let node = 0; node < this.parent.length; node++) this.parent[node] = node - columns.up[node];
-    this._readSuspected();
-    this.detailed = columns.curve_steps.length;
-    this._curveStarts = startsOf(columns.curve_steps);
-    this._siteStarts = startsOf(columns.free_sites);
-    this.times = Float64Array.from(columns.times_ms, (time) => time / 1000);
-    this.withLevels = this.times.length ? columns.levels.length / this.times.length : 0;
     this._modules = null;
-  }
-
-  _readSuspected() {
-    const columns = this.columns;
-    this.kind = new Uint8Array(this.count).fill(ALIVE);
-    this._suspected = new Map();
-    for (let i = 0; i < columns.suspected.length; i++) {
-      const stack = columns.suspected[i];
-      if (columns.confirmed[i]) this.kind[stack] = CONFIRMED;
-      else if (columns.undecided[i]) this.kind[stack] = UNDECIDED;
-      else this.kind[stack] = GROWING;
-      this._suspected.set(stack, i);
-    }
-  }
-
-  /** How many objects of a stack are confirmed and undecided. */
-  suspectsOf(stack) {
-    const i = this._suspected.get(stack);
-    return i === undefined ? [0, 0] : [this.columns.confirmed[i], this.columns.undecided[i]];
   }
 
   values(measure) {
     return this.columns[measure.column];
-  }
-
-  /** A value of a measure in words. */
-  words(measure, value) {
-    if (measure.unit === "bytes") return sizeWords(value);
-    if (measure.unit === "allocations") return `${rateWords(value / this.seconds)} allocations/s`;
-    return plural(value, "object");
-  }
-
-  /** Of each kind the values of all stacks by a measure; they add up to the stack's own. */
-  parts(measure) {
-    const values = this.values(measure);
-    const parts = KINDS.map(() => new Float64Array(this.count));
-    for (let stack = 0; stack < this.count; stack++) {
-      if (this.kind[stack] === ALIVE) parts[ALIVE][stack] = values[stack];
-    }
-    for (const [stack, i] of this._suspected) {
-      let rest = values[stack];
-      for (const [kind, share] of this._shares(measure, stack, i)) {
-        parts[kind][stack] = Math.min(rest, share);
-        rest -= parts[kind][stack];
-      }
-      parts[this.columns.growing[i] ? GROWING : ALIVE][stack] = rest;
-    }
-    return parts;
-  }
-
-  _shares(measure, stack, i) {
-    const columns = this.columns;
-    if (measure.unit === "bytes") {
-      return [
-        [CONFIRMED, columns.confirmed_bytes[i]],
-        [UNDECIDED, columns.undecided_bytes[i]],
-      ];
-    }
-    const each = this.values(measure)[stack] / Math.max(columns.objects[stack], 1);
-    return [
-      [CONFIRMED, columns.confirmed[i] * each],
-      [UNDECIDED, columns.undecided[i] * each],
-    ];
   }
 
   // Names
@@ -221,33 +150,5 @@ class Stacks {
         ? 1
         : 0,
     );
-  }
-
-  // Details of one stack
-
-  /** The survival curve of a stack; null: it is not in the file. */
-  curve(stack) {
-    if (stack >= this.detailed) return null;
-    const [from, to] = [this._curveStarts[stack], this._curveStarts[stack + 1]];
-    return {
-      ages: Array.from(this.columns.curve_ages_ns.subarray(from, to), (age) => age / 1e9),
-      shares: Array.from(this.columns.curve_shares.subarray(from, to), (share) => share / 65535),
-      end: this.columns.curve_end_ns[stack] / 1e9,
-    };
-  }
-
-  /** Where allocations of a stack were freed: [place, how many], most first. */
-  freeSites(stack) {
-    if (stack >= this.detailed) return [];
-    const found = [];
-    for (let i = this._siteStarts[stack]; i < this._siteStarts[stack + 1]; i++) {
-      found.push([this.strings[this.columns.free_site[i]], this.columns.free_count[i]]);
-    }
-    return found;
-  }
-
-  /** Bytes outstanding of a stack at each of `times`; null: they are not in the file. */
-  levels(stack) {
-    return stack < this.withLevels ? rowOf(this.columns.levels, stack, this.times.length) : null;
   }
 }

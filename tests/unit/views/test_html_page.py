@@ -7,10 +7,10 @@ import base64
 import hashlib
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from importlib.resources import files
 
 import pytest
+from html_reader import Reader
 from packed_tables import unpacked
 from recordings import CASES, HOSTILE, hostile, nothing, one_leak
 from reports import growing_stack, judged
@@ -20,43 +20,7 @@ from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.report import CommandResult, Outcome
 from kleaktrace.terminal import clean
 from kleaktrace.views.html.markup import Html, element, text
-from kleaktrace.views.html.page import SCRIPTS, STYLES, page
-
-VOID = {"meta", "link", "input", "br"}
-
-
-class Reader(HTMLParser):
-    """Elements with their attributes, texts without those of scripts and styles, and whether all that opens closes."""
-
-    def __init__(self, document: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.inside: dict[str, list[str]] = {"script": [], "style": []}
-        self._open: list[str] = []
-        self.feed(document)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-            if tag in self.inside:
-                self.inside[tag].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] in self.inside:
-            self.inside[self._open[-1]][-1] += data
-        else:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.words)
+from kleaktrace.views.html.page import STYLES, Mode, page
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -158,8 +122,9 @@ def test_how_many_numbers_there_are() -> None:
 
 def test_every_script_and_style_is_used_and_cannot_end_early() -> None:
     here = files("kleaktrace.views.html")
-    assert {path.name for path in here.iterdir() if path.name.endswith((".js", ".css"))} == {*SCRIPTS, *STYLES}
-    for name in (*SCRIPTS, *STYLES):
+    scripts = {name for mode in Mode for name in mode.scripts}
+    assert {path.name for path in here.iterdir() if path.name.endswith((".js", ".css"))} == scripts | {*STYLES}
+    for name in (*sorted(scripts), *STYLES):
         content = (here / name).read_text("utf-8")
         assert "SPDX-License-Identifier: GPL-2.0-or-later" in content.splitlines()[0]
         assert not re.search(r"</|<!--|innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", content)

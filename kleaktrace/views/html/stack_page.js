@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The page: what the reader has chosen, and everything that shows it.
 
-class ReportPage {
+class StackPage {
   constructor(stacks) {
     this.stacks = stacks;
     this.measure = stacks.measures[0];
@@ -10,7 +10,7 @@ class ReportPage {
     this.query = "";
     this.only = ""; // the query that was entered: the flame graph shows nothing else then
     this.inverted = false;
-    this.panel = new StackPanel(byId("panel"), stacks);
+    this.panel = new PagePanel(byId("panel"), stacks);
     this.flame = new FlameGraph(byId("flame"), (node) => this._nodeWords(node), {
       told: (node) => this._tell(node),
       zoomed: (node) => this._zoomed(node),
@@ -18,7 +18,7 @@ class ReportPage {
     this.table = new StackTable(byId("table"), stacks, (stack) => this.panel.open(stack));
     this._controls();
     this._drawTree();
-    new ResizeObserver(() => this._drawTimeline()).observe(byId("timeline"));
+    if (byId("timeline")) new ResizeObserver(() => this._drawTimeline()).observe(byId("timeline"));
   }
 
   // What the reader chooses
@@ -61,7 +61,7 @@ class ReportPage {
       "label",
       { title: KIND_MEANING[KINDS[kind]] },
       box,
-      element("span", { class: `chip ${KINDS[kind]}` }, KINDS[kind]),
+      element("span", { class: `chip ${KINDS[kind]}` }, KIND_WORDS[kind]),
     );
   }
 
@@ -149,7 +149,7 @@ class ReportPage {
     const words = this.stacks.words(this.measure, sum);
     byId("status").textContent = this.stacks.count
       ? `${countWords(count)}${of} call stack${this.stacks.count === 1 ? "" : "s"}, ${words}${of ? share : ""}`
-      : "Nothing was allocated while it was traced.";
+      : NOTHING;
   }
 
   _nodeWords(node) {
@@ -158,8 +158,8 @@ class ReportPage {
   }
 
   _tell(node) {
-    const parts = [...KINDS.keys()].filter((kind) => kind !== ALIVE && node.weights[kind]);
-    const of = parts.map((kind) => `${KINDS[kind]} ${this.stacks.words(this.measure, node.weights[kind])}`);
+    const parts = [...KINDS.keys()].filter((kind) => kind !== KINDS.length - 1 && node.weights[kind]);
+    const of = parts.map((kind) => `${KIND_WORDS[kind]} ${this.stacks.words(this.measure, node.weights[kind])}`);
     byId("frame-words").textContent = node.total ? [`${node.name}: ${this._nodeWords(node)}`, ...of].join("; ") : "";
   }
 
@@ -171,8 +171,9 @@ class ReportPage {
   }
 
   _drawTimeline() {
-    const { times, withLevels } = this.stacks;
     const place = byId("timeline");
+    if (!place) return;
+    const { times, withLevels } = this.stacks;
     if (times.length < 2) {
       place.replaceChildren(element("p", { class: "meaning" }, "There are not enough samples to draw."));
       return;
@@ -236,8 +237,8 @@ class ReportPage {
 
 async function main() {
   if (!("DecompressionStream" in window)) throw new Error("this browser is too old to unpack the report");
-  const stacks = new Stacks(await unpack(byId("stack-data").textContent));
-  new ReportPage(stacks);
+  const stacks = new PageStacks(await unpack(byId("stack-data").textContent));
+  new StackPage(stacks);
   document.documentElement.dataset.ready = "yes";
   performance.mark("kleaktrace-ready");
 }
