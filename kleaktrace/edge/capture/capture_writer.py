@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 _SAMPLES_S, _MOST_SAMPLES_S = 60.0, 600.0
 """Between two times that samples of what was freed are kept, at first and later: older ones are samples as good."""
 
-_EVERY_S = 0.9
+_EVERY_S = 0.8
 """Between two flushes: with the time that they take themselves, no more than a second is ever not kept (FLUSH_NS)."""
 
 _NICENESS = -10
