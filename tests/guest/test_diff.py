@@ -17,14 +17,14 @@ from kleaktrace.commands.diff import diff
 pytestmark = pytest.mark.guest
 
 SCENARIO = PROJECT / "tests" / "guest" / "diff_scenario.sh"
-LEAKS = ("leak_kzalloc_1520", "leak_vmalloc_5k", "leak_hardirq_129", "leak_percpu", "leak_caller_forgets_8")
+LEAKS = ("leak_kzalloc_1520", "leak_hardirq_129", "leak_percpu")
 
 
 @pytest.fixture(scope="module")
 def captures(guest: Guest, lab_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory with all captures."""
     out = tmp_path_factory.mktemp("diff")
-    result = guest("sh", str(SCENARIO), str(out), str(lab_module), *LEAKS, rwdirs=[out], timeout_s=600)
+    result = guest("sh", str(SCENARIO), str(out), str(lab_module), *LEAKS, rwdirs=[out], timeout_s=900)
     assert result.status == 0, result.stderr
     return out
 
@@ -40,8 +40,7 @@ def compared(captures: Path, before: str, after: str) -> tuple[int, Any]:
 @pytest.mark.parametrize(("before", "after"), [("before", "again"), ("again", "before")])
 def test_the_same_twice_is_no_news(captures: Path, before: str, after: str) -> None:
     status, told = compared(captures, before, after)
-    assert (status, told["changes"], told["failures"]) == (4, [], [])
-    assert all("kmemleak" in why for why in told["unanswered"]), "it was not asked, and may have known of another leak"
+    assert (status, told["changes"], told["kept"]) == (0, [], [])
 
 
 @pytest.mark.parametrize("leak", LEAKS)
