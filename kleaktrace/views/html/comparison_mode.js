@@ -69,7 +69,6 @@ class PagePanel extends StackPanel {
 
 /** What the table shows. */
 function tableColumns(stacks) {
-  const modules = stacks.innermostModules();
   const signed = (value, words) => (value < 0 ? `-${words(-value)}` : `+${words(value)}`);
   return [
     {
@@ -102,30 +101,7 @@ function tableColumns(stacks) {
       value: (s) => stacks.columns.bytes[s],
       show: (s) => stacks.text("bytes_words", s),
     },
-    {
-      name: "asked for by",
-      class: "name",
-      text: true,
-      meaning: "The function that wanted the memory, and its caller",
-      value: (s) => stacks.title(s),
-      show: (s) => whoAsked(stacks, s),
-    },
-    {
-      name: "module",
-      class: "wide",
-      text: true,
-      meaning: "The innermost module",
-      value: (s) => stacks.strings[modules[s]],
-      show: (s) => stacks.strings[modules[s]],
-    },
-    {
-      name: "cache",
-      class: "wide",
-      text: true,
-      meaning: "What it is allocated from",
-      value: (s) => stacks.cache(s),
-      show: (s) => stacks.cache(s),
-    },
+    ...originColumns(stacks),
     {
       name: "why",
       class: "widest",

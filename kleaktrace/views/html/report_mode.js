@@ -180,7 +180,6 @@ class PagePanel extends StackPanel {
 /** What the table shows. */
 function tableColumns(stacks) {
   const { objects, bytes, allocations, freed, oldest_ms: oldest } = stacks.columns;
-  const modules = stacks.innermostModules();
   return [
     {
       name: "verdict",
@@ -225,30 +224,7 @@ function tableColumns(stacks) {
       value: (s) => oldest[s],
       show: (s) => (objects[s] ? timeWords(oldest[s] / 1000) : ""),
     },
-    {
-      name: "asked for by",
-      class: "name",
-      text: true,
-      meaning: "The function that wanted the memory, and its caller",
-      value: (s) => stacks.title(s),
-      show: (s) => whoAsked(stacks, s),
-    },
-    {
-      name: "module",
-      class: "wide",
-      text: true,
-      meaning: "The innermost module",
-      value: (s) => stacks.strings[modules[s]],
-      show: (s) => stacks.strings[modules[s]],
-    },
-    {
-      name: "cache",
-      class: "wide",
-      text: true,
-      meaning: "What it is allocated from",
-      value: (s) => stacks.cache(s),
-      show: (s) => stacks.cache(s),
-    },
+    ...originColumns(stacks),
     {
       name: "task",
       class: "widest",

@@ -136,3 +136,34 @@ function whoAsked(stacks, stack) {
   const [asker, caller] = stacks.asker(stack);
   return stacks.functionName(asker) + (caller === null ? "" : ` ← ${stacks.functionName(caller)}`);
 }
+
+/** The columns that say what a stack is, whatever the page says of it. */
+function originColumns(stacks) {
+  const modules = stacks.innermostModules();
+  return [
+    {
+      name: "asked for by",
+      class: "name",
+      text: true,
+      meaning: "The function that wanted the memory, and its caller",
+      value: (s) => stacks.title(s),
+      show: (s) => whoAsked(stacks, s),
+    },
+    {
+      name: "module",
+      class: "wide",
+      text: true,
+      meaning: "The innermost module",
+      value: (s) => stacks.strings[modules[s]],
+      show: (s) => stacks.strings[modules[s]],
+    },
+    {
+      name: "cache",
+      class: "wide",
+      text: true,
+      meaning: "What it is allocated from",
+      value: (s) => stacks.cache(s),
+      show: (s) => stacks.cache(s),
+    },
+  ];
+}
