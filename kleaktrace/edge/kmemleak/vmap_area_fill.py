@@ -77,15 +77,23 @@ def filled_vmap_areas(addresses: Collection[int], free_before: FreeBefore) -> It
 def _purge(room: int) -> None:
     """Free so much that the kernel gives back all that was freed; without arenas that takes memory for a moment."""
     for _ in range(_PURGES):
-        before = VMALLOCINFO.read_text()
+        arenas = _arenas(VMALLOCINFO.read_text())
         if not _free_much(room):
             return
-        deadline = time.monotonic() + _PURGE_S
-        while time.monotonic() < deadline:
-            time.sleep(_LOOK_S)
-            now = VMALLOCINFO.read_text()
-            if _arenas(now) <= _arenas(before) and not _unpurged(before) & _unpurged(now):
-                break
+        _wait_until_purged(arenas)
+
+
+def _wait_until_purged(arenas: int) -> None:
+    """Return when no more than so many arenas are left, and what had been freed by then has been given back."""
+    deadline = time.monotonic() + _PURGE_S
+    freed: set[str] | None = None
+    while time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+        now = VMALLOCINFO.read_text()
+        if freed is None and _arenas(now) <= arenas:
+            freed = _unpurged(now)
+        if freed is not None and not freed & _unpurged(now):
+            return
 
 
 def _unpurged(vmallocinfo: str) -> set[str]:
