@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 import pytest
-from builders import inside, module_image, suspect
+from builders import module_image, suspect
 from click.testing import CliRunner, Result
-from made_up_kmemleak import MadeUpKmemleak
+from made_up_machine import MadeUpMachine
 from made_up_source import MadeUpSource
 from schemas import validated
 
@@ -22,7 +22,6 @@ from kleaktrace.commands import rates as rates_module
 from kleaktrace.commands import record as record_module
 from kleaktrace.commands import report as report_module
 from kleaktrace.commands import run as run_module
-from kleaktrace.commands import signals as signals_module
 from kleaktrace.commands import trace as trace_module
 from kleaktrace.core.capture.recording_log import RecordingLog
 from kleaktrace.edge.capture import capture_writer
@@ -33,16 +32,11 @@ from kleaktrace.session.session import Session
 A, B = 0xFFFF888100010000, 0xFFFF888100020000
 
 
-class Machine:
+class Machine(MadeUpMachine):
     def __init__(self, directory: Path) -> None:
-        self.source = MadeUpSource()
-        self.kmemleak = MadeUpKmemleak()
+        super().__init__()
         self.capture = directory / "capture"
         self._directory = directory
-        symbols = self.source.names.symbols
-        symbols.module_loaded(module_image(loaded_ns=self.source.started.time_ns))
-        self.source.names.stacks.add(1, [inside("__kmalloc_noprof"), inside("drv_probe"), inside("do_one_initcall")])
-        self.source.names.stacks.add(2, [inside("__kmalloc_noprof"), inside("core_alloc"), inside("drv_probe")])
 
     def said(self, command: click.Command, *arguments: str) -> tuple[int, str, Any]:
         """Exit code, standard output and document."""
@@ -60,17 +54,10 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     machine = Machine(tmp_path)
-    for module in (run_module, confirm_module, trace_module):
-        monkeypatch.setattr(module, "live_session", lambda *_, **__: Session(machine.source))
+    machine.stand_in(monkeypatch)
+    monkeypatch.setattr(trace_module, "live_session", lambda *_, **__: Session(machine.source))
     monkeypatch.setattr(record_module, "live_session", lambda _, observer, **__: Session(machine.source, observer))
     monkeypatch.setattr(rates_module, "live_session", lambda _, observer, __: Session(machine.source, observer))
-    for module in (run_module, confirm_module):
-        monkeypatch.setattr(module, "missing_since", lambda *_: [])
-    monkeypatch.setattr(run_module, "_kmemleak", lambda: (machine.kmemleak, []))
-    monkeypatch.setattr(run_module, "scrub_freelists", lambda: None)
-    monkeypatch.setattr(run_module, "settle", lambda left, sleep: None)
-    monkeypatch.setattr(confirm_module, "KmemleakClient", lambda: machine.kmemleak)
-    monkeypatch.setattr(signals_module.time, "sleep", lambda seconds: None)
     return machine
 
 

@@ -2,23 +2,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 from exported import with_losses
+from made_up_captures import captures_are
 from recordings import nothing, one_leak
 from schemas import validated
 from streams import leak, streamed
 
 from kleaktrace.commands.diff import diff
-from kleaktrace.core.recording import Recording
 from kleaktrace.errors import UsageError
 
-READER = "kleaktrace.edge.capture.capture_reader"
 CAPTURES = {
     "clean": lambda: nothing()[0],
     "leaking": lambda: one_leak()[0],
@@ -30,12 +27,7 @@ CAPTURES = {
 
 @pytest.fixture(autouse=True)
 def captures(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_capture(path: Path) -> Recording:
-        return CAPTURES[path.name]()
-
-    reader = ModuleType(READER)
-    reader.read_capture = read_capture  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, READER, reader)
+    captures_are(monkeypatch, lambda name: CAPTURES[name]())
 
 
 def run(*arguments: str) -> Result:

@@ -7,11 +7,11 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from click.testing import CliRunner, Result
 from exported import everything
+from made_up_captures import captures_are
 
 from kleaktrace.commands import export as module
 from kleaktrace.commands.export import export
@@ -19,21 +19,17 @@ from kleaktrace.core.recording import Recording
 from kleaktrace.errors import UsageError
 from kleaktrace.views.exports.formats import FORMATS
 
-READER = "kleaktrace.edge.capture.capture_reader"
-
 
 @pytest.fixture(autouse=True)
 def captures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any file is a capture of everything, but for one."""
 
-    def read_capture(path: Path) -> Recording:
-        if path.name == "broken":
-            raise UsageError(f"{path} is no capture", "give one that kleaktrace wrote")
+    def made(name: str) -> Recording:
+        if name == "broken":
+            raise UsageError(f"{name} is no capture", "give one that kleaktrace wrote")
         return everything()
 
-    reader = ModuleType(READER)
-    reader.read_capture = read_capture  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, READER, reader)
+    captures_are(monkeypatch, made)
 
 
 def run(*arguments: str | Path) -> Result:

@@ -5,31 +5,24 @@ import io
 import sys
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from click.testing import CliRunner, Result
 from exported import everything, hostile, with_losses
+from made_up_captures import captures_are
 from rich.console import Console
 
 from kleaktrace.commands.export import export
 from kleaktrace.commands.query import query
-from kleaktrace.core.recording import Recording
 from kleaktrace.errors import EnvironmentRefusal, UsageError
 from kleaktrace.views.terminal import answer as view
 
-READER = "kleaktrace.edge.capture.capture_reader"
 CAPTURES = {"all": everything, "it's": everything, "hostile": hostile, "lossy": with_losses}
 
 
 @pytest.fixture(autouse=True)
 def captures(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_capture(path: Path) -> Recording:
-        return CAPTURES[path.name]()
-
-    reader = ModuleType(READER)
-    reader.read_capture = read_capture  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, READER, reader)
+    captures_are(monkeypatch, lambda name: CAPTURES[name]())
 
 
 def run(*arguments: str) -> Result:

@@ -11,32 +11,24 @@ from typing import Any
 import pytest
 from builders import FULL_COVERAGE, inside, module_image, suspect
 from click.testing import CliRunner, Result
-from made_up_kmemleak import MadeUpKmemleak
-from made_up_source import MadeUpSource
+from made_up_machine import MadeUpMachine
 from schemas import validated
 
 from kleaktrace.commands import confirm as confirm_module
 from kleaktrace.commands import judging
 from kleaktrace.commands import run as run_module
-from kleaktrace.commands import signals as signals_module
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.errors import EvidenceLost
-from kleaktrace.session.session import Session
 
 A, B = 0xFFFF888100010000, 0xFFFF888100020000
 
 
-class Machine:
+class Machine(MadeUpMachine):
     """A source with a driver, a kmemleak, and the commands on both. `during` is done while a command sleeps."""
 
     def __init__(self, file: Path) -> None:
-        self.source = MadeUpSource()
-        self.kmemleak = MadeUpKmemleak()
+        super().__init__()
         self._file = file
-        symbols = self.source.names.symbols
-        symbols.module_loaded(module_image(loaded_ns=self.source.started.time_ns))
-        self.source.names.stacks.add(1, [inside("__kmalloc_noprof"), inside("drv_probe"), inside("do_one_initcall")])
-        self.source.names.stacks.add(2, [inside("__kmalloc_noprof"), inside("core_alloc"), inside("drv_probe")])
 
     def suspect(self, address: int) -> Suspect:
         """As kmemleak lists what was allocated last."""
@@ -60,14 +52,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     machine = Machine(tmp_path / "report.json")
-    for module in (run_module, confirm_module):
-        monkeypatch.setattr(module, "live_session", lambda **_: Session(machine.source))
-        monkeypatch.setattr(module, "missing_since", lambda *_: [])
-    monkeypatch.setattr(run_module, "_kmemleak", lambda: (machine.kmemleak, []))
-    monkeypatch.setattr(run_module, "scrub_freelists", lambda: None)
-    monkeypatch.setattr(run_module, "settle", lambda left, sleep: None)
-    monkeypatch.setattr(confirm_module, "KmemleakClient", lambda: machine.kmemleak)
-    monkeypatch.setattr(signals_module.time, "sleep", lambda seconds: None)
+    machine.stand_in(monkeypatch)
     return machine
 
 
