@@ -58,7 +58,7 @@ def test_a_kobject_that_each_load_leaves_behind_is_confirmed(seen: Seen) -> None
         assert one["rounds"]["grew_in"] == one["rounds"]["total"] == 6, one
     assert {s["rule"] for s in seen.confirmed("loads")} == {"repetition"}, seen.text("loads")
     first_line = next(line for line in seen.text("loads").splitlines() if line.startswith("LEAK"))
-    assert first_line.startswith("LEAK kleaktrace_lab: kobject_create_and_add, for lab_unload_kobject: 28 objects")
+    assert first_line.startswith("LEAK kleaktrace_lab: lab_unload_kobject: 28 objects")
     assert "4 per round" in first_line
 
 

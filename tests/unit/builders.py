@@ -40,7 +40,10 @@ KERNEL_TEXT = {
     "kthread": 0xFFFFFFFF81008000,
     "handle_softirqs": 0xFFFFFFFF81009000,
     "__vmalloc_node_range_noprof": 0xFFFFFFFF8100A000,
-    "_etext": 0xFFFFFFFF8100B000,
+    "kobject_set_name_vargs": 0xFFFFFFFF8100B000,
+    "kobject_add": 0xFFFFFFFF8100C000,
+    "kobject_create_and_add": 0xFFFFFFFF8100D000,
+    "_etext": 0xFFFFFFFF8100E000,
 }
 DRIVER = 0xFFFFFFFFC0100000
 DRIVER_TEXT = {"drv_probe": 0x0, "drv_work": 0x100, "drv_free": 0x200}

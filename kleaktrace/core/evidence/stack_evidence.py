@@ -136,9 +136,9 @@ class StackEvidence:
             tuple((self.site(site), count) for site, count in statistics.free_sites),
         )
         lifetimes, likeness = Lifetimes.of([statistics]), "from the same call stack"
-        if lifetimes.freed < ENOUGH and stack.owner is not None and stack.owner.name:
+        if lifetimes.freed < ENOUGH and stack.requester is not None and stack.requester.name:
             lifetimes = Lifetimes.of(self._ledger.stack_statistics(self._same_requester(stack)))
-            likeness = f"asked for by {stack.owner.name}, from whatever call stack"
+            likeness = f"asked for by {stack.requester.name}, from whatever call stack"
         return KnownStack(tuple(stack.lines()), stack.context, siblings, lifetimes, lifetimes.old_enough_ns(), likeness)
 
     def _same_requester(self, stack: Stack) -> list[int]:
@@ -165,11 +165,14 @@ class StackEvidence:
 
 
 def _to_requester(stack: Stack) -> tuple[object, ...]:
-    """The frames up to the one that wanted the memory, by name; nothing if it has no name."""
-    owner = stack.owner
-    if owner is None or not owner.name:
+    """The frames up to the one that asked in its own interest, by name; nothing if it has no name.
+
+    Functions that share what they allocate make siblings of nothing: names of kobjects live as long as the kobjects.
+    """
+    requester = stack.requester
+    if requester is None or not requester.name:
         return ()
-    frames = stack.frames[: stack.frames.index(owner) + 1]
+    frames = stack.frames[: stack.frames.index(requester) + 1]
     return tuple((frame.name, frame.offset, frame.module) for frame in frames)
 
 

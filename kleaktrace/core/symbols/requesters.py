@@ -95,7 +95,10 @@ _SHARING: Mapping[str, tuple[str, ...]] = {
     "drivers/usb/core/urb.c": ("usb_alloc_urb",),
     # Freed with the last reference to the object, whoever has it. kobject_create makes such an object.
     "drivers/base/core.c": ("dev_set_name",),
-    "lib/kobject.c": ("kobject_create", "kobject_set_name", "kobject_set_name_vargs"),
+    "lib/kobject.c": (
+        *("kobject_create", "kobject_create_and_add", "kobject_add", "kobject_add_varg", "kobject_init_and_add"),
+        *("kobject_set_name", "kobject_set_name_vargs"),
+    ),
     "fs/kernfs/dir.c": ("kernfs_new_node",),
     # Kept in caches after their last use.
     "fs/dcache.c": ("d_alloc",),

@@ -448,6 +448,19 @@ def test_siblings_by_another_path_speak_where_the_same_stack_says_too_little() -
     assert "8 siblings asked for by drv_probe, from whatever call stack were freed" in verdict.reason
 
 
+def test_what_functions_give_out_that_share_it_are_no_siblings_by_that_alone() -> None:
+    """Names of kobjects live as long as the kobjects do, and those of others have nothing to do with it."""
+    scene = Scene()
+    named = [inside("kobject_set_name_vargs"), inside("kobject_add"), inside("kobject_create_and_add")]
+    scene.names.stacks.add(8, [*named, inside("drv_probe")])
+    scene.names.stacks.add(9, [*named, inside("core_alloc")])
+    for number in range(8):
+        scene.allocate(1.0, B + 256 * number, stack=9)
+        scene.free(46.0, B + 256 * number)
+    scene.allocate(36.0, A, stack=8)
+    assert only(scene.judge([suspect(36.0, A)], [suspect(36.0, A)])).verdict is Verdict.CONFIRMED
+
+
 def test_those_without_a_stack_are_no_siblings_of_each_other() -> None:
     verdict = with_siblings(lifetime_s=50, freed=6, stack=0)
     assert verdict.verdict is Verdict.CONFIRMED
