@@ -41,6 +41,7 @@ def in_between(recording: Recording) -> Facts:
     loss, check = recording.loss, recording.stack_check
     return {
         "stack_check": [check.unwound, check.checked, check.wrong],
+        "build_ids": sorted(recording.names.build_ids.copy().items()),  # more may come meanwhile
         "loss": {
             "events": loss.events,
             "stacks": loss.stacks,
@@ -97,6 +98,10 @@ class KnownFacts:
         """The same by the clocks of the events."""
         time_ns, jiffies = self._list("start", 2)
         return Moment(_count(time_ns), _count(jiffies))
+
+    def build_ids(self) -> dict[str, str]:
+        """Of the kernel and its modules."""
+        return {_text(name): _text(build_id) for name, build_id in self._list("build_ids")}
 
     def coverage(self) -> tuple[Coverage, ...]:
         """What was seen."""

@@ -217,6 +217,7 @@ class RecordingReader:
                 f"the capture breaks off after {after_s:.1f} s: up to {self._longest_ns / 1e9:.1f} s may not be kept"
             ]
         names = self._names.names()
+        names.build_ids.update(facts.build_ids())
         return Recording(
             kernel=facts.kernel(),
             started=facts.started(),

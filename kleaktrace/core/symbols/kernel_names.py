@@ -36,6 +36,8 @@ class KernelNames:
         self.sites = CallSites(self.symbols)
         self.caches: dict[int, CacheName] = {}
         self.programs = ExecutedPrograms()
+        self.build_ids: dict[str, str] = {}
+        """Of modules by name, and of the kernel by ""; in hexadecimal digits, as far as they are known."""
 
     @classmethod
     def restored(
@@ -50,6 +52,7 @@ class KernelNames:
         made = cls.__new__(cls)
         made.symbols, made.stacks = symbols, Stacks.restored(symbols, stacks)
         made.sites, made.caches, made.programs = CallSites.restored(symbols, sites), dict(caches), programs
+        made.build_ids = {}
         return made
 
     def cache(self, kind: int, key: int, bytes_alloc: int) -> str:

@@ -30,6 +30,7 @@ from kleaktrace.edge.bpf.compiled_programs import value_macros
 from kleaktrace.edge.bpf.program_cache import compiled_programs
 from kleaktrace.edge.bpf.rdonly_cast import FUNCTION as PLAIN_LOADS
 from kleaktrace.edge.bpf.rdonly_cast import plain_loads
+from kleaktrace.edge.debug_info.build_ids import BuildIdReader
 from kleaktrace.edge.machine.meminfo import memory_in_use
 from kleaktrace.edge.tracing import name_records
 from kleaktrace.edge.tracing.abi import Counter, State
@@ -175,9 +176,8 @@ class Tracer:
             self.started = self.moment()
             # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
             self.names = KernelNames(read_kallsyms())
-            if not _pid_namespace():  # else /proc has other numbers than events
-                for tgid, arguments in running_programs():
-                    self.names.programs.add(tgid, 0, arguments)
+            self._build_ids = BuildIdReader(self.names.build_ids)
+            self._name_programs()
             self._nameless = {
                 "stack": UnnamedKeys(self.names.stacks),
                 "cache": UnnamedKeys(self.names.caches),
@@ -210,6 +210,12 @@ class Tracer:
         """Have it told what processes run. Without, nothing is known but their names."""
         with contextlib.suppress(AttachRefused):
             self._bpf.attach_raw_tracepoint("sched_process_exec", "on_exec")
+
+    def _name_programs(self) -> None:
+        """Name the programs that are running already."""
+        if not _pid_namespace():  # else /proc has other numbers than events
+            for tgid, arguments in running_programs():
+                self.names.programs.add(tgid, 0, arguments)
 
     def _attach(self, needs: Iterable[EventKind], left_out: frozenset[str]) -> None:
         covered = [self._attach_need(kind, left_out) for kind in needs]
@@ -321,6 +327,7 @@ class Tracer:
             case name_records.ModuleLoaded(image):
                 self.names.symbols.module_loaded(image)
                 self._modules.loaded(name)
+                self._build_ids.module_loaded(image.name)
             case name_records.ModuleFreed(module, key, time_ns):
                 self.names.symbols.module_freed(module, key, time_ns)
                 self._modules.freed(key)
@@ -408,6 +415,7 @@ class Tracer:
 
     def close(self) -> None:
         """Detach everything. May be called twice."""
+        self._build_ids.stop()
         self._reader.close()
         self._state.close()
         self._bpf.close()

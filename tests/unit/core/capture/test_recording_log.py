@@ -155,6 +155,7 @@ def test_what_is_read_back_is_what_was_told(actions: list[Any]) -> None:
                 run.flush(with_samples=one == "flush with samples", anew=one == "flush anew")
             case "unload":
                 run.scene.unload(run.steps * STEP_NS / 1e9)
+                run.scene.names.build_ids["drv"] = f"{run.steps:040x}"
             case "watch":
                 run.scene.watch(BASE + 256)
             case "idle":
