@@ -15,6 +15,7 @@ from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_op
 from kleaktrace.commands.report import report as report_command
 from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.edge.kmemleak.client import KmemleakClient
@@ -35,8 +36,11 @@ _GAP_S = 12.0
     help="Keep all that is learned in NAME; if NAME is a capture already, judge that one again instead.",
 )
 @exact_stacks_option
+@debug_dir_option
 @click.pass_context
-def confirm(ctx: click.Context, json_file: str | None, capture: Path | None, exact_stacks: bool) -> None:
+def confirm(
+    ctx: click.Context, json_file: str | None, capture: Path | None, exact_stacks: bool, debug_dirs: tuple[Path, ...]
+) -> None:
     """Give a verdict on every suspect that kmemleak lists now.
 
     What was allocated before tracing began, which is all of it unless it leaks on, can only be watched: a suspect that
@@ -48,7 +52,7 @@ def confirm(ctx: click.Context, json_file: str | None, capture: Path | None, exa
     from kleaktrace.views.terminal import report as view
 
     if capture is not None and capture.exists():
-        ctx.invoke(report_command, json_file=json_file, capture=capture)
+        ctx.invoke(report_command, json_file=json_file, debug_dirs=debug_dirs, capture=capture)
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
     client = KmemleakClient()
@@ -77,6 +81,8 @@ def confirm(ctx: click.Context, json_file: str | None, capture: Path | None, exa
         recording = replace(recording, gaps=gaps)
         keep(recording)
     report = recording.report(suspects)
+    frames = report.told_frames() if json_file is None else report.all_frames()
+    report = with_source_lines(report, frames, debug_dirs)
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))

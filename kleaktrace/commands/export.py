@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 
 import click
 
 from kleaktrace.commands.options import OutputFile
+from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.core.recording import Recording
 from kleaktrace.errors import UsageError
 from kleaktrace.views.exports.formats import FORMATS
@@ -29,11 +31,12 @@ _READERS = "\b\n" + "\n".join(
     "--format", "name", metavar="F", type=click.Choice([*FORMATS, _PARQUET]), required=True, help="The format."
 )
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to; - for standard output, as without it.")
+@debug_dir_option
 @click.argument("capture", metavar="CAPTURE", type=click.Path(path_type=Path))
-def export(name: str, output: str, capture: Path) -> None:
+def export(name: str, output: str, debug_dirs: tuple[Path, ...], capture: Path) -> None:
     """Judge a capture, and write its call stacks, counters and verdicts in a format that other programs read."""
     from kleaktrace.edge.capture.capture_reader import read_capture
-    from kleaktrace.views.exports.material import material
+    from kleaktrace.views.exports.material import frames_of, material
 
     if name == _PARQUET:
         if output == "-":
@@ -44,7 +47,10 @@ def export(name: str, output: str, capture: Path) -> None:
     if chosen.is_binary and output == "-" and sys.stdout.isatty():
         raise UsageError(f"{name} is a binary format, and standard output is a terminal", "give a file: -o FILE")
     file = OutputFile(output)
-    file.write(chosen.export(material(read_capture(capture))))
+    made = material(read_capture(capture))
+    if chosen.has_source_lines:
+        made = replace(made, report=with_source_lines(made.report, frames_of(made), debug_dirs))
+    file.write(chosen.export(made))
 
 
 def _write_parquet(recording: Recording, name: str, directory: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from kleaktrace.commands.options import OutputFile, json_option
+from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.errors import UsageError
 
 
@@ -16,15 +17,23 @@ from kleaktrace.errors import UsageError
 @click.option("--html", "html_file", metavar="FILE", help="Write one HTML file that shows everything.")
 @click.option("--mail", is_flag=True, help="Print plain text to be mailed to the maintainers of what leaks.")
 @click.option("--tree", is_flag=True, help="Print outstanding memory as a tree of its callers.")
+@debug_dir_option
 @click.argument("capture", type=click.Path(path_type=Path))
 @click.pass_context
 def report(
-    ctx: click.Context, json_file: str | None, html_file: str | None, mail: bool, tree: bool, capture: Path
+    ctx: click.Context,
+    json_file: str | None,
+    html_file: str | None,
+    mail: bool,
+    tree: bool,
+    debug_dirs: tuple[Path, ...],
+    capture: Path,
 ) -> None:
     """Judge and report what a capture holds: one that --capture or `kleaktrace record` has made, here or elsewhere.
 
     Needs no privilege. The verdicts are by the rules of this version. Of a capture that breaks off, what came after
-    that is a loss.
+    that is a loss. Source lines are shown where there is debug information of the same build: what distributions
+    install, or below --debug-dir.
 
     Exit code: 0 clean, 1 confirmed leaks, 4 evidence incomplete, or something left that nothing explains.
     """
@@ -41,6 +50,9 @@ def report(
         raise UsageError("--json and --html both go to standard output", "name a file for one of them")
     recording = read_capture(capture)
     found = recording.report(recording.judge())
+    shows_all = json_file is not None or html_file is not None
+    frames = found.all_frames() if shows_all else set() if tree else found.told_frames()
+    found = with_source_lines(found, frames, debug_dirs)
     output.write(dumps(document(found)))
     screen = console.make(stderr=output.is_stdout or html.is_stdout)
     if html_file is not None:

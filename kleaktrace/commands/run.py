@@ -21,6 +21,7 @@ from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_op
 from kleaktrace.commands.running import run_command
 from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.evidence.rounds import RoundSeries, marked
 from kleaktrace.core.kmemleak.diagnosis import State
@@ -46,6 +47,7 @@ _MOST_WINDOWS = 64
 @json_option
 @capture_option
 @exact_stacks_option
+@debug_dir_option
 @click.option("--no-kmemleak", is_flag=True, help="Do not scan: judge only what unloaded modules left behind.")
 @click.option(
     "--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run CMD N times, and compare the rounds."
@@ -63,6 +65,7 @@ def run(
     json_file: str | None,
     capture: Path | None,
     exact_stacks: bool,
+    debug_dirs: tuple[Path, ...],
     no_kmemleak: bool,
     repeat: int,
     timeout: float | None,
@@ -131,6 +134,8 @@ def run(
         recording, suspects = judged(session, client, observed, missing)
         keep(recording)
     report = recording.report(suspects)
+    frames = report.told_frames() if json_file is None else report.all_frames()
+    report = with_source_lines(report, frames, debug_dirs)
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))

@@ -15,11 +15,13 @@ import click
 from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
 from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
 from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.rates.interval_rates import CounterSnapshot, rates
+from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.errors import UsageError
 from kleaktrace.session.live import live_session
@@ -56,6 +58,7 @@ _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktr
 @exact_stacks_option
 @json_option
 @capture_option
+@debug_dir_option
 @click.option(
     "--replay",
     "of",
@@ -80,6 +83,7 @@ def trace(
     exact_stacks: bool,
     json_file: str | None,
     capture: Path | None,
+    debug_dirs: tuple[Path, ...],
     of: Path | None,
     speed: float,
 ) -> None:
@@ -112,12 +116,15 @@ def trace(
         if again is not None:
             recording = replace(recording, started=again.recorded.started)
         report = recording.report()
+        frames = report.told_frames(outstanding=top) if json_file is None else report.all_frames()
+        report = with_source_lines(report, frames, debug_dirs)
         output.write(dumps(document(report)))
         final = shown.render(session, _FINAL_FRAMES, report)
         screen.print(final)
         screen.print()
         if report.growing:
-            screen.print(growing.lines(report.growing, report.now_ns, _FINAL_FRAMES), soft_wrap=True)
+            growing_now = growing.lines(report.growing, report.now_ns, _FINAL_FRAMES, sources=report.source_lines)
+            screen.print(growing_now, soft_wrap=True)
             screen.print()
         view.header(screen, report)
         keep(recording)
@@ -181,7 +188,9 @@ class _Shown:
             f"{totals.outstanding:,} outstanding ({units.size(totals.outstanding_bytes)}){loss}",
             style="bold red" if lost else "bold",
         )
-        return Renderables(summary, Text(), lines(groups, rates(groups, before, now), now.time_ns, self.by, frames))
+        sources = NO_SOURCE_LINES if report is None else report.source_lines
+        table = lines(groups, rates(groups, before, now), now.time_ns, self.by, frames, sources)
+        return Renderables(summary, Text(), table)
 
 
 def _watch(

@@ -154,6 +154,7 @@ class Recording(Evidence):
             growing=unexplained,
             growing_kept=[stack for stack in grown if stack.kept],
             stack_check=self.stack_check,
+            build_ids=self.names.build_ids.copy(),
         )
 
     def _anatomy(self, suspects: Sequence[JudgedSuspect]) -> Anatomy:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +17,7 @@ from kleaktrace.core.leaked_objects.anatomy import Anatomy
 from kleaktrace.core.ledger.ledger import Totals
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.machine.unexplained_memory import Unexplained
+from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.errors import ExitCode
 
 
@@ -110,11 +111,26 @@ class Report:
     findings: Findings = field(default_factory=Findings)
     implied_from: Sequence[tuple[str, int]] = ()
     """Which caches the implied frees were of, the most first."""
+    source_lines: SourceLines = NO_SOURCE_LINES
+    """Of the frames, as far as they were looked up."""
+    build_ids: Mapping[str, str] = field(default_factory=dict)
+    """As `KernelNames` has them."""
 
     @property
     def now_ns(self) -> int:
         """When the window ended (CLOCK_MONOTONIC)."""
         return self.window.start_ns + int(self.window.seconds * 1e9)
+
+    def told_frames(self, outstanding: int = 0) -> set[str]:
+        """The frames of suspects and of what grows, and of so many of the groups that are outstanding."""
+        growing = (frame for one in self.growing for frame in one.lines())
+        frames = {frame for group in self.outstanding[:outstanding] for frame in group.stack.frames}
+        return {frame for suspect in self.suspects for frame in suspect.stack}.union(growing, map(str, frames))
+
+    def all_frames(self) -> set[str]:
+        """The frames of everything that the report tells of."""
+        kept = (frame for one in self.growing_kept for frame in one.lines())
+        return self.told_frames(len(self.outstanding)).union(kept)
 
 
 def outcome(suspects: Sequence[JudgedSuspect], gaps: Sequence[str], growing: Sequence[GrowingStack] = ()) -> Outcome:

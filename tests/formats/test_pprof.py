@@ -2,10 +2,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from builders import inside
+from builders import DRIVER, inside
+from exported import everything, exported
 from readers import Written, pprof, pprof_top
+
+from kleaktrace.core.source_lines.source_lines import SourceLine, SourceLines
+from kleaktrace.views.exports.pprof import export
 
 pytestmark = pytest.mark.formats
 
@@ -51,3 +57,17 @@ def test_hostile_names(written: Written) -> None:
     raw = pprof(written("hostile", "pprof"), "-raw")
     assert r"a;b#c" in raw
     assert raw.replace("\n", "").isprintable()
+
+
+def test_source_lines_and_inlined_functions(tmp_path: Path) -> None:
+    made = exported(everything())
+    probe = f"drv_probe+{inside('drv_probe') - DRIVER:#x}/0x100 [drv]"
+    lines = (SourceLine("drv_get", "drivers/drv.h", 6, True), SourceLine("drv_probe", "drivers/drv.c", 12))
+    report = replace(made.report, source_lines=SourceLines({probe: lines}))
+    (tmp_path / "profile").write_bytes(export(replace(made, report=report)))
+    raw = pprof(tmp_path / "profile", "-raw")
+    assert re.search(r"M=2 drv_get \[drv\] drivers/drv.h:6(:0)? s=0", raw)
+    assert re.search(r"^\s+drv_probe \[drv\] drivers/drv.c:12(:0)? s=0", raw, re.MULTILINE)
+    shown = pprof_top(tmp_path / "profile")
+    assert shown["drv_get [drv] (inline)"] == ("256B", "384B")
+    assert shown["drv_probe [drv]"] == ("0", "384B")

@@ -16,6 +16,7 @@ from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.report import Report
+from kleaktrace.core.source_lines.source_lines import KERNEL, NO_SOURCE_LINES, SourceLines
 
 SCHEMA = 1
 
@@ -23,7 +24,7 @@ SCHEMA = 1
 def document(report: Report) -> dict[str, Any]:
     """The report as plain values. Times are seconds from the start of the window where they are not ages."""
     start_ns, seconds = report.window.start_ns, report.window.seconds
-    end_ns = report.now_ns
+    end_ns, sources = report.now_ns, report.source_lines
     return {
         "schema": SCHEMA,
         "kernel": {"release": report.kernel.release, "arch": report.kernel.arch},
@@ -53,10 +54,10 @@ def document(report: Report) -> dict[str, Any]:
             "unknown_frees": report.totals.unknown_frees,
         },
         "implied_from": [{"cache": cache, "frees": count} for cache, count in report.implied_from],
-        "suspects": [_suspect(suspect) for suspect in report.suspects],
-        "growing": [_growing(one, end_ns) for one in report.growing],
-        "growing_kept": [_growing(one, end_ns) for one in report.growing_kept],
-        "outstanding": outstanding(report.outstanding, end_ns),
+        "suspects": [_suspect(suspect) | source_fields(suspect.stack, sources) for suspect in report.suspects],
+        "growing": [_growing(one, end_ns) | source_fields(one.lines(), sources) for one in report.growing],
+        "growing_kept": [_growing(one, end_ns) | source_fields(one.lines(), sources) for one in report.growing_kept],
+        "outstanding": outstanding(report.outstanding, end_ns, sources),
         "gaps": list(report.gaps),
         "command": None
         if report.command is None
@@ -68,17 +69,34 @@ def document(report: Report) -> dict[str, Any]:
             "failed": report.command.failed_runs,
             "timed_out": report.command.timed_out,
         },
-        "leaks": [_leak(leak) for leak in leaks(report.suspects, report.findings.anatomy)],
+        "leaks": [
+            _leak(leak) | source_fields(leak.stack, sources) for leak in leaks(report.suspects, report.findings.anatomy)
+        ],
         "settled": _settled(report.findings.settled),
         "missing": [
             {"name": one.name, "bytes": one.bytes, "meaning": one.meaning, "sites": [list(site) for site in one.sites]}
             for one in report.findings.missing
         ],
+        "source_lines_missing": list(sources.missing),
+        "build_ids": {
+            "kernel": report.build_ids.get(KERNEL),
+            "modules": {name: one for name, one in sorted(report.build_ids.items()) if name != KERNEL},
+        },
         "verdict": str(report.outcome),
     }
 
 
-def outstanding(groups: Sequence[AllocationGroup], now_ns: int) -> list[dict[str, Any]]:
+def source_fields(stack: Sequence[str], sources: SourceLines) -> dict[str, Any]:
+    """For each frame what is written there, innermost first; no field if nothing is known of any of them."""
+    found = [sources.of(frame) for frame in stack] if sources else []
+    if not any(found):
+        return {}
+    return {"source_lines": [[one._asdict() for one in lines] for lines in found]}
+
+
+def outstanding(
+    groups: Sequence[AllocationGroup], now_ns: int, sources: SourceLines = NO_SOURCE_LINES
+) -> list[dict[str, Any]]:
     """Groups of outstanding allocations, in their order."""
     return [
         {
@@ -91,6 +109,7 @@ def outstanding(groups: Sequence[AllocationGroup], now_ns: int) -> list[dict[str
             "context": g.context,
             "comm": g.comm,
         }
+        | source_fields(g.stack.lines() if sources else (), sources)
         for g in groups
     ]
 

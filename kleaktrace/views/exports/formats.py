@@ -17,13 +17,14 @@ class Format:
     reader: str
     export: Callable[[Material], str] | Callable[[Material], bytes]
     is_binary: bool = False
+    has_source_lines: bool = False
 
 
 FORMATS = {
     "folded": Format("flamegraph.pl FILE > graph.svg, inferno or speedscope", folded.export),
-    "speedscope": Format("https://www.speedscope.app", speedscope.export),
-    "pprof": Format("go tool pprof -http=: FILE", pprof.export, is_binary=True),
-    "jsonl": Format("jq and databases", jsonl.export),
+    "speedscope": Format("https://www.speedscope.app", speedscope.export, has_source_lines=True),
+    "pprof": Format("go tool pprof -http=: FILE", pprof.export, is_binary=True, has_source_lines=True),
+    "jsonl": Format("jq and databases", jsonl.export, has_source_lines=True),
     "openmetrics": Format("Prometheus", openmetrics.export),
     "ktap": Format("kunit.py parse FILE", ktap.export),
     "junit": Format("CI systems", junit.export),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kleaktrace.core.tables.stack_rows import StackRow
-from kleaktrace.views.documents.report import document
+from kleaktrace.views.documents.report import document, source_fields
 from kleaktrace.views.exports.material import Material
 
 _LISTS = {
@@ -37,7 +37,8 @@ def _lines(material: Material) -> Iterator[dict[str, Any]]:
     yield {"type": "recording", **{name: value for name, value in whole.items() if name not in apart}}
     yield {"type": "loss", **whole["loss"]}
     for row in material.rows:
-        yield {"type": "stack", **_stack(row, material.report.now_ns)}
+        lines = source_fields(row.stack.lines(), material.report.source_lines)
+        yield {"type": "stack", **_stack(row, material.report.now_ns), **lines}
     for name, kind in _LISTS.items():
         for item in whole[name]:
             yield {"type": kind, **item}

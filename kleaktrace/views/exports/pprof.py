@@ -8,13 +8,14 @@ in use. Labels tell cache, context, verdict and the stack's key.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kleaktrace.core.grouping.group_labels import NO_STACK_LABEL
+from kleaktrace.core.source_lines.source_lines import SourceLines
 from kleaktrace.core.symbols.symbol_table import Frame
 from kleaktrace.core.tables.stack_rows import StackRow
 from kleaktrace.terminal import clean
-from kleaktrace.views.exports.material import Material, frame_name, module_of
+from kleaktrace.views.exports.material import Material, NamedFrame, module_of, named_frames
 from kleaktrace.views.exports.protobuf_wire import integer, message, packed
 
 _VALUES = (("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes"))
@@ -35,7 +36,7 @@ def export(material: Material) -> bytes:
 
 def profile(material: Material) -> bytes:
     """Return the Profile message itself."""
-    tables = _Tables()
+    tables = _Tables(material.report.source_lines)
     window = material.report.window
     parts = [message(_SAMPLE_TYPE, tables.value_type(*value)) for value in _VALUES]
     parts += [message(_SAMPLE, _sample(row, tables)) for row in material.rows]
@@ -67,12 +68,13 @@ def _sample(row: StackRow, tables: _Tables) -> bytes:
 class _Tables:
     """What samples refer to by number: strings from 0, the others from 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: SourceLines) -> None:
         self.strings = [""]
+        self._sources = sources
         self.functions: list[bytes] = []
         self.locations: list[bytes] = []
         self._string_places = {"": 0}
-        self._function_ids: dict[str, int] = {}
+        self._function_ids: dict[tuple[str, str], int] = {}
         self._location_ids: dict[Frame | None, int] = {}
         self._mapping_ids: dict[str, int] = {}
         self._ranges: dict[str, tuple[int, int]] = {}  # first and last call, by name of the mapping
@@ -95,33 +97,36 @@ class _Tables:
             call = max(frame.address - 1, 0)
             name = module_of(frame)
             mapping = self._mapping(name, call) if name else 0
-            self._add_location(frame, integer(2, mapping) + integer(3, call), frame_name(frame))
+            self._add_location(frame, integer(2, mapping) + integer(3, call), named_frames(frame, self._sources))
         return self._location_ids[frame]
 
     def lost(self) -> int:
         """The number of what stands for a stack that could not be taken."""
         if None not in self._location_ids:
-            self._add_location(None, b"", NO_STACK_LABEL)
+            self._add_location(None, b"", [NamedFrame(NO_STACK_LABEL, "", 0)])
         return self._location_ids[None]
 
     def mappings(self) -> Iterator[bytes]:
         """One for the kernel and for each module: the pages that any stack is in. It is said to need no symbols."""
+        lines = integer(8, 1) + integer(9, 1) + integer(10, 1) if self._sources else b""  # files, lines, inlined ones
         for name, (low, high) in self._ranges.items():
             start, limit = low // _PAGE * _PAGE, (high // _PAGE + 1) * _PAGE
             place = integer(2, start) + integer(3, min(limit, (1 << 64) - 1))
-            yield integer(1, self._mapping_ids[name]) + place + integer(5, self.string(name)) + integer(7, 1)
+            yield integer(1, self._mapping_ids[name]) + place + integer(5, self.string(name)) + integer(7, 1) + lines
 
-    def _add_location(self, frame: Frame | None, place: bytes, name: str) -> None:
+    def _add_location(self, frame: Frame | None, place: bytes, named: Sequence[NamedFrame]) -> None:
+        """Its last line is the function that all others were inlined into."""
         number = self._location_ids[frame] = len(self.locations) + 1
-        line = integer(1, self._function(name))
-        self.locations.append(integer(1, number) + place + message(4, line))
+        lines = (integer(1, self._function(one.name, one.file)) + integer(2, one.line) for one in named)
+        self.locations.append(integer(1, number) + place + b"".join(message(4, line) for line in lines))
 
-    def _function(self, name: str) -> int:
-        if name not in self._function_ids:
-            number = self._function_ids[name] = len(self.functions) + 1
+    def _function(self, name: str, file: str) -> int:
+        if (name, file) not in self._function_ids:
+            number = self._function_ids[name, file] = len(self.functions) + 1
             text = self.string(name)
-            self.functions.append(integer(1, number) + integer(2, text) + integer(3, text))
-        return self._function_ids[name]
+            told = integer(1, number) + integer(2, text) + integer(3, text) + integer(4, self.string(file))
+            self.functions.append(told)
+        return self._function_ids[name, file]
 
     def _mapping(self, name: str, call: int) -> int:
         low, high = self._ranges.get(name, (call, call))

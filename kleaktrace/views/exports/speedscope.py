@@ -8,19 +8,22 @@ samples begin at the root.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from kleaktrace import __version__
 from kleaktrace.core.grouping.group_labels import NO_STACK_LABEL
+from kleaktrace.core.source_lines.source_lines import SourceLines
+from kleaktrace.core.symbols.symbol_table import Frame
 from kleaktrace.core.tables.stack_rows import StackRow
-from kleaktrace.views.exports.material import Material, frame_name, module_of, root_first
+from kleaktrace.views.exports.material import Material, module_of, named_frames, root_first
 
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
 
 def export(material: Material) -> str:
     """Return one JSON document, on one line."""
-    frames = _Frames()
+    frames = _Frames(material.report.source_lines)
     samples = [(frames.of(row), row) for row in material.rows]
     outstanding = [(sample, row.outstanding_bytes) for sample, row in samples]
     allocated = [(sample, row.allocated_bytes) for sample, row in samples]
@@ -39,14 +42,23 @@ def export(material: Material) -> str:
 class _Frames:
     """The frames of all samples, each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: SourceLines) -> None:
         self.known: list[dict[str, str]] = []
+        self._sources = sources
         self._places: dict[tuple[str, str], int] = {}
 
     def of(self, row: StackRow) -> list[int]:
         """The places of a stack's frames, the root's first."""
-        frames = [(frame_name(frame), module_of(frame)) for frame in root_first(row.stack)]
+        frames = [one for frame in root_first(row.stack) for one in self._of_frame(frame)]
         return [self._place(*frame) for frame in frames or [(NO_STACK_LABEL, "")]]
+
+    def _of_frame(self, frame: Frame) -> Iterator[tuple[str, str]]:
+        """Inlined functions as frames of their own, behind what they are in. Where no file is known, the module is.
+
+        Without the lines, so that callers join.
+        """
+        for name, file, _ in reversed(named_frames(frame, self._sources)):
+            yield name, file or module_of(frame)
 
     def _place(self, name: str, file: str) -> int:
         if (name, file) not in self._places:

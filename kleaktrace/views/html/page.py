@@ -59,7 +59,8 @@ def page(recording: Recording, report: Report) -> str:
     """The whole file. `report` is that of the recording."""
     overview = stack_overview(recording, report)
     details = stack_details(recording, overview.keys[:MOST_DETAILED])
-    data = Html(stack_data(overview, details, recording.seconds))  # base64 has nothing to escape
+    packed = stack_data(overview, details, recording.seconds, report.source_lines)
+    data = Html(packed)  # base64 has nothing to escape
     body = [answer(report), verdicts(report, overview), stacks_section(Mode.REPORT), evidence(report)]
     return html_file(Mode.REPORT, f"kleaktrace: {report.outcome}, Linux {report.kernel.release}", data, body)
 

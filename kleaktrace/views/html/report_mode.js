@@ -22,6 +22,7 @@ class PageStacks extends Stacks {
     this.detailed = columns.curve_steps.length;
     this._curveStarts = startsOf(columns.curve_steps);
     this._siteStarts = startsOf(columns.free_sites);
+    this._sourceStarts = startsOf(columns.frame_sources);
     this.times = Float64Array.from(columns.times_ms, (time) => time / 1000);
     this.withLevels = this.times.length ? columns.levels.length / this.times.length : 0;
   }
@@ -37,6 +38,15 @@ class PageStacks extends Stacks {
       else this.kind[stack] = GROWING;
       this._suspected.set(stack, i);
     }
+  }
+
+  /** A frame with its source, in lines: functions that are inlined there come before it, innermost first. */
+  frameLines(frame) {
+    const { source, frame_sources: counts } = this.columns;
+    const start = this._sourceStarts[frame];
+    const lines = Array.from(source.slice(start, start + counts[frame]), (text) => this.strings[text]);
+    const place = lines.pop();
+    return [...lines, this.frameText(frame) + (place ? `  ${place}` : "")];
   }
 
   /** How many objects of a stack are confirmed and undecided. */

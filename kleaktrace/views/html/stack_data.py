@@ -18,6 +18,7 @@ import numpy.typing as npt
 from kleaktrace.core.overview.frame_tree import FrameTree
 from kleaktrace.core.overview.stack_details import StackDetails
 from kleaktrace.core.overview.stack_overview import StackOverview
+from kleaktrace.core.source_lines.source_lines import SourceLines
 from kleaktrace.core.symbols.symbol_table import Frame
 from kleaktrace.terminal import clean
 from kleaktrace.views.html.packed import differences, packed
@@ -33,11 +34,12 @@ _SHARE = 65_535
 """What a share of 1 is packed as."""
 
 
-def stack_data(overview: StackOverview, details: StackDetails, seconds: float) -> str:
+def stack_data(overview: StackOverview, details: StackDetails, seconds: float, sources: SourceLines) -> str:
     """All stacks, with the details of the first of them; the recording lasted so many seconds."""
     strings = Strings()
     columns: dict[str, npt.ArrayLike] = {
         **tree_columns(overview.tree, strings),
+        **_sources(overview, strings, sources),
         "leaf": overview.leaves,
         "asker": overview.askers,
         "objects": overview.objects,
@@ -94,6 +96,17 @@ def tree_columns(tree: FrameTree, strings: Strings) -> dict[str, npt.ArrayLike]:
         "frame_module": strings.numbers(frame.module or "" for frame in tree.frames),
         "frame_offset": [frame.offset for frame in tree.frames],
         "frame_size": [frame.size for frame in tree.frames],
+    }
+
+
+def _sources(overview: StackOverview, strings: _Strings, sources: SourceLines) -> dict[str, npt.ArrayLike]:
+    """Of each frame so many lines: the functions inlined there, innermost first, and the place in the source."""
+    known = [sources.of(str(frame)) if sources else () for frame in overview.tree.frames]
+    return {
+        "frame_sources": [len(lines) for lines in known],
+        "source": strings.numbers(
+            f"{one.function}  {one.place} (inlined)" if one.inlined else one.place for lines in known for one in lines
+        ),
     }
 
 

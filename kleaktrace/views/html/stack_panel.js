@@ -29,7 +29,7 @@ class StackPanel {
         { tabindex: 0 },
         this.stacks
           .frames(stack)
-          .map((frame) => this.stacks.frameText(frame))
+          .flatMap((frame) => this.stacks.frameLines(frame))
           .join("\n"),
       ),
     );

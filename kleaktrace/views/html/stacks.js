@@ -51,6 +51,11 @@ class Stacks {
     return this.functionName(frame) + place + (module ? ` [${module}]` : "");
   }
 
+  /** The same, in lines, with what else is known of where that is. */
+  frameLines(frame) {
+    return [this.frameText(frame)];
+  }
+
   /** The frames of a stack, innermost first. */
   frames(stack) {
     const found = [];

@@ -10,9 +10,11 @@ from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
 from kleaktrace.core.overview.stack_overview import NOT_SEEN, StackOverview
 from kleaktrace.core.report import Outcome, Report
+from kleaktrace.core.source_lines.source_lines import SourceLines
 from kleaktrace.core.symbols.call_stacks import function_of, requester_line
 from kleaktrace.views.html.markup import NOTHING, Html, element, joined, text
 from kleaktrace.views.terminal import growing, units
+from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
 from kleaktrace.views.terminal.report import ending, why_not_clean
 from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who
@@ -85,7 +87,7 @@ def verdicts(report: Report, overview: StackOverview) -> Html:
         groups = grouped(chosen, list(known))
         for group in groups[:most]:
             leak = known.get(group[0].stack) if verdict is Verdict.CONFIRMED else None
-            yield _card(group, leak, stack_of[id(group[0])])
+            yield _card(group, leak, stack_of[id(group[0])], report.source_lines)
         if len(groups) > most:
             yield element("p", f"… and {len(groups) - most:,} more call stacks (--json has all)", class_="more")
 
@@ -120,7 +122,7 @@ def _folded(title: str, cards: Sequence[Html], meaning: str) -> Html:
     return element("details", head, element("p", meaning, class_="meaning"), *cards, class_="verdicts")
 
 
-def _card(group: Sequence[JudgedSuspect], leak: Leak | None, stack: int) -> Html:
+def _card(group: Sequence[JudgedSuspect], leak: Leak | None, stack: int, sources: SourceLines) -> Html:
     first = group[0]
     facts = [
         ("what", what(group)),
@@ -133,7 +135,8 @@ def _card(group: Sequence[JudgedSuspect], leak: Leak | None, stack: int) -> Html
     ]
     size = sum(suspect.size for suspect in group)
     figures = f"{units.count(len(group), 'object')}, {units.size(size)}"
-    return _article(str(first.verdict), _title(first.stack), figures, facts, (first.stack, stack))
+    lines = _with_sources(first.stack, sources)
+    return _article(str(first.verdict), _title(first.stack), figures, facts, (lines, stack))
 
 
 def _title(stack: Sequence[str]) -> str:
@@ -159,6 +162,10 @@ def _article(
         element("div", _facts(facts), _stack(lines), class_="evidence"),
         class_=kind,
     )
+
+
+def _with_sources(stack: Sequence[str], sources: SourceLines) -> Sequence[str]:
+    return [line for frame in stack for line in frame_lines(frame, sources)]
 
 
 def _stack(lines: Sequence[str]) -> Html:
@@ -207,7 +214,8 @@ def _growing(report: Report, overview: StackOverview) -> Iterator[Html]:
         facts.append(("stack id", stack_key(lines)))
         figures = f"+{units.size(one.growing.bytes_per_s)}/s"
         number = number_of_key.get(one.growing.stack, NOT_SEEN)
-        yield _article("growing", _title(lines), figures, facts, (lines, number))
+        told = _with_sources(lines, report.source_lines)
+        yield _article("growing", _title(lines), figures, facts, (told, number))
 
 
 def evidence(report: Report) -> Html:
@@ -240,6 +248,7 @@ def _footnotes(report: Report) -> Iterator[str]:
         (loss.names, lambda: f"{units.count(loss.names, 'name')} lost."),
         (check.checked, lambda: f"Stack check: {check.wrong:,} wrong of {check.checked:,}."),
     ]
+    yield from (f"{sentence[0].upper()}{sentence[1:]}." for sentence in report.source_lines.missing)
     yield from (f"Lost: {lost.events:,} {lost.cause}." for lost in loss.causes)
     yield from (sentence() for number, sentence in sentences if number)
     if report.findings.settled is not None:

@@ -8,31 +8,40 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from kleaktrace.core.growth.growing_stacks import GrowingStack
+from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
+from kleaktrace.views.terminal.frames import frame_lines
 
 _MANY = 20
 
 
-def lines(found: Sequence[GrowingStack], now_ns: int, frames: int, many: int = _MANY) -> Text:
+def lines(
+    found: Sequence[GrowingStack],
+    now_ns: int,
+    frames: int,
+    many: int = _MANY,
+    sources: SourceLines = NO_SOURCE_LINES,
+) -> Text:
     """The first `many` in their order, each with up to `frames` frames below it, innermost first."""
     text = Text("growing: allocated again and again, and some of it never comes back", style="bold yellow")
     for one in found[:many]:
         text.append("\n")
-        _append(text, one, now_ns, frames)
+        _append(text, one, now_ns, frames, sources)
     if len(found) > many:
         text.append(f"\n  … and {len(found) - many} more call stacks (--json has all)", style="not bold dim")
     text.append(f"\n  {meaning(found)}", style="not bold default")
     return text
 
 
-def _append(text: Text, one: GrowingStack, now_ns: int, frames: int) -> None:
+def _append(text: Text, one: GrowingStack, now_ns: int, frames: int, sources: SourceLines) -> None:
     text.append(f"  {clean(words(one, now_ns))}", style="not bold yellow")
     if one.listed:
         text.append(f"\n    kmemleak lists {one.listed:,} of them: see above", style="not bold default")
     own = one.lines()
-    for line in own[:frames]:
-        text.append(f"\n      {clean(line)}", style="not bold default")
+    for frame in own[:frames]:
+        for line in frame_lines(frame, sources):
+            text.append(f"\n      {clean(line)}", style="not bold default")
     if len(own) > frames:
         text.append(f"\n      … {len(own) - frames} more", style="not bold dim")
 

@@ -12,13 +12,14 @@ from textwrap import wrap
 
 from kleaktrace import __version__
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
-from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import Report
+from kleaktrace.core.source_lines.source_lines import KERNEL, SourceLines
 from kleaktrace.core.symbols.call_stacks import requester_line
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import growing, units
+from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
 from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what
 
@@ -38,9 +39,9 @@ def mail(recording: Recording, report: Report) -> str:
         f"Subject: {_cut(_subject(found, report.outcome))}",
         "",
         *_prose(_summary(report)),
-        *_suspects(recording, "Confirmed", confirmed, found),
-        *_suspects(recording, "Undecided", undecided, ()),
-        *_growing(report.growing, report.now_ns),
+        *_suspects(recording, report.source_lines, "Confirmed", confirmed, found),
+        *_suspects(recording, report.source_lines, "Undecided", undecided, ()),
+        *_growing(report),
         *_again(report),
         *_machine(recording, report),
     ]
@@ -68,13 +69,17 @@ def _summary(report: Report) -> str:
 
 
 def _suspects(
-    recording: Recording, title: str, suspects: Sequence[JudgedSuspect], found: Sequence[Leak]
+    recording: Recording,
+    sources: SourceLines,
+    title: str,
+    suspects: Sequence[JudgedSuspect],
+    found: Sequence[Leak],
 ) -> Iterator[str]:
     known = {leak.stack: leak for leak in found}
     groups = grouped(suspects, list(known))
     for number, group in enumerate(groups[:_MOST_STACKS], 1):
         yield from ("", f"{title}, {number} of {len(groups)}", "")
-        yield from _object(recording, group[0])
+        yield from _object(recording, sources, group[0])
         yield ""
         yield from _labelled("What", f"{what(group)}, {ages(group)} old")
         for reason in list(dict.fromkeys(s.reason for s in group))[:3]:
@@ -84,14 +89,20 @@ def _suspects(
         yield from ("", f"… and {len(groups) - _MOST_STACKS} more call stacks")
 
 
-def _object(recording: Recording, suspect: JudgedSuspect) -> Iterator[str]:
+def _object(recording: Recording, sources: SourceLines, suspect: JudgedSuspect) -> Iterator[str]:
     """As mm/kmemleak.c, print_unreferenced, did until Linux 6.7: later ones leave out the age."""
     clock = recording.clock
     jiffies = clock.end.jiffies - round(suspect.age_s * clock.hz)
     yield f"unreferenced object {suspect.address:#018x} (size {suspect.size}):"
     yield f'  comm "{clean(suspect.comm)}", pid {suspect.pid}, jiffies {jiffies} (age {suspect.age_s:.3f}s)'
+    yield from _backtrace(suspect.stack, sources)
+
+
+def _backtrace(stack: Sequence[str], sources: SourceLines) -> Iterator[str]:
+    """With source lines in the form that syzbot's reports have, which kmemleak's readers know."""
     yield "  backtrace:"
-    yield from (f"    {_cut(frame)}" for frame in suspect.stack)
+    for frame in stack:
+        yield from (f"    {_cut(line)}" for line in frame_lines(frame, sources, "[inline]"))
 
 
 def _evidence(suspect: JudgedSuspect, leak: Leak | None) -> Iterator[str]:
@@ -114,13 +125,13 @@ def _evidence(suspect: JudgedSuspect, leak: Leak | None) -> Iterator[str]:
     yield from _labelled("Stack id", stack_key(suspect.stack))
 
 
-def _growing(found: Sequence[GrowingStack], now_ns: int) -> Iterator[str]:
+def _growing(report: Report) -> Iterator[str]:
+    found = report.growing
     for number, one in enumerate(found[:_MOST_STACKS], 1):
         lines = one.lines()
         yield from ("", f"Growing, {number} of {len(found)}: {_cut(requester_line(lines))}".rstrip(": "), "")
-        yield from _prose(growing.words(one, now_ns))
-        yield "  backtrace:"
-        yield from (f"    {_cut(frame)}" for frame in lines)
+        yield from _prose(growing.words(one, report.now_ns))
+        yield from _backtrace(lines, report.source_lines)
     if found:
         yield ""
         yield from _prose(growing.meaning(found))
@@ -143,9 +154,12 @@ def _machine(recording: Recording, report: Report) -> Iterator[str]:
     stacks = [s.stack for s in report.suspects if s.verdict is not Verdict.DISMISSED]
     tagged = {line.rpartition("[")[2].rstrip("]") for stack in stacks for line in stack if line.endswith("]")}
     gone = recording.names.symbols.unloaded
-    modules = [f"{name} (unloaded)" if name in gone else name for name in sorted(tagged - {"bpf"})]
+    modules = sorted(tagged - {"bpf"})
     if modules:
-        yield from _labelled("Modules", ", ".join(modules))
+        yield from _labelled("Modules", ", ".join(f"{m} (unloaded)" if m in gone else m for m in modules))
+    for name in (KERNEL, *modules):
+        if name in recording.names.build_ids:
+            yield from _labelled("Build id", f"{recording.names.build_ids[name]} {name or 'vmlinux'}", whole=True)
     for one in report.coverage:
         if one.source is None:
             yield from _labelled("Not seen", f"{one.kind}: {one.note}")

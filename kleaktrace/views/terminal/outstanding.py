@@ -10,13 +10,22 @@ from rich.text import Text
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.rates.interval_rates import Rate
+from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
+from kleaktrace.views.terminal.frames import frame_lines
 
 _COLUMNS = "{:>10} {:>9} {:>12} {:>8} {:>8} {:>12}  "
 
 
-def lines(groups: Sequence[AllocationGroup], rates: Sequence[Rate], now_ns: int, by: GroupBy, frames: int) -> Text:
+def lines(
+    groups: Sequence[AllocationGroup],
+    rates: Sequence[Rate],
+    now_ns: int,
+    by: GroupBy,
+    frames: int,
+    sources: SourceLines = NO_SOURCE_LINES,
+) -> Text:
     """Groups in their order; below each, if they are call stacks, `frames` of them at most, innermost first.
 
     Frames have lines of their own, so that they are whole on a narrow screen, too.
@@ -29,7 +38,7 @@ def lines(groups: Sequence[AllocationGroup], rates: Sequence[Rate], now_ns: int,
         text.append(_figures(group, rate, now_ns), style="yellow" if rate.net_bytes > 0 else "")
         text.append(clean(_title(group, by)), style="cyan")
         if by is GroupBy.STACK:
-            _append_stack(text, group, frames)
+            _append_stack(text, group, frames, sources)
     if not groups:
         text.append("\n(nothing outstanding)", style="dim")
     return text
@@ -50,9 +59,10 @@ def _title(group: AllocationGroup, by: GroupBy) -> str:
     return f"{group.cache}, {group.context}, {group.comm}" if by is GroupBy.STACK else group.label
 
 
-def _append_stack(text: Text, group: AllocationGroup, frames: int) -> None:
+def _append_stack(text: Text, group: AllocationGroup, frames: int, sources: SourceLines) -> None:
     stack = group.stack.lines() or ["(no stack could be taken)"]
-    for line in stack[:frames]:
-        text.append(f"\n      {clean(line)}")
+    for frame in stack[:frames]:
+        for line in frame_lines(frame, sources):
+            text.append(f"\n      {clean(line)}")
     if len(stack) > frames:
         text.append(f"\n      … {len(stack) - frames} more", style="dim")

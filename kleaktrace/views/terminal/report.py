@@ -12,8 +12,10 @@ from rich.text import Text
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.report import CommandResult, Outcome, Report
+from kleaktrace.core.source_lines.source_lines import SourceLines
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import growing, units
+from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
 from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who
 
@@ -30,17 +32,20 @@ def show(console: Console, report: Report) -> None:
     header(console, report)
     explained, others = _apart(report.suspects, lambda s: not s.counts_against_clean and s.in_window)
     for verdict in Verdict:
-        _show_suspects(console, verdict, [s for s in others if s.verdict is verdict], found)
+        _show_suspects(console, report, verdict, [s for s in others if s.verdict is verdict], found)
     _show_explained(console, explained)
     if report.growing:
         console.print()
-        console.print(growing.lines(report.growing, report.now_ns, _FRAMES), soft_wrap=True)
+        found_growing = growing.lines(report.growing, report.now_ns, _FRAMES, sources=report.source_lines)
+        console.print(found_growing, soft_wrap=True)
     if report.growing_kept:
         stacks = units.count(len(report.growing_kept), "call stack")
         size = units.size(sum(stack.growing.bytes for stack in report.growing_kept))
         _line(console, f"growing, but kept on purpose (inodes, what can be reclaimed): {stacks}, {size}", "dim")
     for missing in report.findings.missing:
         _line(console, f"memory is missing: {missing}", "yellow")
+    for sentence in report.source_lines.missing:
+        _line(console, sentence, "dim")
     for gap in report.gaps:
         _line(console, f"evidence incomplete: {gap}", "yellow")
     _show_outcome(console, report)
@@ -153,7 +158,7 @@ def ending(status: int) -> str:
 
 
 def _show_suspects(
-    console: Console, verdict: Verdict, suspects: Sequence[JudgedSuspect], found: Sequence[Leak] = ()
+    console: Console, report: Report, verdict: Verdict, suspects: Sequence[JudgedSuspect], found: Sequence[Leak]
 ) -> None:
     if not suspects:
         return
@@ -163,12 +168,13 @@ def _show_suspects(
     console.print()
     _line(console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", _STYLES[verdict])
     for group in groups[:_MANY_GROUPS]:
-        _show_group(console, group, known.get(group[0].stack) if verdict is Verdict.CONFIRMED else None)
+        leak = known.get(group[0].stack) if verdict is Verdict.CONFIRMED else None
+        _show_group(console, group, leak, report.source_lines)
     if len(groups) > _MANY_GROUPS:
         _line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
 
 
-def _show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | None = None) -> None:
+def _show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | None, sources: SourceLines) -> None:
     first = group[0]
     console.print()
     _line(console, f"  {what(group)}")
@@ -184,8 +190,9 @@ def _show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | N
         _line(console, f"    in them: {note}")
     for hint in (*first.contrasts, *missed_free(first)):
         _line(console, f"    look at: {hint}", "bold")
-    for line in first.stack[:_FRAMES]:
-        _line(console, f"      {line}")
+    for frame in first.stack[:_FRAMES]:
+        for line in frame_lines(frame, sources):
+            _line(console, f"      {line}")
     if len(first.stack) > _FRAMES:
         _line(console, f"      … {len(first.stack) - _FRAMES} more", "dim")
 
