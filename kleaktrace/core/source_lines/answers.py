@@ -21,14 +21,18 @@ class AnswerReader:
         self._root = root
         self._files: dict[str, str] = {}
         self._lines: dict[tuple[str, str, int, bool], SourceLine] = {}
+        self._chains: dict[tuple[str, tuple[Named, ...]], tuple[SourceLine, ...]] = {}
 
-    def lines(self, place: CodePlace, answers: Sequence[Sequence[Named]]) -> tuple[SourceLine, ...]:
+    def lines(self, place: CodePlace, answers: Sequence[tuple[Named, ...]]) -> tuple[SourceLine, ...]:
         """The source of a place. There are several answers if several functions have its name: they must agree."""
-        if not answers or not answers[0] or any(answer != answers[0] for answer in answers):
+        if not answers or not answers[0] or any(answer != answers[0] for answer in answers[1:]):
             return ()
-        *inlined, (_, file, line) = answers[0]
-        within = [self._line(function, where, number, True) for function, where, number in inlined]
-        return (*within, self._line(place.function, file, line, False))
+        key = place.function, answers[0]
+        if key not in self._chains:
+            *inlined, (_, file, line) = answers[0]
+            within = [self._line(function, where, number, True) for function, where, number in inlined]
+            self._chains[key] = (*within, self._line(place.function, file, line, False))
+        return self._chains[key]
 
     def _line(self, function: str, file: str, line: int, inlined: bool) -> SourceLine:
         key = function, file, line, inlined

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from kleaktrace.core.arrays.gc_pause import kept_uncollected
 from kleaktrace.core.report import Kernel
 from kleaktrace.core.source_lines.answers import AnswerReader, Named
 from kleaktrace.core.source_lines.file_names import source_root
@@ -103,9 +104,9 @@ class _Lookup:
             if lines:
                 yield frames[place], lines
 
-    def _answers(self, module: str, path: Path, addresses: Sequence[int]) -> dict[int, Sequence[Named]]:
+    def _answers(self, module: str, path: Path, addresses: Sequence[int]) -> dict[int, tuple[Named, ...]]:
         """What the first program says that says anything."""
-        answers: dict[int, Sequence[Named]] = {}
+        answers: dict[int, tuple[Named, ...]] = {}
         for program in self._programs if addresses else ():
             for answer in program.answers(path, addresses, self._deadline):
                 answers[answer.address] = answer.lines
@@ -135,14 +136,15 @@ def look_up(
     debug information before the places where distributions install it. Takes a minute at most.
     """
     by_module: dict[str, dict[CodePlace, str]] = {}
-    for frame in frames:
-        place = code_place(frame)
-        if place is not None:
-            by_module.setdefault(place.module, {})[place] = frame
-    lookup = _Lookup(DebugFiles(kernel.release, kernel.arch, build_ids, directories), _programs(), progress)
     known: dict[str, Sequence[SourceLine]] = {}
-    for module in sorted(by_module):  # the kernel first: it tells where all sources are
-        known.update(lookup.of_module(module, by_module[module]))
+    lookup = _Lookup(DebugFiles(kernel.release, kernel.arch, build_ids, directories), _programs(), progress)
+    with kept_uncollected():
+        for frame in frames:
+            place = code_place(frame)
+            if place is not None:
+                by_module.setdefault(place.module, {})[place] = frame
+        for module in sorted(by_module):  # the kernel first: it tells where all sources are
+            known.update(lookup.of_module(module, by_module[module]))
     return SourceLines(known, lookup.sentences())
 
 

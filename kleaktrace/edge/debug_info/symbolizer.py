@@ -96,6 +96,7 @@ def _ask(stream: IO[bytes], addresses: Sequence[int]) -> None:
 def _parsed(stream: IO[bytes], addresses: Sequence[int]) -> Iterator[Answer]:
     """Answers are whole when the next begins, or the program has ended by itself."""
     known: dict[bytes, tuple[str, int]] = {}
+    chains: dict[tuple[Named, ...], tuple[Named, ...]] = {}
     line = stream.readline(_LONGEST)
     for number, address in enumerate(addresses):
         following = addresses[number + 1] if number + 1 < len(addresses) else None
@@ -113,7 +114,8 @@ def _parsed(stream: IO[bytes], addresses: Sequence[int]) -> Iterator[Answer]:
             if file and len(found) < _DEEPEST:
                 found.append((line.decode(errors="replace").strip(), file, row))
             line = stream.readline(_LONGEST)
-        yield Answer(address, tuple(found))
+        chain = tuple(found)
+        yield Answer(address, chains.setdefault(chain, chain))
 
 
 def _is(line: bytes, address: int) -> bool:
