@@ -82,7 +82,7 @@ def confirm(
         keep(recording)
     report = recording.report(suspects)
     frames = report.told_frames() if json_file is None else report.all_frames()
-    report = with_source_lines(report, frames, debug_dirs)
+    report = with_source_lines(report, frames, debug_dirs, live=True)
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))

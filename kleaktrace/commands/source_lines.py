@@ -31,12 +31,14 @@ debug_dir_option = click.option(
 )
 
 
-def with_source_lines(report: Report, frames: Iterable[str], directories: Sequence[Path]) -> Report:
-    """The report, with the source lines of these frames, as far as there is debug information for them."""
+def with_source_lines(
+    report: Report, frames: Iterable[str], directories: Sequence[Path], *, live: bool = False
+) -> Report:
+    """The report, with the source lines of these frames, as far as there is debug information for them (`look_up`)."""
     from kleaktrace.edge.debug_info.lookup import look_up
 
     with _progress() as progress:
-        lines = look_up(frames, report.kernel, report.build_ids, directories, progress)
+        lines = look_up(frames, report.kernel, report.build_ids, directories, progress, live=live)
     return replace(report, source_lines=lines)
 
 

@@ -117,7 +117,7 @@ def trace(
             recording = replace(recording, started=again.recorded.started)
         report = recording.report()
         frames = report.told_frames(outstanding=top) if json_file is None else report.all_frames()
-        report = with_source_lines(report, frames, debug_dirs)
+        report = with_source_lines(report, frames, debug_dirs, live=again is None)
         output.write(dumps(document(report)))
         final = shown.render(session, _FINAL_FRAMES, report)
         screen.print(final)

@@ -4,23 +4,53 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from guest_tool import PROJECT, build_module, built_tree
 from schemas import validated
 from verdict_matrix import Phase, run, show
 
+from kleaktrace.commands.report import report
+
 pytestmark = pytest.mark.guest
+
+LAB = PROJECT / "tests" / "lab"
 
 
 @pytest.fixture(scope="module")
-def phases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Phase]:
-    directory: Path = tmp_path_factory.mktemp("matrix")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the guest leaves what it has seen."""
+    return tmp_path_factory.mktemp("matrix")
+
+
+@pytest.fixture(scope="module")
+def phases(directory: Path) -> dict[str, Phase]:
     found = run(directory)
     show(found)
-    for phase in found:
-        validated(json.loads((directory / f"{phase.name}.json").read_text()))
     return {phase.name: phase for phase in found}
+
+
+@pytest.fixture(scope="module")
+def documents(phases: dict[str, Phase], directory: Path) -> dict[str, dict[str, Any]]:
+    """What the guest has reported."""
+    return {name: validated(json.loads((directory / f"{name}.json").read_text())) for name in phases}
+
+
+@pytest.fixture(scope="module")
+def reported_here(phases: dict[str, Phase], directory: Path) -> dict[str, dict[str, Any]]:
+    """What is reported of the guest's captures outside of it."""
+    built = build_module(LAB, built_tree())
+    found = {}
+    for name in phases:
+        arguments = ["--json", "-", "--debug-dir", str(built), str(directory / f"{name}.capture")]
+        done = CliRunner().invoke(report, arguments)
+        assert done.stdout, done.exception
+        found[name] = validated(json.loads(done.stdout))
+    return found
 
 
 @pytest.mark.parametrize("name", ["loaded", "unloaded"])
@@ -51,3 +81,45 @@ def test_every_kind_of_leak_is_found_and_named(phases: dict[str, Phase]) -> None
 def test_stacks_are_those_that_kmemleak_took(phases: dict[str, Phase]) -> None:
     assert phases["loaded"].compared > 100
     assert phases["loaded"].unlike == []
+
+
+@pytest.mark.parametrize("name", ["loaded", "unloaded"])
+def test_captures_give_the_same_report_elsewhere(
+    documents: dict[str, dict[str, Any]], reported_here: dict[str, dict[str, Any]], name: str
+) -> None:
+    """But for source lines, which are found where there is debug information."""
+    assert without_sources(reported_here[name]) == without_sources(documents[name])
+
+
+@pytest.mark.parametrize("name", ["loaded", "unloaded"])
+def test_source_lines_are_those_of_the_lab_s_functions(reported_here: dict[str, dict[str, Any]], name: str) -> None:
+    told = reported_here[name]
+    assert told["source_lines_missing"] == []
+    seen = set()
+    for suspect in told["suspects"]:
+        if suspect["verdict"] != "confirmed":
+            continue
+        for frame, (*_, last) in zip(suspect["stack"], suspect["source_lines"], strict=True):
+            if "[kleaktrace_lab]" in frame:
+                function = frame.partition("+")[0]
+                file = LAB / Path(last["file"]).name
+                assert last["function"] == function
+                assert last["line"] in body(file, function), (frame, last)
+                seen.add(function)
+            elif frame.startswith("do_one_initcall+"):
+                assert (last["file"], last["function"]) == ("init/main.c", "do_one_initcall")
+    assert len(seen) > 20
+
+
+def without_sources(told: Any) -> Any:
+    """A document, at whatever depth, without what debug information tells."""
+    if isinstance(told, dict):
+        return {name: without_sources(value) for name, value in told.items() if not name.startswith("source_lines")}
+    return [without_sources(value) for value in told] if isinstance(told, list) else told
+
+
+def body(file: Path, function: str) -> range:
+    """The numbers of the lines in which a function is defined."""
+    lines = file.read_text().splitlines()
+    (first,) = (n for n, line in enumerate(lines) if re.match(rf"(static |int |void ).*\b{function}\(.*[^;]$", line))
+    return range(first + 1, lines.index("}", first) + 2)

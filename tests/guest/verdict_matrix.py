@@ -34,11 +34,11 @@ sleep 2
 cp $lab/objects $1
 X
 insmod=" late_ms=3000 between_scans_ms=4000 hidden_ms=12000"
-.venv/bin/kleaktrace run --json "$2/loaded.json" -- sh -c "insmod $1 $insmod && sh /tmp/all.sh $2/loaded.objects '$3'" \
-	> "$2/loaded.txt" 2>&1
+.venv/bin/kleaktrace run --json "$2/loaded.json" --capture "$2/loaded.capture" -- sh -c "insmod $1 $insmod
+	sh /tmp/all.sh $2/loaded.objects '$3'" > "$2/loaded.txt" 2>&1
 cp /sys/kernel/debug/kmemleak "$2/loaded.kmemleak"
-.venv/bin/kleaktrace run --json "$2/unloaded.json" -- sh -c "rmmod kleaktrace_lab; insmod $1 $insmod \
-	&& sh /tmp/all.sh $2/unloaded.objects '$3'; sleep 3; rmmod kleaktrace_lab" > "$2/unloaded.txt" 2>&1
+.venv/bin/kleaktrace run --json "$2/unloaded.json" --capture "$2/unloaded.capture" -- sh -c "rmmod kleaktrace_lab
+	insmod $1 $insmod; sh /tmp/all.sh $2/unloaded.objects '$3'; sleep 3; rmmod kleaktrace_lab" > "$2/unloaded.txt" 2>&1
 cp /sys/kernel/debug/kmemleak "$2/unloaded.kmemleak"
 """
 

@@ -42,13 +42,25 @@ class NotFound(Exception):
 
 
 class DebugFiles:
-    """Those of one kernel, below `directories` first, then where distributions install them."""
+    """Those of one kernel, below `directories` first, then where distributions install them.
 
-    def __init__(self, release: str, arch: str, build_ids: Mapping[str, str], directories: Sequence[Path] = ()) -> None:
+    in_guests: whether to look into the trees of tools/guest, too.
+    """
+
+    def __init__(
+        self,
+        release: str,
+        arch: str,
+        build_ids: Mapping[str, str],
+        directories: Sequence[Path] = (),
+        *,
+        in_guests: bool = True,
+    ) -> None:
         self._release = release if _RELEASE.fullmatch(release) else ""
         self._build_ids = {name: one for name, one in build_ids.items() if _BUILD_ID.fullmatch(one)}
         self._machine = MACHINES.get(arch, 0)
         self._directories = directories
+        self._in_guests = in_guests
         self._modules: dict[Path, dict[str, list[Path]]] = {}
 
     def is_same_build(self, module: str, elf: ElfFile) -> bool:
@@ -122,7 +134,8 @@ class DebugFiles:
 
     def _guests(self) -> Iterator[Path]:
         """The tree in which a guest's kernel was built: many have the same release, only the build id can tell."""
-        for vmlinux in sorted(GUESTS.glob("guest-*/linux/vmlinux")) if KERNEL in self._build_ids else ():
+        known = self._in_guests and KERNEL in self._build_ids
+        for vmlinux in sorted(GUESTS.glob("guest-*/linux/vmlinux")) if known else ():
             with suppress(OSError, ValueError):
                 if self.is_same_build(KERNEL, ElfFile(vmlinux)):
                     yield vmlinux.parent

@@ -23,8 +23,8 @@ from kleaktrace.edge.debug_info.elf_file import RELOCATABLE, ElfFile
 from kleaktrace.edge.debug_info.relocated import section_addresses, write_relocated
 from kleaktrace.edge.debug_info.symbolizer import Answer, symbolizers
 
-_MOST_S = 60.0
-"""For all of a report. A million frames of the kernel take a quarter of it."""
+_MOST_S, _MOST_LIVE_S = 60.0, 10.0
+"""For all of a report. A million frames of the kernel take a third of it; who has just run a command, waits less."""
 
 _REPORTED = 5_000
 """Answers between two reports of progress."""
@@ -60,9 +60,9 @@ class _Opened:
 class _Lookup:
     """One report's. `missing` collects why something is not known: modules by why, and what to do."""
 
-    def __init__(self, files: DebugFiles, programs: Sequence[Program], progress: Progress) -> None:
+    def __init__(self, files: DebugFiles, programs: Sequence[Program], progress: Progress, most_s: float) -> None:
         self._files, self._programs, self._progress = files, programs, progress
-        self._deadline = time.monotonic() + _MOST_S
+        self._deadline = time.monotonic() + most_s
         self._root = ""
         self._missing: dict[tuple[str, str], list[str]] = {}
 
@@ -129,15 +129,20 @@ def look_up(
     build_ids: Mapping[str, str],
     directories: Sequence[Path] = (),
     progress: Progress = lambda done, total: None,
+    *,
+    live: bool = False,
 ) -> SourceLines:
     """The source lines of frames, given as text, of a kernel that runs here or elsewhere.
 
     build_ids: by module, as far as they are known; files of another build are refused. directories: where to look for
-    debug information before the places where distributions install it. Takes a minute at most.
+    debug information before the places where distributions install it. live: of the kernel that runs here, and somebody
+    waits: the programs get less time, and the trees of tools/guest are left out, which an emulated guest takes minutes
+    to read.
     """
     by_module: dict[str, dict[CodePlace, str]] = {}
     known: dict[str, Sequence[SourceLine]] = {}
-    lookup = _Lookup(DebugFiles(kernel.release, kernel.arch, build_ids, directories), _programs(), progress)
+    files = DebugFiles(kernel.release, kernel.arch, build_ids, directories, in_guests=not live)
+    lookup = _Lookup(files, _programs(), progress, _MOST_LIVE_S if live and not directories else _MOST_S)
     with kept_uncollected():
         for frame in frames:
             place = code_place(frame)

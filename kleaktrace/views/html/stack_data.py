@@ -99,7 +99,7 @@ def tree_columns(tree: FrameTree, strings: Strings) -> dict[str, npt.ArrayLike]:
     }
 
 
-def _sources(overview: StackOverview, strings: _Strings, sources: SourceLines) -> dict[str, npt.ArrayLike]:
+def _sources(overview: StackOverview, strings: Strings, sources: SourceLines) -> dict[str, npt.ArrayLike]:
     """Of each frame so many lines: the functions inlined there, innermost first, and the place in the source."""
     known = [sources.of(str(frame)) if sources else () for frame in overview.tree.frames]
     return {
