@@ -23,6 +23,7 @@ from rich.console import Console
 
 from bench_lib import (
     bpf_programs,
+    capture,
     cost,
     flat_out,
     guest,
@@ -51,6 +52,7 @@ PARTS: dict[str, _Measure] = {
     "start": start.measure,
     "ledger": ledger.measure,
     "judging": judging.measure,
+    "capture": capture.measure,
     "compile": project.measure,
 }
 

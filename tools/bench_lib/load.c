@@ -8,6 +8,7 @@
  *   files     one directory of a tree: list it, stat and open what is in it; link, rename and unlink a file there
  *   forks     fork, execute this program again, wait for its end
  *   flat      sockets, on every processor at once
+ *   paced     sockets, some 50,000 allocations a second
  *   held      open files, pipes, sockets and eventfds that are all kept, and closed together at 16,000 of them
  *
  * Single loads keep to the last processor. The first WARM-UP seconds are not counted. `files` works in a directory
@@ -31,6 +32,7 @@
 
 #define NS 1000000000LL
 #define HELD 16000
+#define PACE_NS 162000
 #define TREE_DEPTH 3
 #define TREE_WIDTH 3
 #define FILE_NAME "a file with a name too long to be kept in the dentry "
@@ -98,6 +100,19 @@ static long sockets(void)
 		close(checked(open("/dev/null", O_RDONLY | O_CLOEXEC), "open"));
 	}
 	return 50;
+}
+
+static long paced(void)
+{
+	static long long next;
+	long turns = sockets();
+
+	if (!next)
+		next = clock_ns(CLOCK_MONOTONIC);
+	next += turns * PACE_NS;
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME,
+			&(struct timespec){ .tv_sec = next / NS, .tv_nsec = next % NS }, NULL);
+	return turns;
 }
 
 static void enter(const char *directory)
@@ -258,7 +273,7 @@ int main(int argc, char **argv)
 	if (!strcmp(kind, "exit"))
 		return 0;
 	if (argc != 4)
-		errx(2, "usage: kt-bench sockets|files|forks|flat|held SECONDS WARM-UP");
+		errx(2, "usage: kt-bench sockets|files|forks|flat|paced|held SECONDS WARM-UP");
 	seconds = atof(argv[2]);
 	warm_up = atof(argv[3]);
 	if (strcmp(kind, "flat"))
@@ -271,6 +286,8 @@ int main(int argc, char **argv)
 		spent = measure(forks, seconds, warm_up);
 	} else if (!strcmp(kind, "flat")) {
 		spent = flat(seconds, warm_up);
+	} else if (!strcmp(kind, "paced")) {
+		spent = measure(paced, seconds, warm_up);
 	} else if (!strcmp(kind, "held")) {
 		allow_many_files();
 		spent = measure(held, seconds, warm_up);

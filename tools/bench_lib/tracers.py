@@ -168,6 +168,11 @@ def kleaktrace(*options: str, name: str = "kleaktrace") -> Tracer:
     return Tracer(name, command, _rests_attached())
 
 
+def recorder(*options: str, name: str) -> Tracer:
+    """`kleaktrace record`, this checkout's."""
+    return Tracer(name, (sys.executable, "-m", "kleaktrace", "record", *options), _rests_attached())
+
+
 def exact_stacks() -> Tracer:
     """kleaktrace without its short cuts to a stack."""
     tracer = kleaktrace("--exact-stacks", name="exact stacks")
