@@ -108,6 +108,16 @@ def test_distributions_files_are_found(built: DebugBuild, monkeypatch: pytest.Mo
     assert found(built, tmp_path / "boot").known == expected(built)
 
 
+def test_a_guest_s_tree_is_known_by_build_id_but_not_read_in_the_guest_itself(built: DebugBuild) -> None:
+    for number, file in enumerate([built.module, built.vmlinux]):  # the first one is of another build
+        tree = debug_files.GUESTS / f"guest-{number}" / "linux"
+        tree.mkdir(parents=True)
+        shutil.copy(file, tree / "vmlinux")
+    lines = look_up([built.initcall], built.kernel, built.build_ids)
+    assert lines.known == {built.initcall: expected(built)[built.initcall]}
+    assert look_up([built.initcall], built.kernel, built.build_ids, live=True).known == {}
+
+
 def test_what_is_missing_is_said_with_its_package(built: DebugBuild, tmp_path: Path) -> None:
     debian = replace(built, kernel=replace(built.kernel, release="6.12.41+deb13-amd64"))
     installed = debug_files.INSTALLED / debian.kernel.release / "kernel"
