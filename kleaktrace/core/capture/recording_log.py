@@ -38,7 +38,8 @@ _NAMES = frozenset(
     )
 )
 _EVENTS = frozenset(
-    table.name for table in (tables.EVENT_SHAPES, tables.EVENT_TASKS, tables.EVENT_BATCHES, tables.EVENTS)
+    table.name
+    for table in (*(tables.EVENT_SHAPES, tables.EVENT_TASKS, tables.EVENT_BATCHES, tables.EVENTS, tables.EVENTS_PLAIN),)
 )
 _LEVELS = frozenset(table.name for table in (tables.LEVELS, tables.LEVEL_CHANGES, tables.LEVELS_KEPT))
 _SUSPECTS = frozenset(

@@ -243,6 +243,10 @@ EVENTS = Table("events", {"part": U8, "place": U8, "octets": BYTES})
 """Every event, in the order in which they happened, if all were to be kept: of one of `EVENT_PARTS` (its number) the
 byte at a place, the lowest is 0, of all events of the flush. What is not told is 0; the lowest bytes always are."""
 
+EVENTS_PLAIN = Table("events_plain", EVENTS.columns)
+"""The same of the low bytes that no compressor makes much smaller: as many at once, for each event in turn, as there
+are octets for each."""
+
 EVENT_BATCHES = Table("event_batches", {"events": U32, "time_ns": U64, "jiffies": U32, "newest_ns": U64, "anew": U8})
 """The next so many of `EVENTS` came at once; the times are those of the first, and of the last. anew: shapes and
 tasks of before are forgotten."""
@@ -293,7 +297,7 @@ TABLES = (
         READINGS,
         ANSWERS,
     ),
-    *(CONTENTS, EVENT_SHAPES, EVENT_TASKS, EVENT_BATCHES, EVENTS),
+    *(CONTENTS, EVENT_SHAPES, EVENT_TASKS, EVENT_BATCHES, EVENTS, EVENTS_PLAIN),
 )
 """All but `FLUSHES`, in the order of their bits; new ones are added at the end."""
 

@@ -24,6 +24,7 @@ from kleaktrace.core.capture.recording_log import Flush
 from kleaktrace.core.capture.tables import (
     ENDINGS,
     EVENTS,
+    EVENTS_PLAIN,
     FLUSHES,
     FORMAT,
     PARTS,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "capture.json"
 _LEVEL, _LEVEL_OF_PARTS = 4, 1
 """What is kept for good is little, and worth a little more time."""
+_LEVELS = {EVENTS.name: 1, EVENTS_PLAIN.name: 0, **dict.fromkeys(PARTS, _LEVEL_OF_PARTS)}
 _STRATEGY, _STRATEGY_OF_EVENTS = zlib.Z_DEFAULT_STRATEGY, zlib.Z_RLE
 """Of all events, there is no more to be found than which bytes are frequent, or the same as the one before."""
 _GZIP = 31
@@ -157,7 +159,7 @@ class _Stream:
 
         self._table = table
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        level = _LEVEL_OF_PARTS if table.name in PARTS or table == EVENTS else _LEVEL
+        level = _LEVELS.get(table.name, _LEVEL)
         strategy = _STRATEGY_OF_EVENTS if table == EVENTS else _STRATEGY
         self._compressor = zlib.compressobj(level, zlib.DEFLATED, _GZIP, _MEMORY, strategy)
         self._waiting: list[bytes] = []

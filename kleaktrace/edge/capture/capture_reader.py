@@ -21,6 +21,7 @@ from kleaktrace.core.capture.tables import (
     EVENT_SHAPES,
     EVENT_TASKS,
     EVENTS,
+    EVENTS_PLAIN,
     FLUSHES,
     FORMAT,
     PARTS,
@@ -58,7 +59,7 @@ def captured_batches(path: Path) -> Iterator[Batch]:
     """
     reader = EventsReader()
     with _refusals(path):
-        for flush in flushes(path, (EVENT_SHAPES, EVENT_TASKS, EVENT_BATCHES, EVENTS)):
+        for flush in flushes(path, (EVENT_SHAPES, EVENT_TASKS, EVENT_BATCHES, EVENTS, EVENTS_PLAIN)):
             yield from reader.take(flush.batches)
 
 

@@ -90,11 +90,12 @@ def with_more(batch: tables.Columns, part: int = 0, place: int = 0) -> tables.Co
 
 def test_an_event_of_what_is_not_told_is_refused() -> None:
     batches = list(EventsLog().batches(list(EventLoad(outstanding=10).fill())))
-    for left_out in (tables.EVENT_SHAPES, tables.EVENT_TASKS):
+    for left_out in (tables.EVENT_SHAPES, tables.EVENT_TASKS, tables.EVENTS, tables.EVENTS_PLAIN):
         with pytest.raises(ValueError, match="not told"):
             list(EventsReader().take([one for one in batches if one[0] != left_out]))
     for left_out in range(len(tables.EVENT_PARTS)):
-        less = [(t, without(b, left_out) if t == tables.EVENTS else b) for t, b in batches]
+        octets = (tables.EVENTS, tables.EVENTS_PLAIN)
+        less = [(t, without(b, left_out) if t in octets else b) for t, b in batches]
         with pytest.raises(ValueError, match="not all is told"):
             list(EventsReader().take(less))
     for column, value in (("part", 6), ("place", 8)):
