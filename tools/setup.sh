@@ -4,6 +4,7 @@
 #
 #   tools/setup.sh run    what `kleaktrace` needs to run
 #   tools/setup.sh dev    that, and what its tests need
+#   tools/setup.sh full   that, and what tests/full needs: Apache Spark and Java, which are large
 #
 # Distribution packages, then .venv made from the distribution's python3 (bcc lives there) with system site
 # packages. Can be repeated: what is there already is left alone.
@@ -23,14 +24,18 @@ die() {
 }
 
 case $kind in
-run) extra='' packages=(kmod python3-bpfcc python3-venv) optional=() ;;
-dev)
-    extra='[dev]' packages=(gcc kmod libc6-dev make python3-bpfcc python3-venv)
+run) extra='' serving=(run dev full) packages=(kmod python3-bpfcc python3-venv) optional=() ;;
+dev | full)
+    extra='[dev]' serving=(dev full) packages=(gcc kmod libc6-dev make python3-bpfcc python3-venv)
     # Not every distribution has them. Without, what they would read is not tested (tests/browser, tests/formats).
     optional=(chromium chromium-driver golang-go)
+    if [[ $kind == full ]]; then
+        extra='[dev,full]' serving=(full)
+        packages+=(default-jre-headless)
+    fi
     ;;
 *)
-    echo "usage: tools/setup.sh run|dev" >&2
+    echo "usage: tools/setup.sh run|dev|full" >&2
     exit 2
     ;;
 esac
@@ -107,8 +112,8 @@ stamp() {
 
 install_project() {
     local venv=$project/.venv done_file
-    # dev holds all of run, so either serves for run.
-    for done_file in "$venv/.setup-$kind" "$venv/.setup-dev"; do
+    # dev holds all of run, and full all of dev.
+    for done_file in "${serving[@]/#/$venv/.setup-}"; do
         [[ -x $venv/bin/kleaktrace && -f $done_file && $(< "$done_file") == "$(stamp "${done_file##*-}")" ]] && return 0
     done
     say "installing kleaktrace$extra into $venv (a minute or so)"
@@ -126,7 +131,7 @@ install_project() {
 # Only npm has the viewer whose importer tests/formats lets read our files. All else works without it.
 fetch_speedscope() {
     local home=$project/.venv/speedscope work
-    [[ $kind == dev && ! -d $home ]] || return 0
+    [[ $kind != run && ! -d $home ]] || return 0
     if ! command -v npm > /dev/null; then
         say "npm is not installed: tests of --format speedscope will be skipped"
         return 0

@@ -82,6 +82,13 @@ def test_hostile_names(tmp_path: Path) -> None:
     assert read(here, "stacks", "function") == [(exported.EVIL_NAME,)]
 
 
+@pytest.mark.parametrize("name", ["_night", ".hidden", "../a/b'; --", "__"])
+def test_no_file_is_one_that_spark_passes_over(tmp_path: Path, name: str) -> None:
+    paths = write(exported.everything(), tmp_path, name=name)
+    assert [path for path in paths if path.name.startswith(("_", "."))] == []
+    assert read(tmp_path, "machine", "count(*)") == [(1,)]
+
+
 def test_what_63_bits_cannot_hold(tmp_path: Path) -> None:
     write(exported.huge(), tmp_path)
     assert read(tmp_path, "stacks", "allocated_bytes") == [((1 << 63) - 1,)]

@@ -5,21 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import exported
 import pytest
-from builders import Scene, suspect
+from questions import PAGE, QUESTIONS, sources
 
-from kleaktrace.core.recording import Recording
-from kleaktrace.core.tables.recording_tables import recording_tables
-from kleaktrace.edge.database.duckdb_tables import Source, ask
+from kleaktrace.edge.database.duckdb_tables import ask
 
 pytestmark = pytest.mark.formats
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
-QUESTIONS = dict(re.findall(r"^### ([^\n]+)\n+```sql\n(.*?)```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 LEAK, MANY, LOST, OTHER = "ab3001651563cb7b", "d80e7e1671a7018e", "e3b0c44298fc1c14", "2d5d53ed31d50519"
 LEAKED, LEAKED_TOO = "0xffff888100010000", "0xffff888100020000"
 
@@ -48,23 +42,10 @@ ANSWERS: dict[str, list[tuple[Any, ...]]] = {
 }
 
 
-def lossy() -> Recording:
-    """The free of a suspect may be among what was lost."""
-    scene = Scene()
-    scene.allocate(1, exported.A, stack=2, comm=b"other", tgid=7)
-    scene.lose(1.5, 2)
-    listed = [suspect(1, exported.A, comm="other", pid=7)]
-    return exported.recording(scene, readings=[[], listed, listed])
-
-
-def source(name: str, made: Recording) -> Source:
-    return Source(name, made.kernel.host, recording_tables(made, made.report(made.judge())))
-
-
 @pytest.fixture(scope="module")
 def asked() -> Callable[[str], list[tuple[Any, ...]]]:
-    sources = [source("all.cap", exported.everything()), source("lossy.cap", lossy())]
-    return lambda sql: list(ask(sources, sql).rows)
+    both = sources()
+    return lambda sql: list(ask(both, sql).rows)
 
 
 def test_every_question_is_answered() -> None:

@@ -66,13 +66,19 @@ def write_parquet(tables: Sequence[Table], directory: Path, date: str, host: str
     The files are readable by their owner only. Raises `UsageError` for what can't be written.
     """
     connection = _connection()
-    below = Path(f"date={quote(date, safe='')}") / f"host={quote(host, safe='')}" / f"{quote(name, safe='')}.parquet"
+    below = Path(f"date={quote(date, safe='')}") / f"host={quote(host, safe='')}" / f"{_file_name(name)}.parquet"
     paths = [directory / table.name / below for table in tables]
     with _private(), _refusals("give a directory that can be written, on a disk with room"):
         for table, path in zip(tables, paths, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(connection, table, path)
     return paths
+
+
+def _file_name(name: str) -> str:
+    """A name without what paths give a meaning. Spark, Hive and Trino pass over files that begin with `_` or `.`."""
+    quoted = quote(name, safe="")
+    return f"%{ord(quoted[0]):02X}{quoted[1:]}" if quoted.startswith(("_", ".")) else quoted
 
 
 def _write(connection: duckdb.DuckDBPyConnection, table: Table, path: Path) -> None:

@@ -21,20 +21,29 @@ def program(path: Path, script: str) -> None:
 def run(project: Path, *arguments: str, pytest_says: str, status: int = 0) -> tuple[int, str]:
     (project / "tools").mkdir()
     shutil.copy(TOOL, project / "tools" / "test")
-    program(project / "tools" / "setup.sh", "exit 0")
+    program(project / "tools" / "setup.sh", "echo setup $* >> ran")
     for name in ("ruff", "mypy", "pytest"):
         program(project / ".venv" / "bin" / name, "exit 0")
-    program(project / ".venv" / "bin" / "python", f"echo '{pytest_says}'; exit {status}")
+    program(project / ".venv" / "bin" / "python", f"echo $* >> ran; echo '{pytest_says}'; exit {status}")
     done = subprocess.run(["bash", project / "tools" / "test", *arguments], capture_output=True, text=True, check=False)
     return done.returncode, done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("how", [["--fast"], ["tests/unit"], ["--beside-load", "tests/unit"]])
+@pytest.mark.parametrize("how", [["--fast"], ["tests/unit"], ["--beside-load", "tests/unit"], ["--full", "tests/unit"]])
 def test_what_passes_ends_with_success(tmp_path: Path, how: list[str]) -> None:
     assert run(tmp_path, *how, pytest_says="7 passed in 1.23s") == (0, "7 passed, 0 failed, 0 skipped")
 
 
-@pytest.mark.parametrize("how", [["--fast"], ["tests/unit"], ["--beside-load", "tests/unit"]])
+@pytest.mark.parametrize("how", [["--fast"], ["tests/unit"], ["--beside-load", "tests/unit"], ["--full", "tests/unit"]])
 def test_what_fails_does_not(tmp_path: Path, how: list[str]) -> None:
     ended = run(tmp_path, *how, pytest_says="2 failed, 5 passed, 1 skipped in 1.23s", status=1)
     assert ended == (1, "5 passed, 2 failed, 1 skipped")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_spark_is_set_up_and_asked_only_by_full(tmp_path: Path, full: bool) -> None:
+    how = ["--fast", "--full"] if full else ["--fast"]
+    last = run(tmp_path, *how, pytest_says="7 passed in 1.23s")[1]
+    ran = (tmp_path / "ran").read_text().splitlines()
+    assert ("setup full" in ran, "-m pytest tests/full" in ran) == (full, full)
+    assert last == f"{14 if full else 7} passed, 0 failed, 0 skipped"
