@@ -19,7 +19,7 @@ def program(path: Path, script: str) -> None:
 
 
 def run(project: Path, *arguments: str, pytest_says: str, status: int = 0) -> tuple[int, str]:
-    (project / "tools").mkdir()
+    (project / "tools").mkdir(exist_ok=True)
     shutil.copy(TOOL, project / "tools" / "test")
     program(project / "tools" / "setup.sh", "echo setup $* >> ran")
     for name in ("ruff", "mypy", "pytest"):
@@ -47,3 +47,15 @@ def test_spark_is_set_up_and_asked_only_by_full(tmp_path: Path, full: bool) -> N
     ran = (tmp_path / "ran").read_text().splitlines()
     assert ("setup full" in ran, "-m pytest tests/full" in ran) == (full, full)
     assert last == f"{14 if full else 7} passed, 0 failed, 0 skipped"
+
+
+@pytest.mark.parametrize("failing", ["nothing", "tests/unit", "tests/host", "tests/guest"])
+def test_all_parts_count_also_those_beside_others(tmp_path: Path, failing: str) -> None:
+    program(tmp_path / "tools" / "guest", f"echo {tmp_path}")
+    (tmp_path / "include" / "config").mkdir(parents=True)
+    (tmp_path / "include" / "config" / "kernel.release").write_text("6.12")
+    says = f"'; case \"$*\" in *{failing}*) echo '1 failed in 1 s'; exit 1;; esac; echo '7 passed in 1 s"
+    ended = run(tmp_path, pytest_says=says)
+    assert ended == (
+        (0, "35 passed, 0 failed, 0 skipped") if failing == "nothing" else (1, "28 passed, 1 failed, 0 skipped")
+    )
