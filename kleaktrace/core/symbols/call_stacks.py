@@ -13,7 +13,7 @@ import numpy as np
 
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.records import Context
-from kleaktrace.core.symbols.requesters import asks, is_allocator, owns
+from kleaktrace.core.symbols.requesters import is_allocator, owns, requester_place
 from kleaktrace.core.symbols.symbol_table import Frame, Symbols
 
 # The way from the allocator into our own programs.
@@ -62,11 +62,13 @@ class Stack:
 
     @property
     def requester(self) -> Frame | None:
-        """The innermost frame that asked in its own interest, by `requesters.asks`: who is to be named.
+        """The innermost frame that asked in its own interest, by `requester_place`: who is to be named.
 
-        It may be further out than the owner: code that sends an skb asked for it, and does not own it any more.
+        It may be further out than the owner: code that sends an skb asked for it, and does not own it any more. What
+        functions call that only allocate for their callers (`ext4_alloc_inode`, by `alloc_inode`) is a part of them.
         """
-        return next((f for f in self.frames if f.name is None or asks(f.name)), None)
+        place = requester_place([(frame.name, bool(frame.module)) for frame in self.frames])
+        return None if place is None else self.frames[place]
 
     @property
     def own_frames(self) -> tuple[Frame, ...]:
@@ -138,8 +140,9 @@ def _told_by(function: str) -> Context | None:
 
 def requester_line(lines: Sequence[str]) -> str:
     """As `Stack.requester`, in frames as text; empty: there is none, or it has no name."""
-    line = next((line for line in lines if asks(function_of(line))), "")
-    return "" if line.startswith("0x") else line
+    named = [(None if line.startswith("0x") else function_of(line), line.endswith("]")) for line in lines]
+    place = requester_place(named)
+    return "" if place is None or named[place][0] is None else lines[place]
 
 
 def requester_function(lines: Sequence[str]) -> str:

@@ -8,9 +8,10 @@ v6.10, commit 7bd230a26648) and what the compiler adds (`.isra.0`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
+from itertools import zip_longest
 
 
 class Role(Enum):
@@ -26,7 +27,7 @@ class Role(Enum):
 _ALLOCATORS: Mapping[str, tuple[str, ...]] = {
     "mm/slub.c": (
         *("kmalloc", "kzalloc", "kcalloc", "kmalloc_array", "do_kmalloc_node", "krealloc", "slab_alloc"),
-        *("kmem_cache_alloc", "kmem_cache_zalloc", "slab_post_alloc_hook"),
+        *("kmem_cache_alloc", "kmem_cache_zalloc", "slab_post_alloc_hook", "memcg_slab_post_alloc_hook"),
     ),
     "mm/util.c": (
         *(
@@ -64,11 +65,14 @@ _HELPERS: Mapping[str, tuple[str, ...]] = {
         *("devm_bitmap_alloc", "devm_bitmap_zalloc"),
     ),
     "lib/cpumask.c": ("alloc_cpumask_var_node",),
+    "lib/percpu-refcount.c": ("percpu_ref_init",),
+    "lib/percpu_counter.c": ("percpu_counter_init_many",),
     "lib/kfifo.c": ("kfifo_alloc",),
     "lib/kobject.c": ("kobject_get_path",),
     "lib/nlattr.c": ("nla_strdup", "nla_memdup"),
     "lib/parser.c": ("match_strdup",),
     "lib/scatterlist.c": ("sg_kmalloc", "sg_alloc_table"),
+    "lib/sg_pool.c": ("sg_alloc_table_chained", "sg_pool_alloc"),
     "lib/string_helpers.c": (
         *("kstrdup_quotable", "kstrdup_quotable_cmdline", "kstrdup_quotable_file", "kstrdup_and_replace"),
         *("kasprintf_strarray", "devm_kasprintf_strarray"),
@@ -91,7 +95,14 @@ _SHARING: Mapping[str, tuple[str, ...]] = {
     "net/ipv4/tcp.c": ("tcp_stream_alloc_skb",),
     "net/netlink/af_netlink.c": ("netlink_alloc_large_skb",),
     # Given to a driver below, which completes them.
-    "block/bio.c": ("bio_alloc_bioset", "bio_kmalloc", "bvec_alloc"),
+    "block/bio.c": (
+        "bio_alloc_bioset",
+        "bio_kmalloc",
+        "bvec_alloc",
+        "bio_alloc_clone",
+        "bio_alloc_rescue",
+        "bio_split",
+    ),
     "drivers/usb/core/urb.c": ("usb_alloc_urb",),
     # Freed with the last reference to the object, whoever has it. kobject_create makes such an object.
     "drivers/base/core.c": ("dev_set_name",),
@@ -101,30 +112,45 @@ _SHARING: Mapping[str, tuple[str, ...]] = {
     ),
     "fs/kernfs/dir.c": ("kernfs_new_node",),
     # Kept in caches after their last use.
-    "fs/dcache.c": ("d_alloc",),
-    "fs/inode.c": ("alloc_inode",),
+    "fs/buffer.c": ("alloc_buffer_head", "folio_alloc_buffers", "create_empty_buffers", "getblk_slow"),
+    "fs/dcache.c": ("d_alloc", "d_alloc_anon", "d_alloc_name", "d_alloc_parallel", "d_alloc_pseudo"),
+    "fs/inode.c": (
+        "alloc_inode",
+        "alloc_anon_inode",
+        "inode_init_always",
+        "inode_init_always_gfp",
+        "new_inode",
+        "iget_locked",
+    ),
+    # Freed with the last reference.
+    "fs/anon_inodes.c": ("anon_inode_create_getfile", "anon_inode_getfile", "anon_inode_getfile_fmode"),
+    "fs/file_table.c": ("alloc_empty_file", "alloc_file_clone", "alloc_file_pseudo", "init_file"),
+    "fs/namei.c": ("getname", "getname_flags", "getname_kernel"),
+    "fs/pipe.c": ("alloc_pipe_info",),
+    "kernel/cred.c": ("cred_alloc_blank", "prepare_creds"),
+    "kernel/fork.c": ("mm_alloc", "vm_area_alloc", "vm_area_dup"),
+    "kernel/pid.c": ("alloc_pid",),
+    "net/socket.c": ("sock_alloc", "sock_alloc_file"),
+    # Belongs to what it is for.
+    "mm/list_lru.c": ("memcg_list_lru_alloc",),
+    "mm/slub.c": ("alloc_slab_obj_exts", "alloc_empty_sheaf"),
+    "security/security.c": (
+        *("lsm_blob_alloc", "security_file_alloc", "security_inode_alloc", "security_prepare_creds"),
+        *("security_cred_alloc_blank", "security_msg_msg_alloc", "security_sk_alloc", "security_task_alloc"),
+    ),
     # Nodes of an index, shared by what it holds.
     "lib/idr.c": ("idr_alloc", "idr_alloc_u32", "idr_alloc_cyclic", "ida_alloc_range"),
-    "lib/maple_tree.c": (
-        *(
-            "mt_alloc_one",
-            "mt_alloc_bulk",
-            "mas_alloc_nodes",
-            "mas_node_count",
-            "mas_node_count_gfp",
-            "mas_preallocate",
-        ),
-        "mas_nomem",
-    ),
+    "lib/maple_tree.c": ("mt_alloc_one", "mt_alloc_bulk", "mt_alloc_sheaf", "mt_dup"),
     "lib/radix-tree.c": (
         *("radix_tree_node_alloc", "radix_tree_extend", "radix_tree_create", "radix_tree_insert", "radix_tree_preload"),
         *("radix_tree_maybe_preload", "idr_preload", "idr_get_free"),
     ),
-    "lib/xarray.c": (
-        *("xas_alloc", "xas_expand", "xas_create", "xas_create_range", "xas_nomem", "xas_store", "xas_split_alloc"),
-        *("xa_alloc", "xa_alloc_cyclic", "xa_store", "xa_cmpxchg", "xa_insert", "xa_store_range"),
-    ),
 }
+_SHARING_FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "lib/maple_tree.c": ("mas", "mtree"),
+    "lib/xarray.c": ("xa", "xas"),
+}
+"""All functions of the kernel itself whose names begin so: who stores something in an index has it allocate."""
 
 _COMPILED = re.compile(r"(_noprof)?(\.\w+)*$")
 
@@ -134,6 +160,7 @@ def _any_of(names: Iterable[str], variants: str = "") -> re.Pattern[str]:
 
 
 _FAMILIES = _any_of((name for names in _ALLOCATORS.values() for name in names), r"(?:_\w+)?")
+_INDICES = _any_of((name for names in _SHARING_FAMILIES.values() for name in names), r"_\w+")
 _ROLES: Mapping[str, Role] = {
     name: role
     for role, table in ((Role.HELPER, _HELPERS), (Role.SHARING, _SHARING))
@@ -143,10 +170,14 @@ _ROLES: Mapping[str, Role] = {
 
 
 @lru_cache(1 << 14)
-def role_of(function: str) -> Role | None:
+def role_of(function: str, in_module: bool = False) -> Role | None:
     """The role of a function, by its name as the kernel prints it; None: it wants memory for itself."""
     name = _COMPILED.sub("", function).lstrip("_")
-    return _ROLES.get(name) or (Role.ALLOCATOR if _FAMILIES.fullmatch(name) else None)
+    if name in _ROLES:
+        return _ROLES[name]
+    if _FAMILIES.fullmatch(name):
+        return Role.ALLOCATOR
+    return Role.SHARING if not in_module and _INDICES.fullmatch(name) else None
 
 
 def is_allocator(function: str) -> bool:
@@ -162,6 +193,14 @@ def owns(function: str) -> bool:
     return role_of(function) in (None, Role.SHARING)
 
 
-def asks(function: str) -> bool:
-    """Whether it asks for memory in its own interest: it decides who is named."""
-    return role_of(function) is None
+def requester_place(functions: Sequence[tuple[str | None, bool]]) -> int | None:
+    """Which function of a call stack, innermost first, asked in its own interest: who is to be named; None: none did.
+
+    functions: names (None: not known), and whether a module has them. What a function calls that only allocates for
+    its callers is a part of it, as a file system's own `ext4_alloc_inode` is of `alloc_inode`.
+    """
+    roles = [None if name is None else role_of(name, in_module) for name, in_module in functions]
+    for place, (role, caller) in enumerate(zip_longest(roles, roles[1:])):
+        if role is None and (caller is None or functions[place][0] is None):
+            return place
+    return None

@@ -27,6 +27,9 @@ from kleaktrace.core.symbols.requesters import Role, role_of
         ("kmalloc_reserve", Role.SHARING),
         ("radix_tree_node_alloc.constprop.0", Role.SHARING),
         ("kobject_set_name_vargs", Role.SHARING),
+        ("getname_flags.part.0", Role.SHARING),
+        ("mas_wr_bnode", Role.SHARING),
+        ("__xa_store", Role.SHARING),
         ("alloc_workqueue", None),
         ("drv_kmalloc", None),
         ("nla_strdup_of_mine", None),
@@ -61,6 +64,26 @@ def test_a_function_has_a_role_by_its_name(function: str, role: Role | None) -> 
             "kobject_set_name_vargs dev_set_name drv_add[drv]",
             "kobject_set_name_vargs",
             "drv_add[drv]",
+        ),
+        # a file system's part of what is allocated for its caller
+        (
+            "kmem_cache_alloc_lru_noprof ext4_alloc_inode alloc_inode new_inode __ext4_new_inode ext4_create",
+            "ext4_alloc_inode alloc_inode new_inode __ext4_new_inode ext4_create",
+            "ext4_alloc_inode",
+            "__ext4_new_inode",
+        ),
+        (
+            "kmem_cache_alloc_noprof mas_new_ma_node mas_wr_bnode dup_mmap",
+            "mas_new_ma_node mas_wr_bnode dup_mmap",
+            "mas_new_ma_node",
+            "dup_mmap",
+        ),
+        # a driver's functions may be called anything
+        (
+            "__kmalloc_noprof xa_setup[drv] do_one_initcall",
+            "xa_setup[drv] do_one_initcall",
+            "xa_setup[drv]",
+            "xa_setup[drv]",
         ),
         ("devm_kmalloc ? drv_probe[drv]", "devm_kmalloc ? drv_probe[drv]", "?", "?"),
     ],
