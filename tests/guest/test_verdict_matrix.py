@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from guest_tool import PROJECT, build_module, built_tree
+from requesters import headed_by_allocators
 from schemas import validated
 from verdict_matrix import Phase, run, show
 
 from kleaktrace.commands.report import report
+from kleaktrace.edge.capture.capture_reader import read_capture
 
 pytestmark = pytest.mark.guest
 
@@ -109,6 +111,14 @@ def test_source_lines_are_those_of_the_lab_s_functions(reported_here: dict[str, 
             elif frame.startswith("do_one_initcall+"):
                 assert (last["file"], last["function"]) == ("init/main.c", "do_one_initcall")
     assert len(seen) > 20
+
+
+@pytest.mark.parametrize("name", ["loaded", "unloaded"])
+def test_no_stack_is_headed_by_a_function_that_only_allocates(
+    phases: dict[str, Phase], directory: Path, name: str
+) -> None:
+    assert phases[name].kinds
+    assert headed_by_allocators(read_capture(directory / f"{name}.capture")) == []
 
 
 def without_sources(told: Any) -> Any:

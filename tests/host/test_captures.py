@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from host_tools import kleaktrace, read_json, running
+from requesters import headed_by_allocators
 
 from kleaktrace.edge.capture.capture_reader import read_capture
 from kleaktrace.views.documents.report import document
@@ -55,6 +56,13 @@ def test_however_often_it_is_killed_what_was_kept_is_read(tmp_path: Path) -> Non
         report = document(recording.report(recording.judge()))
         assert report["verdict"] != "clean"
         assert any("breaks off" in gap for gap in report["gaps"])
+
+
+def test_no_stack_is_headed_by_a_function_that_only_allocates(tmp_path: Path) -> None:
+    capture = tmp_path / "capture"
+    work = "ls -lR /usr/share/doc > files; cp files copied; tar cf all files copied; python3 -c 'import json'"
+    kleaktrace(tmp_path, "run", "--no-kmemleak", "--capture", capture, "sh", "-c", work)
+    assert headed_by_allocators(read_capture(capture)) == []
 
 
 def test_every_event_is_played_again(tmp_path: Path) -> None:

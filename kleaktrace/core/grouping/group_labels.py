@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.events.records import Context
-from kleaktrace.core.symbols.call_stacks import Stack
+from kleaktrace.core.symbols.call_stacks import Stack, requester_words
 from kleaktrace.core.symbols.symbol_table import Frame
 
 
@@ -20,6 +20,7 @@ class GroupBy(StrEnum):
     """What to group by. Told from the call stack, or (the last four) from the event itself."""
 
     STACK = "stack"
+    REQUESTER = "requester"
     CONTEXT = "context"
     KWORKER = "kworker"
     MODULE = "module"
@@ -34,7 +35,7 @@ class GroupBy(StrEnum):
         return self in _LABELS
 
 
-OUTSTANDING_BY = (GroupBy.STACK, GroupBy.CACHE, GroupBy.COMM, GroupBy.CONTEXT, GroupBy.MODULE)
+OUTSTANDING_BY = (*(GroupBy.STACK, GroupBy.REQUESTER, GroupBy.CACHE, GroupBy.COMM, GroupBy.CONTEXT, GroupBy.MODULE),)
 """What an outstanding allocation tells without its event."""
 
 NO_STACK_LABEL = "(no stack could be taken)"
@@ -98,6 +99,7 @@ def _function(frame: Frame) -> str:
 
 _LABELS: dict[GroupBy, Callable[[Stack], str]] = {
     GroupBy.STACK: _stack,
+    GroupBy.REQUESTER: lambda stack: requester_words([str(frame) for frame in stack.own_frames]),
     GroupBy.CONTEXT: _context,
     GroupBy.KWORKER: _kworker,
     GroupBy.MODULE: _module,

@@ -159,4 +159,5 @@ _LABELS: dict[GroupBy, _LabelOf] = {
     GroupBy.COMM: lambda part: (part.comm,),
     GroupBy.CONTEXT: lambda part: (_context(part),),
     GroupBy.MODULE: lambda part: (label(part.stack, GroupBy.MODULE),),
+    GroupBy.REQUESTER: lambda part: (label(part.stack, GroupBy.REQUESTER),),
 }

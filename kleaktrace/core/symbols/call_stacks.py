@@ -67,8 +67,9 @@ class Stack:
         It may be further out than the owner: code that sends an skb asked for it, and does not own it any more. What
         functions call that only allocate for their callers (`ext4_alloc_inode`, by `alloc_inode`) is a part of them.
         """
-        place = requester_place([(frame.name, bool(frame.module)) for frame in self.frames])
-        return None if place is None else self.frames[place]
+        own = self.own_frames
+        place = requester_place([(frame.name, bool(frame.module)) for frame in own])
+        return None if place is None else own[place]
 
     @property
     def own_frames(self) -> tuple[Frame, ...]:
@@ -143,6 +144,13 @@ def requester_line(lines: Sequence[str]) -> str:
     named = [(None if line.startswith("0x") else function_of(line), line.endswith("]")) for line in lines]
     place = requester_place(named)
     return "" if place is None or named[place][0] is None else lines[place]
+
+
+def requester_words(lines: Sequence[str]) -> str:
+    """Who asked, for headings: `drv_probe [drv]`; where nobody has a name, the innermost frame."""
+    line = requester_line(lines) or next(iter(lines), "(no call stack)")
+    module = f" [{line.rpartition(' [')[2]}" if line.endswith("]") else ""
+    return function_of(line) + module
 
 
 def requester_function(lines: Sequence[str]) -> str:

@@ -11,12 +11,14 @@ from typing import Any
 
 from kleaktrace.core.evidence.contrasts import Contrast
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Rounds
+from kleaktrace.core.grouping.group_labels import GroupBy, label
 from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.report import Report
 from kleaktrace.core.source_lines.source_lines import KERNEL, NO_SOURCE_LINES, SourceLines
+from kleaktrace.core.symbols.call_stacks import requester_words
 
 SCHEMA = 1
 
@@ -102,6 +104,7 @@ def outstanding(
         {
             "stack": g.stack.lines(),
             "key": stack_key(g.stack.lines()),
+            "requester": label(g.stack, GroupBy.REQUESTER),
             "count": g.count,
             "bytes": g.bytes,
             "oldest_s": round(max(now_ns - g.oldest_ns, 0) / 1e9, 3),
@@ -118,6 +121,7 @@ def _growing(one: GrowingStack, now_ns: int) -> dict[str, Any]:
     growing = one.growing
     return {
         "stack": one.lines(),
+        "requester": requester_words(one.lines()),
         "outstanding": growing.outstanding,
         "bytes": growing.bytes,
         "bytes_per_s": round(growing.bytes_per_s, 3),
@@ -164,6 +168,7 @@ def _suspect(suspect: JudgedSuspect) -> dict[str, Any]:
         "counts_against_clean": suspect.counts_against_clean,
         "rule": suspect.rule,
         "key": stack_key(suspect.stack),
+        "requester": requester_words(suspect.stack),
     } | ({} if suspect.rounds is None else {"rounds": _rounds(suspect.rounds)})
 
 

@@ -11,7 +11,7 @@ from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
 from kleaktrace.core.overview.stack_overview import NOT_SEEN, StackOverview
 from kleaktrace.core.report import Outcome, Report
 from kleaktrace.core.source_lines.source_lines import SourceLines
-from kleaktrace.core.symbols.call_stacks import function_of, requester_line
+from kleaktrace.core.symbols.call_stacks import requester_words
 from kleaktrace.views.html.markup import NOTHING, Html, element, joined, text
 from kleaktrace.views.terminal import growing, units
 from kleaktrace.views.terminal.frames import frame_lines
@@ -136,13 +136,7 @@ def _card(group: Sequence[JudgedSuspect], leak: Leak | None, stack: int, sources
     size = sum(suspect.size for suspect in group)
     figures = f"{units.count(len(group), 'object')}, {units.size(size)}"
     lines = _with_sources(first.stack, sources)
-    return _article(str(first.verdict), _title(first.stack), figures, facts, (lines, stack))
-
-
-def _title(stack: Sequence[str]) -> str:
-    line = requester_line(stack) or next(iter(stack), "unknown code")
-    tag = line.rpartition(" [")[2] if line.endswith("]") else ""
-    return f"{function_of(line)} [{tag}" if tag else function_of(line)
+    return _article(str(first.verdict), requester_words(first.stack), figures, facts, (lines, stack))
 
 
 def _article(
@@ -215,7 +209,7 @@ def _growing(report: Report, overview: StackOverview) -> Iterator[Html]:
         figures = f"+{units.size(one.growing.bytes_per_s)}/s"
         number = number_of_key.get(one.growing.stack, NOT_SEEN)
         told = _with_sources(lines, report.source_lines)
-        yield _article("growing", _title(lines), figures, facts, (told, number))
+        yield _article("growing", requester_words(lines), figures, facts, (told, number))
 
 
 def evidence(report: Report) -> Html:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
+from kleaktrace.core.symbols.call_stacks import requester_words
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
 from kleaktrace.views.terminal.frames import frame_lines
@@ -35,7 +36,7 @@ def lines(
 
 
 def _append(text: Text, one: GrowingStack, now_ns: int, frames: int, sources: SourceLines) -> None:
-    text.append(f"  {clean(words(one, now_ns))}", style="not bold yellow")
+    text.append(f"  {clean(f'{requester_words(one.lines())}: {words(one, now_ns)}')}", style="not bold yellow")
     if one.listed:
         text.append(f"\n    kmemleak lists {one.listed:,} of them: see above", style="not bold default")
     own = one.lines()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from kleaktrace.core.grouping.group_labels import GroupBy
+from kleaktrace.core.grouping.group_labels import GroupBy, label
 from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.rates.interval_rates import Rate
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
@@ -15,7 +15,8 @@ from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
 from kleaktrace.views.terminal.frames import frame_lines
 
-_COLUMNS = "{:>10} {:>9} {:>12} {:>8} {:>8} {:>12}  "
+_COLUMNS = "{:>10} {:>9} {:>11} {:>7} {:>7} {:>8}  "
+"""Narrow, so that on 80 columns there is room for a name."""
 
 
 def lines(
@@ -56,7 +57,10 @@ def _figures(group: AllocationGroup, rate: Rate, now_ns: int) -> str:
 
 
 def _title(group: AllocationGroup, by: GroupBy) -> str:
-    return f"{group.cache}, {group.context}, {group.comm}" if by is GroupBy.STACK else group.label
+    what = f"{group.cache}, {group.context}, {group.comm}"
+    if by is GroupBy.STACK:
+        return f"{label(group.stack, GroupBy.REQUESTER)}: {what}"
+    return f"{group.label}: {what}" if by is GroupBy.REQUESTER else group.label
 
 
 def _append_stack(text: Text, group: AllocationGroup, frames: int, sources: SourceLines) -> None:

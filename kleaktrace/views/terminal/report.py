@@ -13,6 +13,7 @@ from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.report import CommandResult, Outcome, Report
 from kleaktrace.core.source_lines.source_lines import SourceLines
+from kleaktrace.core.symbols.call_stacks import requester_words
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import growing, units
 from kleaktrace.views.terminal.frames import frame_lines
@@ -177,7 +178,7 @@ def _show_suspects(
 def _show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | None, sources: SourceLines) -> None:
     first = group[0]
     console.print()
-    _line(console, f"  {what(group)}")
+    _line(console, f"  {requester_words(first.stack)}: {what(group)}")
     _line(console, f"    by {who(first)}, {ages(group)} ago")
     for reason in dict.fromkeys(s.reason for s in group[:3]):
         _line(console, f"    {first.verdict}: {reason}", _STYLES[first.verdict])

@@ -22,8 +22,8 @@ def shown(*found: object, frames: int = 12, many: int = 20) -> str:
 def test_a_growing_stack() -> None:
     assert shown(growing_stack()) == (
         "growing: allocated again and again, and some of it never comes back\n"
-        "  +1.2 KiB/s (95 %: 1.1 KiB to 1.3 KiB) for 30.5 s, 12 % of its allocations never freed so far, "
-        "340 outstanding (42.5 KiB); kmalloc-128, task, insmod\n"
+        "  drv_probe [drv]: +1.2 KiB/s (95 %: 1.1 KiB to 1.3 KiB) for 30.5 s, 12 % of its allocations never freed so "
+        "far, 340 outstanding (42.5 KiB); kmalloc-128, task, insmod\n"
         "      drv_probe+0x22/0x100 [drv]\n"
         "      do_one_initcall+0x22/0x1000\n"
         "  A leak, or a cache that nothing has bounded yet; kmemleak can't see it while something points there.\n"
@@ -41,14 +41,14 @@ def test_what_kmemleak_says_of_it() -> None:
 
 def test_a_live_screen_gets_a_few_lines() -> None:
     text = shown(*[growing_stack()] * 5, frames=1, many=3)
-    assert text.count("drv_probe") == 3
+    assert text.count("drv_probe") == 6
     assert text.count("… 1 more\n") == 3
     assert "… and 2 more call stacks" in text
 
 
 def test_nothing_from_the_kernel_reaches_the_terminal_raw() -> None:
     text = shown(growing_stack(comm=EVIL, cache=EVIL, frames=(Frame(1, EVIL, 1, 2, EVIL),)))
-    assert text.count("\\x1b[2J") == 4
+    assert text.count("\\x1b[2J") == 6
     assert all(line.isprintable() for line in text.split("\n"))
 
 

@@ -11,7 +11,7 @@ from kleaktrace.core.symbols.symbol_table import Frame
 from kleaktrace.views.terminal.outstanding import lines
 
 NOW_NS = START_NS + 20_000_000_000
-HEADING = "     bytes     count        net/s  alloc/s   free/s       oldest  "
+HEADING = "     bytes     count       net/s alloc/s  free/s   oldest  "
 
 
 def shown(*arguments: object, width: int = 100) -> str:
@@ -25,10 +25,10 @@ def test_stacks_with_their_figures() -> None:
     found = [Rate(12_480, 3.2, 2048), Rate(0, 1, -128)]
     assert shown(groups, found, NOW_NS, GroupBy.STACK, 12) == (
         f"{HEADING}call stack\n"
-        "   5.0 MiB    12,345     +2.0 KiB    12.5k      3.2       10.0 s  kmalloc-128, task, insmod\n"
+        "   5.0 MiB    12,345    +2.0 KiB   12.5k     3.2   10.0 s  drv_probe [drv]: kmalloc-128, task, insm…\n"
         "      drv_probe+0x22/0x100 [drv]\n"
         "      do_one_initcall+0x22/0x1000\n"
-        "   4.0 KiB         1       -128 B        0      1.0         0 ms  kmalloc-128, hardirq, insmod\n"
+        "   4.0 KiB         1      -128 B       0     1.0     0 ms  drv_probe [drv]: kmalloc-128, hardirq, i…\n"
         "      drv_probe+0x22/0x100 [drv]\n"
         "      do_one_initcall+0x22/0x1000\n"
     )
@@ -36,7 +36,7 @@ def test_stacks_with_their_figures() -> None:
 
 def test_other_groupings_have_no_frames() -> None:
     assert shown([group()], [Rate(0, 0, 0)], NOW_NS, GroupBy.CACHE, 12) == (
-        f"{HEADING}cache\n     384 B         3          0 B        0        0       10.0 s  kmalloc-128\n"
+        f"{HEADING}cache\n     384 B         3         0 B       0       0   10.0 s  kmalloc-128\n"
     )
 
 

@@ -71,14 +71,14 @@ def test_a_session_with_every_verdict() -> None:
         "\n"
         "confirmed: 3 objects, 4.3 KiB\n"
         "\n"
-        "  4096 bytes from kmalloc-4k at 0xffff888100010000\n"
+        "  frame_0: 4096 bytes from kmalloc-4k at 0xffff888100010000\n"
         "    by hardirq on insmod (42), 21.5 s ago\n"
         "    confirmed: drv was unloaded 3.0 s ago, and its own code never freed this\n"
         "    same call stack: 0 of 1 freed; 1 outstanding (128 B)\n"
         + "".join(f"      frame_{n}+0x1/0x2\n" for n in range(12))
         + "      … 3 more\n"
         "\n"
-        "  2 × 128–192 bytes (100 asked for) from kmalloc-128 at 0xffff888100010000 …\n"
+        "  drv_probe [drv]: 2 × 128–192 bytes (100 asked for) from kmalloc-128 at 0xffff888100010000 …\n"
         "    by insmod (pid 42), 21.5 s to 23.5 s ago\n"
         "    confirmed: not freed, and nothing has pointed to it in 3 scans\n"
         "    same call stack: 1,180 of 1,204 freed, 1,000 of them at foo_remove+0x22/0x40 [drv], median after 3 ms; "
@@ -89,7 +89,7 @@ def test_a_session_with_every_verdict() -> None:
         "\n"
         "dismissed: 1 object, 128 B\n"
         "\n"
-        "  128 bytes (100 asked for) from kmalloc-128 at 0xffff888100010000\n"
+        "  drv_probe [drv]: 128 bytes (100 asked for) from kmalloc-128 at 0xffff888100010000\n"
         "    by insmod (pid 42), 21.5 s ago\n"
         "    dismissed: freed 30.500 s after its allocation by core_free+0x22/0x1000\n"
         "    same call stack: 0 of 1 freed; 1 outstanding (128 B)\n"
@@ -98,7 +98,7 @@ def test_a_session_with_every_verdict() -> None:
         "\n"
         "undecided: 1 object, 128 B\n"
         "\n"
-        "  128 bytes at 0xffff888100010000\n"
+        "  0xffffffffc0100022: 128 bytes at 0xffff888100010000\n"
         "    by softirq, 66 min 40 s ago\n"
         "    undecided: allocated before tracing began; no free seen in 12 s of watching\n"
         "      0xffffffffc0100022\n"
@@ -199,7 +199,7 @@ def test_nothing_from_the_kernel_reaches_the_terminal_raw() -> None:
         )
     )
     assert "    by \\x1b[2J\\x1b]0;owned\\x07 (pid 42), 21.5 s ago\n" in text
-    assert text.count("\\x1b[2J") == 13
+    assert text.count("\\x1b[2J") == 14
     assert all(line.isprintable() for line in text.split("\n"))
 
 
