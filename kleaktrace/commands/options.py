@@ -31,6 +31,10 @@ def size_in_bytes(value: str) -> int:
     return int(number) * _FACTORS[factor]
 
 
+unreclaimable_option = click.option(
+    "--unreclaimable", is_flag=True, help="Leave out what the kernel takes back by itself when memory is short."
+)
+
 _FILTERS = (
     click.option("--module", metavar="NAME", help="Only what passes through this module's code, loaded or not yet."),
     click.option(

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from kleaktrace.commands.capturing import capture_option, capturing
-from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
+from kleaktrace.commands.options import (
+    OutputFile,
+    exact_stacks_option,
+    filter_options,
+    json_option,
+    unreclaimable_option,
+)
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.grouping.group_labels import GroupBy
@@ -44,6 +50,7 @@ _NO_VERDICTS = "rates give no verdicts: use `kleaktrace run` or `kleaktrace conf
 )
 @click.option("--duration", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Stop by itself.")
 @click.option("--top", metavar="N", type=click.IntRange(1), default=15, show_default=True, help="Rows to show.")
+@unreclaimable_option
 @filter_options
 @exact_stacks_option
 @json_option
@@ -53,6 +60,7 @@ def rates(
     by: str,
     duration: float | None,
     top: int,
+    unreclaimable: bool,
     filters: Filters,
     exact_stacks: bool,
     json_file: str | None,
@@ -71,14 +79,17 @@ def rates(
     from kleaktrace.views.terminal import console
     from kleaktrace.views.terminal.rates import lines
 
+    if unreclaimable and not (GroupBy(by).by_stack or GroupBy(by) is GroupBy.CACHE):
+        what = f"--unreclaimable leaves out call stacks or caches, and --by {by} knows neither"
+        raise UsageError(what, "group by what these tell: --by requester, for instance")
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
     if of is not None:
-        whole, recording = _of_capture(of, GroupBy(by), max(top, _JSON_GROUPS))
+        whole, recording = _of_capture(of, GroupBy(by), max(top, _JSON_GROUPS), unreclaimable)
         output.write(dumps(document(whole, recording.report())))
         screen.print(lines(whole.first(top), _FRAMES), soft_wrap=True)
         return
-    recorder = RateRecorder(GroupBy(by))
+    recorder = RateRecorder(GroupBy(by), unreclaimable)
     with (
         DeferredInterrupt() as ending,
         live_session(filters, recorder, exact_stacks) as session,
@@ -95,9 +106,9 @@ def rates(
         keep(recording)
 
 
-def _of_capture(path: Path, by: GroupBy, top: int) -> tuple[RateTable, Recording]:
+def _of_capture(path: Path, by: GroupBy, top: int, unreclaimable: bool) -> tuple[RateTable, Recording]:
     from kleaktrace.core.grouping.group_labels import StackLabels
-    from kleaktrace.core.rates.rate_table import CountedGroups, RateTable
+    from kleaktrace.core.rates.rate_table import CountedGroups, RateTable, reclaimable_stacks
     from kleaktrace.edge.capture.capture_reader import read_capture
 
     if not by.by_stack:
@@ -106,8 +117,9 @@ def _of_capture(path: Path, by: GroupBy, top: int) -> tuple[RateTable, Recording
     ledger, history = recording.ledger, recording.history
     books = ledger.snapshot()
     counted = CountedGroups(by, StackLabels(by, recording.names.stacks.get).of(books.stacks), books, history)
-    table = RateTable.of(counted, ledger, history, recording.machine, recording.seconds, recording.loss.events, top)
-    return table, recording
+    if unreclaimable:
+        counted = counted.without(reclaimable_stacks(ledger, recording.names))
+    return RateTable.of(counted, recording, recording.machine, top), recording
 
 
 def _watch(

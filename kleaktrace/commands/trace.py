@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 import click
 
 from kleaktrace.commands.capturing import capture_option, capturing
-from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
+from kleaktrace.commands.options import (
+    OutputFile,
+    exact_stacks_option,
+    filter_options,
+    json_option,
+    unreclaimable_option,
+)
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
@@ -54,6 +60,7 @@ _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktr
     "--by", type=click.Choice([str(by) for by in OUTSTANDING_BY]), default="stack", show_default=True, help="Group by."
 )
 @click.option("--older", metavar="SECONDS", type=click.FloatRange(0), default=0.0, help="Only allocations this old.")
+@unreclaimable_option
 @filter_options
 @exact_stacks_option
 @json_option
@@ -79,6 +86,7 @@ def trace(
     top: int,
     by: str,
     older: float,
+    unreclaimable: bool,
     filters: Filters,
     exact_stacks: bool,
     json_file: str | None,
@@ -92,7 +100,7 @@ def trace(
     An allocation is outstanding if its free was not seen. That is not a leak yet: caches hold memory on purpose.
     """
     output = OutputFile(json_file)
-    shown = _Shown(GroupBy(by), top, older)
+    shown = _Shown(GroupBy(by), top, older, unreclaimable)
     again = _replayed(of, speed, filters) if of is not None else None
     if again is not None:
         duration = min(duration or again.lasts_s, again.lasts_s)
@@ -145,6 +153,7 @@ class _Shown:
     by: GroupBy
     top: int
     older: float
+    unreclaimable: bool = False
     last: CounterSnapshot | None = None
     growing: Sequence[GrowingStack] = ()
     growing_ns: int = 0
@@ -177,9 +186,12 @@ class _Shown:
         now = CounterSnapshot.at(counts.time_ns, counts.by_stack)
         lost, totals = counts.loss.events, counts.totals
         if report is not None and self.by is GroupBy.STACK and not self.older:
-            groups = report.outstanding[: self.top]
+            groups = [one for one in report.outstanding if not (self.unreclaimable and one.reclaimable)][: self.top]
         else:
-            groups = group_tally(counts.outstanding, session.names, self.by)[: self.top]
+            outstanding = counts.outstanding
+            if self.unreclaimable:
+                outstanding = outstanding.only(~session.names.reclaimable(outstanding.rows))
+            groups = group_tally(outstanding, session.names, self.by)[: self.top]
         before = start if report is not None or self.last is None else self.last
         self.last = now
         loss = f", {lost:,} events LOST" if lost else ""

@@ -8,16 +8,19 @@ from kleaktrace.core.grouping.group_labels import GroupBy, StackLabels
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.rates.event_group_counter import GroupCounter
-from kleaktrace.core.rates.rate_table import CountedGroups, MachineHistory, RateTable
+from kleaktrace.core.rates.rate_table import CountedGroups, MachineHistory, RateTable, reclaimable_stacks
 from kleaktrace.edge.machine.meminfo import CgroupPaths, memory_in_use
 from kleaktrace.session.session import Session
 
 
 class RateRecorder:
-    """An observer of one session, for rates by one kind of group."""
+    """An observer of one session, for rates by one kind of group.
 
-    def __init__(self, by: GroupBy) -> None:
-        self._by = by
+    unreclaimable: what the kernel takes back by itself is left out of the groups.
+    """
+
+    def __init__(self, by: GroupBy, unreclaimable: bool = False) -> None:
+        self._by, self._unreclaimable = by, unreclaimable
         self._counter = None if by.by_stack else GroupCounter(by)
         self._history = LevelHistory()
         self._machine = MachineHistory()
@@ -45,11 +48,13 @@ class RateRecorder:
             if self._counter is not None:
                 labels = self._counter.labels(names, self._cgroups.path)
                 counted = CountedGroups(self._by, labels, self._counter.snapshot(ledger.outstanding()), self._history)
+                if self._unreclaimable:
+                    counted = counted.without(self._counter.reclaimable(names))
             else:
                 if self._stack_labels is None:
                     self._stack_labels = StackLabels(self._by, names.stacks.get)
                 books = ledger.snapshot()
                 counted = CountedGroups(self._by, self._stack_labels.of(books.stacks), books, recording.history)
-            return RateTable.of(
-                counted, ledger, recording.history, self._machine, recording.seconds, recording.loss.events, top
-            )
+                if self._unreclaimable:
+                    counted = counted.without(reclaimable_stacks(ledger, names))
+            return RateTable.of(counted, recording, self._machine, top)

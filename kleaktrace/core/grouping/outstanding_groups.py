@@ -24,7 +24,8 @@ class AllocationGroup:
     """Outstanding allocations that have the grouping in common.
 
     `label` names the group; `stack`, `cache`, `context` and `comm` are those of its allocations, several names joined
-    by ", ". `oldest_ns` is when the oldest was allocated. `stack_keys` are the call stacks in it.
+    by ", ". `oldest_ns` is when the oldest was allocated. `stack_keys` are the call stacks in it. reclaimable: the
+    kernel takes all of it back by itself when memory is short (`KernelNames.reclaimable`).
     """
 
     label: str
@@ -36,6 +37,7 @@ class AllocationGroup:
     bytes: int
     oldest_ns: int
     stack_keys: tuple[int, ...]
+    reclaimable: bool = False
 
 
 _MANY = 3
@@ -93,6 +95,7 @@ def _grouped(counted: Tally, names: KernelNames, label_of: _LabelOf, by: GroupBy
             bytes=int(size),
             oldest_ns=oldest_ns,
             stack_keys=tuple(sorted({part.key for part in members})),
+            reclaimable=all(part.reclaimable for part in members),
         )
         for (name, members), count, size, oldest_ns, comms in columns
     ]
@@ -130,18 +133,21 @@ class _Part(NamedTuple):
     cache: str
     context: str
     comm: str
+    reclaimable: bool
 
 
 def _described(rows: Rows, names: KernelNames, with_text: bool) -> list[_Part]:
     """The rows in words; without `text` if it is not asked for."""
 
     fields = ("stack", "kind", "cache", "bytes_alloc", "context", "comm")
+    columns = (*(rows[name].tolist() for name in fields), names.reclaimable(rows).tolist())
     parts = []
-    for key, kind, slab_cache, size, context, comm in zip(*(rows[name].tolist() for name in fields), strict=True):
+    for key, kind, slab_cache, size, context, comm, reclaimable in zip(*columns, strict=True):
         stack = names.stacks.get(key)
         text = names.stacks.text(key) if with_text else ""
         known = _CONTEXT_NAMES[context] if context != Context.UNKNOWN else stack.context.name.lower()
-        parts.append(_Part(key, stack, text, names.cache(kind, slab_cache, size), known, comm_text(comm)))
+        cache = names.cache(kind, slab_cache, size)
+        parts.append(_Part(key, stack, text, cache, known, comm_text(comm), reclaimable))
     return parts
 
 

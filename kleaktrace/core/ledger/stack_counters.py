@@ -8,7 +8,7 @@ octave of lifetime) that was seen; nothing grows with the number of events.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,10 @@ class StackSnapshot:
     bytes_allocated: U64
     bytes_closed: U64
     """Bytes of what was freed, seen or implied."""
+
+    def at(self, places: Index) -> StackSnapshot:
+        """Some stacks of it."""
+        return StackSnapshot(*(getattr(self, field.name)[places] for field in fields(self)))
 
     @property
     def outstanding(self) -> U64:

@@ -26,6 +26,10 @@ class Tally:
     bytes: F64
     oldest_ns: U64
 
+    def only(self, which: npt.NDArray[np.bool_]) -> Tally:
+        """Some of its rows."""
+        return Tally(self.rows[which], self.counts[which], self.bytes[which], self.oldest_ns[which])
+
 
 class TallyCounts:
     """Counts allocations by number, 0, 1, 2, …, as they are added."""

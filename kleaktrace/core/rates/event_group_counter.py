@@ -80,6 +80,12 @@ class GroupCounter:
             for number, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True), start=1)
         ]
 
+    def reclaimable(self, names: KernelNames) -> U64:
+        """Those of the groups by cache, by number + 1, that are caches which the kernel shrinks by itself."""
+        known = (names.caches.get(key) for key in self._groups.word(0)[: len(self) - 1].tolist())
+        shrinks = [cache is not None and cache.reclaimable for cache in known]
+        return np.flatnonzero(shrinks).astype(np.uint64) + np.uint64(2)
+
     def _label(
         self, number: int, first: int, second: int, names: KernelNames, cgroup_path: Callable[[int], str]
     ) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,10 @@ from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
+from kleaktrace.core.symbols.kernel_names import KernelNames
+
+if TYPE_CHECKING:
+    from kleaktrace.core.recording import Recording
 
 _CANDIDATES = 10
 """For each row asked for, so many groups have their interval taken: those that hold the most."""
@@ -68,8 +73,9 @@ def _rate(
     )
 
 
-MACHINE_COUNTERS = ("Slab", "SUnreclaim", "VmallocUsed", "Percpu")
-"""Lines of /proc/meminfo: all slab pages and large kmallocs, those that no shrinker gives back, vmalloc, per-CPU."""
+MACHINE_COUNTERS = ("Slab", "SReclaimable", "SUnreclaim", "VmallocUsed", "Percpu")
+"""Lines of /proc/meminfo: all slab pages and large kmallocs, those that shrinkers give back and those that none does,
+vmalloc, per-CPU."""
 
 _TRACED_BY_MACHINE = ("Slab", "VmallocUsed", "Percpu")
 
@@ -124,6 +130,11 @@ class CountedGroups:
     counters: StackSnapshot
     history: LevelHistory
 
+    def without(self, stacks: U64) -> CountedGroups:
+        """The same without these places, by their keys."""
+        left = np.flatnonzero(~np.isin(self.counters.stacks, stacks))
+        return replace(self, labels=[self.labels[place] for place in left.tolist()], counters=self.counters.at(left))
+
 
 @dataclass(frozen=True, slots=True)
 class RateTable:
@@ -134,6 +145,8 @@ class RateTable:
     groups: Sequence[GroupRate]
     traced: Interval
     """Of all that was traced."""
+    reclaimable: Interval
+    """Of what of it the kernel takes back by itself when memory is short."""
     machine: Mapping[str, Interval]
     machine_whole: Interval
     """Of slab, vmalloc and per-CPU memory together."""
@@ -147,32 +160,36 @@ class RateTable:
         return replace(self, groups=self.groups[:top])
 
     @classmethod
-    def of(
-        cls,
-        counted: CountedGroups,
-        ledger: Ledger,
-        traced: LevelHistory,
-        machine: MachineHistory,
-        seconds: float,
-        lost: int,
-        top: int,
-    ) -> RateTable:
-        """The `top` groups after so many seconds; `traced` is the history of the ledger, which lost so many events."""
+    def of(cls, counted: CountedGroups, recording: Recording, machine: MachineHistory, top: int) -> RateTable:
+        """The `top` groups of what was recorded."""
+        ledger, seconds, traced = recording.ledger, recording.seconds, recording.history
         return cls(
             by=counted.by,
             seconds=seconds,
             groups=rates_by_group(counted.labels, counted.counters, seconds, counted.history, top),
             traced=traced.interval(ledger.snapshot().stacks.tolist()),
+            reclaimable=traced.interval(reclaimable_stacks(ledger, recording.names).tolist()),
             machine=machine.growth(),
             machine_whole=machine.whole_growth(),
             unknown_frees=ledger.totals().unknown_frees / seconds,
-            lost=lost,
+            lost=recording.loss.events,
         )
 
     @property
     def explained(self) -> Interval | None:
         """The share of the machine's growth that was traced; None if the machine does not clearly grow."""
         return explained(self.traced, self.machine_whole)
+
+
+def reclaimable_stacks(ledger: Ledger, names: KernelNames) -> U64:
+    """The keys of stacks whose outstanding allocations the kernel takes back by itself (`KernelNames.reclaimable`).
+
+    One that allocates both kinds is none of these.
+    """
+    rows = ledger.tally().rows
+    lasting = ~names.reclaimable(rows)
+    found: U64 = np.setdiff1d(rows["stack"], rows["stack"][lasting])
+    return found
 
 
 def explained(traced: Interval, machine: Interval) -> Interval | None:

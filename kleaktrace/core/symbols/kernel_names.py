@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kleaktrace.core.events.records import Kind
+import numpy as np
+
+from kleaktrace.core.arrays.types import Mask
+from kleaktrace.core.events.records import Kind, Rows
 from kleaktrace.core.symbols.call_sites import CallSites
 from kleaktrace.core.symbols.call_stacks import Stack, Stacks
 from kleaktrace.core.symbols.executed_programs import ExecutedPrograms
@@ -68,6 +71,17 @@ class KernelNames:
             known = self.caches.get(key)
             return known.name if known else ""
         return kmalloc_cache(bytes_alloc)
+
+    def reclaimable(self, rows: Rows) -> Mask:
+        """Which allocations (rows of ledger or tracer) the kernel takes back by itself when memory is short.
+
+        Those of caches that say so (SLAB_RECLAIM_ACCOUNT: inodes, dentries, buffer heads), and kmallocs that ask to
+        be counted with them.
+        """
+        caches = np.array([key for key, cache in list(self.caches.items()) if cache.reclaimable], np.uint64)
+        asked = (rows["gfp_flags"] & rows["gfp_flags"].dtype.type(_RECLAIMABLE)) != 0
+        found: Mask = asked | (rows["kind"] == Kind.CACHE) & np.isin(rows["cache"], caches)
+        return found
 
 
 _RECLAIMABLE = 0x10

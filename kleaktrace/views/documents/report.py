@@ -105,6 +105,7 @@ def outstanding(
             "stack": g.stack.lines(),
             "key": stack_key(g.stack.lines()),
             "requester": label(g.stack, GroupBy.REQUESTER),
+            "reclaimable": g.reclaimable,
             "count": g.count,
             "bytes": g.bytes,
             "oldest_s": round(max(now_ns - g.oldest_ns, 0) / 1e9, 3),

@@ -38,6 +38,7 @@ def lines(
         text.append("\n")
         text.append(_figures(group, rate, now_ns), style="yellow" if rate.net_bytes > 0 else "")
         text.append(clean(_title(group, by)), style="cyan")
+        text.append(" (reclaimable)" if group.reclaimable else "", style="dim")
         if by is GroupBy.STACK:
             _append_stack(text, group, frames, sources)
     if not groups:

@@ -71,6 +71,7 @@ def _machine(table: RateTable) -> list[str]:
     said = ", ".join(f"{name} {growth(interval.estimate)}/s" for name, interval in table.machine.items())
     found = [
         f"all that was traced: {growth(table.traced.estimate)}/s (95 %: {_interval(table.traced)})",
+        f"  of it reclaimable: {growth(table.reclaimable.estimate)}/s (95 %: {_interval(table.reclaimable)})",
         f"the machine itself:  {said}",
     ]
     if table.explained is None:

@@ -129,6 +129,8 @@ def test_rates_of_a_capture(machine: Machine) -> None:
     assert again["by"] == "module"
     with pytest.raises(UsageError, match="no comm"):
         machine.done(rates_module.rates, "--by", "comm", str(machine.capture))
+    with pytest.raises(UsageError, match="--by pid knows neither"):
+        machine.done(rates_module.rates, "--by", "pid", "--unreclaimable")
 
 
 def test_record_is_judged_by_what_it_can_know(machine: Machine) -> None:

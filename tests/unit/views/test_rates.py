@@ -29,6 +29,7 @@ def table(**fields: object) -> RateTable:
             GroupRate("softirq: net_rx_action", 1.5, 0.0, UNKNOWN, 90, 9000),
         ),
         "traced": Interval(12_700.0, 11_000.0, 14_400.0),
+        "reclaimable": Interval(-50.0, -60.0, -40.0),
         "machine": {"Slab": Interval(12_000.0, 1.0, 2.0), "VmallocUsed": Interval(-4096.0, 1.0, 2.0)},
         "machine_whole": Interval(12_900.0, 10_240.0, 15_360.0),
         "unknown_frees": 0.5,
@@ -51,6 +52,7 @@ def test_a_table() -> None:
         "      -100 B       -2.9 KiB to +2.7 KiB    12.5k    12.5k         60    5.9 KiB  task\n"
         "         0 B              not known yet      1.5        0         90    8.8 KiB  softirq: net_rx_action\n"
         "all that was traced: +12.4 KiB/s (95 %: +10.7 KiB to +14.1 KiB)\n"
+        "  of it reclaimable: -50 B/s (95 %: -60 B to -40 B)\n"
         "the machine itself:  Slab +11.7 KiB/s, VmallocUsed -4.0 KiB/s\n"
         "explained: 98 % (95 %: 72 to 141) of the growth of the machine's slab, vmalloc and per-CPU memory, "
         "+12.6 KiB/s (95 %: +10.0 KiB to +15.0 KiB)\n"
@@ -107,6 +109,7 @@ def test_the_document() -> None:
         "bytes": 768_000,
     }
     assert found["rates"][2]["ci95"] is None
+    assert found["reclaimable"] == {"bytes_per_s": -50.0, "ci95": [-60.0, -40.0]}
     assert found["machine"]["VmallocUsed"]["bytes_per_s"] == -4096.0
     assert found["explained"] == {"share": 0.9845, "ci95": [0.7161, 1.4062]}
     assert validated(json.loads(dumps(document(table(machine_whole=UNKNOWN), report()))))["explained"] is None

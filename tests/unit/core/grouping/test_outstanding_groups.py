@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from event_load import EventLoad
 
+from kleaktrace.core.events.records import Kind
 from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
 from kleaktrace.core.grouping.outstanding_groups import group, group_tally
 from kleaktrace.core.ledger import ledger as module
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
-from kleaktrace.core.symbols.kernel_names import KernelNames
+from kleaktrace.core.ledger.tally import tally
+from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
 from kleaktrace.core.symbols.symbol_table import parse_kallsyms
 
 
@@ -26,6 +28,19 @@ def test_a_group_names_the_tasks_of_all_its_allocations(by: GroupBy) -> None:
     (only,) = group(rows, names, by)
     assert only.comm == "one, three, two"
     assert (only.count, only.bytes, only.oldest_ns) == (5, 320, 1)
+
+
+def test_a_group_is_reclaimable_if_all_of_it_is() -> None:
+    rows = np.zeros(4, OUTSTANDING)
+    rows["bytes_alloc"] = [64, 64, 128, 256]
+    rows["kind"], rows["cache"] = Kind.CACHE, [7, 8, 7, 8]
+    rows["comm"] = [b"both", b"both", b"inodes", b"drv"]
+    names = KernelNames(parse_kallsyms(b"ffffffff81000000 T _text\n"))
+    names.caches[7], names.caches[8] = CacheName(7, "dentry", 64, 64, True), CacheName(8, "drv", 64, 64)
+    found = {one.label: one.reclaimable for one in group(rows, names, GroupBy.COMM)}
+    assert found == {"both": False, "inodes": True, "drv": False}
+    left = tally(rows).only(~names.reclaimable(tally(rows).rows))
+    assert {one.label: one.bytes for one in group_tally(left, names, GroupBy.COMM)} == {"both": 64, "drv": 256}
 
 
 def busy_ledger() -> Ledger:

@@ -47,6 +47,17 @@ class World:
         return dict(zip(labels, figures, strict=True))
 
 
+def test_caches_that_shrink_are_known_by_their_numbers() -> None:
+    world = World(GroupBy.CACHE)
+    kinds = [(Kind.KMALLOC, 0), (Kind.CACHE, 77), (Kind.CACHE, 78)]
+    world.play([{"object": n, "kind": kind, "cache": cache} for n, (kind, cache) in enumerate(kinds, start=10)])
+    names = kernel_names()
+    names.caches[77], names.caches[78] = CacheName(77, "dentry", 192, 192, True), CacheName(78, "drv", 64, 64)
+    (number,) = world.counter.reclaimable(names).tolist()
+    snapshot, labels = world.counter.snapshot(world.ledger.outstanding()), world.counter.labels(names, str)
+    assert labels[snapshot.stacks.tolist().index(number)] == "dentry"
+
+
 def test_frees_are_what_is_no_longer_there() -> None:
     world = World(GroupBy.COMM)
     world.play([{"object": n, "comm": b"one"} for n in range(10, 15)] + [{"object": 99, "comm": b"fifteen letters"}])

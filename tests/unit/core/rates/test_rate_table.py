@@ -5,11 +5,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from builders import Scene
 
+from kleaktrace.core.events.records import Kind
+from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
-from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory, explained, rates_by_group
+from kleaktrace.core.rates.rate_table import (
+    MACHINE_COUNTERS,
+    CountedGroups,
+    MachineHistory,
+    explained,
+    rates_by_group,
+    reclaimable_stacks,
+)
+from kleaktrace.core.symbols.kernel_names import CacheName
 
 SECOND = 1_000_000_000
 
@@ -57,6 +68,22 @@ def test_with_too_few_samples_nothing_is_certain() -> None:
     assert rates_by_group([], books([], []), 1.0, history, 5) == []
 
 
+def test_stacks_of_what_is_reclaimable_can_be_left_out() -> None:
+    """Of a cache that shrinks, of a kmalloc that asks for it, of both kinds, and one that only looks like it."""
+    scene = Scene()
+    scene.names.caches[7] = CacheName(7, "dentry", 192, 192, True)
+    scene.names.caches[8] = CacheName(8, "drv", 192, 192)
+    kinds = [(1, Kind.CACHE, 7, 0), (2, Kind.KMALLOC, 0, 0x10), (3, Kind.CACHE, 7, 0), (3, Kind.CACHE, 8, 0)]
+    for number, (stack, kind, cache, gfp_flags) in enumerate([*kinds, (4, Kind.PERCPU, 7, 0)]):
+        scene.allocate(1.0, 4096 * (number + 1), stack=stack, kind=kind, cache=cache, gfp_flags=gfp_flags)
+    found = reclaimable_stacks(scene.ledger, scene.names)
+    assert found.tolist() == [1, 2]
+    counters = scene.ledger.snapshot()
+    counted = CountedGroups(GroupBy.REQUESTER, list("abcd"), counters, LevelHistory()).without(found)
+    assert (counted.labels, counted.counters.stacks.tolist()) == (["c", "d"], [3, 4])
+    assert counted.counters.allocations.tolist() == [2, 1]
+
+
 def test_what_the_machine_says() -> None:
     machine = MachineHistory()
     for second in range(31):
@@ -66,6 +93,7 @@ def test_what_the_machine_says() -> None:
     growth = machine.growth()
     assert {name: round(interval.estimate) for name, interval in growth.items()} == {
         "Slab": 500,
+        "SReclaimable": 0,
         "SUnreclaim": 250,
         "VmallocUsed": 200,
         "Percpu": 0,
