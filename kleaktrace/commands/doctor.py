@@ -6,15 +6,18 @@ from __future__ import annotations
 import click
 
 from kleaktrace.core.doctor_checks import Health
-from kleaktrace.edge.doctor import examine
+from kleaktrace.edge.doctor import examine, mounted, unmounted
 from kleaktrace.errors import ExitCode
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
+@click.option("--fix", is_flag=True, help="Mount what is not mounted (debugfs, tracefs), then look.")
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
+def doctor(ctx: click.Context, as_json: bool, fix: bool) -> None:
     """Check everything that tracing and judging need, by trying it, and give the fix for each thing amiss.
+
+    The last line says what to do first. --fix does what can do no harm by itself.
 
     Exit code: 0 if tracing works here, 3 if not.
     """
@@ -23,6 +26,9 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     from kleaktrace.views.terminal import console
     from kleaktrace.views.terminal import doctor as view
 
+    if fix:
+        for mount in mounted(unmounted()):
+            click.echo(f"kleaktrace: done: {mount.command}", err=True)
     checks = examine()
     if as_json:
         click.echo(dumps(document(checks)), nl=False)

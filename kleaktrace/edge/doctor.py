@@ -6,15 +6,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kleaktrace.core.doctor_checks import Check, Health
+from kleaktrace.core.doctor_checks import Check, Health, Mount
 from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.kmemleak.diagnosis import State, clears_new_memory
 from kleaktrace.edge.kmemleak.diagnosis import diagnose
 from kleaktrace.edge.kmemleak.kernel_environment import kernel_environment
-from kleaktrace.errors import KleaktraceError
+from kleaktrace.errors import EnvironmentRefusal, KleaktraceError
 
 
 def examine() -> list[Check]:
@@ -25,6 +26,25 @@ def examine() -> list[Check]:
     kmemleak = _kmemleak()
     checks += [_debugfs(), kmemleak]
     return [*checks, _new_memory()] if kmemleak.health is Health.OK else checks
+
+
+def unmounted() -> list[Check]:
+    """The findings that a mount would mend."""
+    return [check for check in (_tracefs(), _debugfs()) if check.mount is not None]
+
+
+def mounted(checks: Sequence[Check]) -> list[Mount]:
+    """Do those of the fixes that only mount something; what was mounted.
+
+    Raises `EnvironmentRefusal` where the kernel refuses.
+    """
+    wanted = [check.mount for check in checks if check.mount is not None]
+    for mount in wanted:
+        done = subprocess.run(mount.command.split(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().replace("\n", " ")
+            raise EnvironmentRefusal(f"{mount.command}: {said}", "run it as root, outside of containers")
+    return wanted
 
 
 def _privilege() -> Check:
@@ -72,12 +92,12 @@ def _tracefs() -> Check:
         with contextlib.suppress(OSError):  # who is not root may see that the first is mounted, and no more
             if Path(path).is_mount() or Path(path, "events").is_dir():
                 return Check("tracefs", Health.OK, path)
-    return Check(
-        "tracefs",
-        Health.MISSING,
-        "not mounted: kprobes, the fallback where fentry is refused, can't be checked",
-        "mount -t tracefs none /sys/kernel/tracing",
-    )
+    found = "not mounted: kprobes, the fallback where fentry is refused, can't be checked"
+    return _unmounted("tracefs", found, Mount("tracefs", "/sys/kernel/tracing"))
+
+
+def _unmounted(name: str, found: str, mount: Mount) -> Check:
+    return Check(name, Health.MISSING, found, mount.command, mount)
 
 
 def _bcc() -> Check:
@@ -146,9 +166,7 @@ def _reading(has_plain_loads: bool) -> Check:
 def _debugfs() -> Check:
     if any(line.split()[2] == "debugfs" for line in Path("/proc/self/mounts").read_text().splitlines()):
         return Check("debugfs", Health.OK, "mounted")
-    return Check(
-        "debugfs", Health.MISSING, "not mounted: kmemleak can't be reached", "mount -t debugfs none /sys/kernel/debug"
-    )
+    return _unmounted("debugfs", "not mounted: kmemleak can't be reached", Mount("debugfs", "/sys/kernel/debug"))
 
 
 def _kmemleak() -> Check:

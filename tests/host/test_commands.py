@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,18 @@ def test_trace_prints_json_only(tmp_path: Path) -> None:
     done = kleaktrace(tmp_path, "trace", "--duration", 1, "--json", "-")
     assert done.status == 0
     check_books(validated(json.loads(done.stdout)))
+
+
+def test_doctor_mounts_what_is_not_mounted(tmp_path: Path) -> None:
+    """In a mount namespace of its own, where nothing is."""
+    unmount = "umount -q /sys/kernel/debug/tracing /sys/kernel/tracing /sys/kernel/debug"
+    again = f"{shlex.join(KLEAKTRACE)} doctor --fix"
+    alone = ("unshare", "--mount", "sh", "-c", f'{unmount} 2> /dev/null; "$@" && {again} > /dev/null', "sh")
+    done = kleaktrace(tmp_path, "doctor", "--fix", "--json", prefix=alone)
+    checks = {check["name"]: check["health"] for check in validated(json.loads(done.stdout))["checks"]}
+    assert (checks["tracefs"], checks["debugfs"]) == ("ok", "ok")
+    fixed = ["mount -t tracefs none /sys/kernel/tracing", "mount -t debugfs none /sys/kernel/debug"]
+    assert done.stderr.splitlines() == [f"kleaktrace: done: {command}" for command in fixed], "and only once"
 
 
 def test_doctor(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from kleaktrace.core.doctor_checks import Check, Health
+from kleaktrace.core.doctor_checks import Check, Health, first_step
 from kleaktrace.terminal import clean
 
 _STYLES = {Health.OK: "green", Health.MISSING: "yellow", Health.BROKEN: "bold red"}
@@ -29,6 +29,11 @@ def show(console: Console, checks: Sequence[Check]) -> None:
             console.print(Text(f"{indent}fix: {clean(check.fix)}", style="bold"), soft_wrap=True)
     console.print()
     console.print(_summary(checks), soft_wrap=True)
+    step = first_step(checks)
+    if step is not None:
+        by_itself = " (kleaktrace doctor --fix does it)" if step.mount else ""
+        first_of_all = f"To do first, for {step.name.removeprefix('probe: ')}: {clean(step.fix)}{by_itself}"
+        console.print(Text(first_of_all, style="bold"), soft_wrap=True)
 
 
 def _summary(checks: Sequence[Check]) -> str:
