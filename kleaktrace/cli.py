@@ -31,6 +31,7 @@ _COMMANDS = {
     "export": "Write what a capture holds in another program's format.",
     "query": "Ask captures by SQL.",
     "schema": "Print the JSON Schema of what --json writes.",
+    "completion": "Print what bash, zsh or fish need to complete commands.",
     "doctor": "Say what works on this machine, and what to type where it does not.",
 }
 
