@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kleaktrace.commands.capturing import capture_option, capturing
-from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
+from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option, pages_option
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.grouping.group_labels import GroupBy
@@ -46,6 +46,7 @@ _NO_VERDICTS = "rates give no verdicts: use `kleaktrace run` or `kleaktrace conf
 @click.option("--top", metavar="N", type=click.IntRange(1), default=15, show_default=True, help="Rows to show.")
 @filter_options
 @exact_stacks_option
+@pages_option
 @json_option
 @capture_option
 @click.argument("of", metavar="[CAPTURE]", required=False, type=click.Path(path_type=Path))
@@ -55,6 +56,7 @@ def rates(
     top: int,
     filters: Filters,
     exact_stacks: bool,
+    pages: bool,
     json_file: str | None,
     capture: Path | None,
     of: Path | None,
@@ -81,7 +83,7 @@ def rates(
     recorder = RateRecorder(GroupBy(by))
     with (
         DeferredInterrupt() as ending,
-        live_session(filters, recorder, exact_stacks) as session,
+        live_session(filters, recorder, exact_stacks, pages) as session,
         capturing(capture, session) as keep,
     ):
         say_unseen(session)

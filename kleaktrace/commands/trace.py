@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kleaktrace.commands.capturing import capture_option, capturing
-from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option
+from kleaktrace.commands.options import OutputFile, exact_stacks_option, filter_options, json_option, pages_option
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
@@ -56,6 +56,7 @@ _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktr
 @click.option("--older", metavar="SECONDS", type=click.FloatRange(0), default=0.0, help="Only allocations this old.")
 @filter_options
 @exact_stacks_option
+@pages_option
 @json_option
 @capture_option
 @debug_dir_option
@@ -81,6 +82,7 @@ def trace(
     older: float,
     filters: Filters,
     exact_stacks: bool,
+    pages: bool,
     json_file: str | None,
     capture: Path | None,
     debug_dirs: tuple[Path, ...],
@@ -98,7 +100,7 @@ def trace(
         duration = min(duration or again.lasts_s, again.lasts_s)
     with (
         DeferredInterrupt() as ending,
-        Session(again) if again else live_session(filters, exact_stacks=exact_stacks) as session,
+        Session(again) if again else live_session(filters, exact_stacks=exact_stacks, pages=pages) as session,
         capturing(capture, session) as keep,
     ):
         say_unseen(session)

@@ -96,7 +96,7 @@ def rule_for(cache: str, stack: Stack, reclaimable: bool) -> Rule | None:
 
 def rule_for_row(names: KernelNames, kind: int, cache: int, size: int, stack: int, gfp_flags: int) -> Rule | None:
     """The same for an allocation as the ledger has it: keys of cache and stack, size in bytes as given."""
-    if kind in (Kind.KMALLOC, Kind.CACHE) and names.stacks.get(stack).below_machinery:
+    if kind in (Kind.KMALLOC, Kind.CACHE, Kind.PAGES) and names.stacks.get(stack).below_machinery:
         return BOOKKEEPING
     known = names.caches.get(cache)
     reclaimable = (known is not None and known.reclaimable) or is_reclaimable(gfp_flags)

@@ -15,10 +15,12 @@ _CAUSES: Mapping[Counter, tuple[str, Allocator | None]] = {
     Counter.FULL_RING_CACHE_ALLOC: ("slab cache allocations for which the ring had no room", None),
     Counter.FULL_RING_VMALLOC: ("vmallocs for which the ring had no room", None),
     Counter.FULL_RING_PERCPU_ALLOC: ("per-CPU allocations for which the ring had no room", None),
+    Counter.FULL_RING_PAGE_ALLOC: ("page allocations for which the ring had no room", None),
     Counter.FULL_RING_KFREE: ("kfrees for which the ring had no room", Allocator.SLAB),
     Counter.FULL_RING_CACHE_FREE: ("slab cache frees for which the ring had no room", Allocator.SLAB),
     Counter.FULL_RING_VFREE: ("vfrees for which the ring had no room", Allocator.VMALLOC),
     Counter.FULL_RING_PERCPU_FREE: ("per-CPU frees for which the ring had no room", Allocator.PERCPU),
+    Counter.FULL_RING_PAGE_FREE: ("page frees for which the ring had no room", Allocator.PAGES),
     Counter.FULL_TABLE: ("allocations for which the table of what passed the filters had no room", None),
     Counter.VMALLOC_UNCALLED: ("vmallocs whose call no kprobe saw", None),
     Counter.VMALLOC_UNRETURNED: ("vmallocs whose return no kretprobe saw", None),
@@ -28,6 +30,8 @@ _CAUSES: Mapping[Counter, tuple[str, Allocator | None]] = {
     Counter.SHEAF_FREE_UNRETURNED: ("kfree_rcus whose return no kretprobe saw", Allocator.SLAB),
     Counter.LONG_BULK_ALLOC: ("bulk allocations of too many objects", None),
     Counter.LONG_BULK_FREE: ("bulk frees of too many objects", Allocator.SLAB),
+    Counter.BULK_PAGES_UNCALLED: ("bulk allocations of pages whose call no kprobe saw", None),
+    Counter.BULK_PAGES_UNRETURNED: ("bulk allocations of pages whose return no kretprobe saw", None),
 }
 _SKIPPED = "events during which all programs for them were at work"
 
@@ -73,12 +77,28 @@ class LossCounters:
         return LossWindow(from_ns, to_ns, events, frees)
 
 
+_FIRST, _SECOND = "first_", "second_"
+_UNTOLD_PAIRS = ("mm_page_free",)
+"""Of these pairs of programs the second says nothing when it makes good what the first has missed."""
+
+
+def missed_first_runs(missed: Mapping[str, int]) -> dict[str, int]:
+    """From the missed runs of all programs, those that the second programs did not make good, or have counted if so."""
+    runs = {program: times for program, times in missed.items() if not program.startswith(_SECOND)}
+    for event in _UNTOLD_PAIRS:
+        if _FIRST + event in runs:
+            runs[_FIRST + event] = min(runs[_FIRST + event], missed.get(_SECOND + event, 0))
+    return runs
+
+
 def skipped_frees(missed: Mapping[str, int], skipped: int) -> Frees:
     """How many of the skipped events may have been frees, by allocator, from the missed runs of each program."""
     counted = dict.fromkeys(Allocator, 0)
     for program, times in missed.items():
         if "vfree" in program:
             counted[Allocator.VMALLOC] += times
+        elif "page_free" in program:
+            counted[Allocator.PAGES] += times
         elif "percpu_free" in program:
             counted[Allocator.PERCPU] += times
         elif "free" in program:
