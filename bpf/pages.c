@@ -223,20 +223,15 @@ INLINE void on_page_free(u64 page, u32 order)
 }
 
 #ifdef MM_PAGE_ALLOC_PAGE
-/*
- * Two programs each, as RECORD_ONCE in slab.c says. What is movable is not a task's that an interrupt does, and a page
- * that was freed has no mark any more, so neither needs one on the stack.
- */
+/* As RECORD_ONCE in slab.c, but for what is movable: no interrupt takes such pages, so none can come upon us with one. */
 int first_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 page = ctx->args[MM_PAGE_ALLOC_PAGE];
 	struct scratch *s;
 
-	if (!page)
+	if (!page || ctx->args[MM_PAGE_ALLOC_GFP_FLAGS] & MOVABLE)
 		return 0;
 	make_good(page);
-	if (ctx->args[MM_PAGE_ALLOC_GFP_FLAGS] & MOVABLE)
-		return 0;
 	s = scratch_of(ON_PAGE_ALLOC);
 	if (s) {
 		on_page_alloc(ctx, s, ON_PAGE_ALLOC, page, ctx->args[MM_PAGE_ALLOC_ORDER],
@@ -261,6 +256,10 @@ int second_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 #ifdef MM_PAGE_FREE_PAGE
+/*
+ * Two programs for another reason, too: what the first has taken has no mark any more, and all that has none is passed
+ * over with one look. What was missed by both, an interrupt in an interrupt, is made good when the page is given out again.
+ */
 int first_mm_page_free(struct bpf_raw_tracepoint_args *ctx)
 {
 	on_page_free(ctx->args[MM_PAGE_FREE_PAGE], ctx->args[MM_PAGE_FREE_ORDER]);

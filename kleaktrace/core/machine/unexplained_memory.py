@@ -154,12 +154,16 @@ def explained_by(tally: Tally) -> Explained:
     return Explained(slab, vmalloc, percpu, pages)
 
 
+TRACED_PAGES = "traced pages"
+"""Pages that events tell of, and nothing of whether somebody still needs them: see `core.machine.traced_pages`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unexplained:
     """Memory that is gone and that no event explains.
 
-    name: pages, slab, vmalloc or percpu. meaning: what that says, one sentence. sites: the call sites that took it, as
-    far as the kernel tells, and their bytes, the most first.
+    name: pages, `TRACED_PAGES`, slab, vmalloc or percpu. meaning: what that says, one sentence. sites: the call sites
+    that took it, as far as the kernel tells, and their bytes, the most first.
     """
 
     name: str
@@ -185,11 +189,16 @@ def unexplained(before: MachineMemory, after: MachineMemory, more: Explained) ->
 
 
 def _pages(before: MachineMemory, after: MachineMemory, more: Explained) -> Iterator[Unexplained]:
-    gone = after.unaccounted - before.unaccounted - (more.pages or 0)
-    if gone > after.allowed(_PAGES_MIB, _PAGES_MIB_PER_CPU):
-        meaning = "of pages are gone, not by slab or vmalloc: kmemleak and this trace don't see pages"
-        if more.pages is not None:
-            meaning = "more pages are gone than the traced allocations explain: some came by a path without an event"
+    gone = after.unaccounted - before.unaccounted
+    allowed = after.allowed(_PAGES_MIB, _PAGES_MIB_PER_CPU)
+    meaning = "of pages are gone, not by slab or vmalloc: kmemleak and this trace don't see pages"
+    if more.pages is not None:
+        held = min(gone, more.pages)
+        if held > allowed:
+            yield Unexplained(TRACED_PAGES, held, "of traced pages are outstanding, of which kmemleak knows nothing")
+        gone -= more.pages
+        meaning = "more pages are gone than the traced allocations explain: some came by a path without an event"
+    if gone > allowed:
         yield Unexplained("pages", gone, meaning, _sites(before, after, gone, of_pages=True))
 
 

@@ -77,18 +77,16 @@ class LossCounters:
         return LossWindow(from_ns, to_ns, events, frees)
 
 
-_FIRST, _SECOND = "first_", "second_"
-_UNTOLD_PAIRS = ("mm_page_free",)
-"""Of these pairs of programs the second says nothing when it makes good what the first has missed."""
+_MADE_GOOD = ("second_", "first_mm_page_free")
 
 
-def missed_first_runs(missed: Mapping[str, int]) -> dict[str, int]:
-    """From the missed runs of all programs, those that the second programs did not make good, or have counted if so."""
-    runs = {program: times for program, times in missed.items() if not program.startswith(_SECOND)}
-    for event in _UNTOLD_PAIRS:
-        if _FIRST + event in runs:
-            runs[_FIRST + event] = min(runs[_FIRST + event], missed.get(_SECOND + event, 0))
-    return runs
+def missed_events(runs: Mapping[str, int]) -> dict[str, int]:
+    """Of the missed runs of all programs by function, those of events that the program should have taken.
+
+    Second programs only make good what first ones have missed (bpf/slab.c). What is skipped of frees of pages is mostly
+    such as nobody wants to know of; the others are made good, at the latest when the page is given out (bpf/pages.c).
+    """
+    return {program: times for program, times in runs.items() if not program.startswith(_MADE_GOOD)}
 
 
 def skipped_frees(missed: Mapping[str, int], skipped: int) -> Frees:
@@ -97,8 +95,6 @@ def skipped_frees(missed: Mapping[str, int], skipped: int) -> Frees:
     for program, times in missed.items():
         if "vfree" in program:
             counted[Allocator.VMALLOC] += times
-        elif "page_free" in program:
-            counted[Allocator.PAGES] += times
         elif "percpu_free" in program:
             counted[Allocator.PERCPU] += times
         elif "free" in program:

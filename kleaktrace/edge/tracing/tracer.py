@@ -35,7 +35,7 @@ from kleaktrace.edge.machine.meminfo import memory_in_use
 from kleaktrace.edge.tracing import name_records
 from kleaktrace.edge.tracing.abi import Counter, State
 from kleaktrace.edge.tracing.filters import Filters
-from kleaktrace.edge.tracing.loss_counters import LossCounters, missed_first_runs, skipped_frees
+from kleaktrace.edge.tracing.loss_counters import LossCounters, missed_events, skipped_frees
 from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
 from kleaktrace.edge.tracing.object_reader import ObjectReader
 from kleaktrace.edge.tracing.page_events import machine_page_space
@@ -391,7 +391,7 @@ class Tracer:
         """
         counters = self._bpf.per_cpu_totals("counters", len(Counter))
         while True:
-            missed = missed_first_runs(self._bpf.missed_runs())
+            missed = missed_events(self._bpf.missed_runs())
             before, counters = counters, self._bpf.per_cpu_totals("counters", len(Counter))
             # A run that was missed and made good between the readings would pass for a loss, or hide one.
             if counters[Counter.TAKEN_BY_SECOND] == before[Counter.TAKEN_BY_SECOND]:
