@@ -81,6 +81,7 @@ INLINE void set_marks(struct page_marks *marks, u64 page, u32 order, u64 words)
 INLINE u64 unwind_pages(void *ctx, struct scratch *s, u32 skip, bool *in_module, bool *elsewhere)
 {
 	u64 key = unwind(ctx, s, skip, in_module), nearest = 1;
+	bool left_text = false;
 
 	if (!key)
 		return 0;
@@ -92,14 +93,20 @@ INLINE u64 unwind_pages(void *ctx, struct scratch *s, u32 skip, bool *in_module,
 		u8 *role = page_roles.lookup(&place);
 
 		nearest = mix(nearest ^ frame);
-		if (role && *role == COUNTED_ELSEWHERE) {
+		if (!role) {
+			/* Our own programs and trampolines lie within the page allocator's frames; a module does not. */
+			if (!outside(frame, KERNEL_TEXT, KERNEL_TEXT_LENGTH))
+				break;
+			left_text = true;
+		} else if (*role == PASSES_ON) {
+			left_text = false;
+		} else if (left_text) {
+			break;
+		} else {
 			s->stack.depth = s->unwound_depth = i + 1;
 			*elsewhere = true;
 			return nearest | 1;
 		}
-		/* Not skipped are programs and trampolines. */
-		if (!role && (skip || !outside(frame, KERNEL_TEXT, KERNEL_TEXT_LENGTH)))
-			break;
 	}
 	return key;
 }

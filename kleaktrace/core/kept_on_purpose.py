@@ -61,6 +61,17 @@ RULES = (
         functions=re.compile(r"sysfs_slab_alias|__kmem_cache_alias|sysfs_slab_add|create_unique_id"),
     ),
     Rule(
+        "the kernel's own page tables",
+        # arch/x86/mm/pat/set_memory.c, arch/arm64/mm/pageattr.c
+        "where protections differ the kernel maps itself by smaller pages, and stays with them",
+        functions=re.compile(r"(__)?change_page_attr(_set_clr)?|(__)?split_large_page|change_memory_common"),
+    ),
+    Rule(
+        "stacks of a checker",
+        "call stacks that kmemleak and KASAN have seen are kept once each, for good",  # lib/stackdepot.c
+        functions=re.compile(r"(__)?stack_depot_save(_flags)?"),
+    ),
+    Rule(
         "until its timer",
         # net/ipv4/inet_timewait_sock.c, net/core/neighbour.c, net/ipv4/route.c (rt_cache_route), …
         "the network keeps it until a timer ends it, or another takes its place",

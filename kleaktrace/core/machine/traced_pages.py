@@ -20,6 +20,8 @@ _LEAST = 1 << 20
 """Bytes. Less than that comes and goes, wherever it is."""
 
 _NAMED = 3
+_WORTH_NAMING = 0.1
+"""So much of it somebody must have to be named."""
 
 
 def unjudged_pages(
@@ -41,7 +43,8 @@ def unjudged_pages(
             left[_who(stack)] += int(size)
     rest = min(traced.bytes, left.total())
     if rest > _LEAST:
-        found.append(replace(traced, bytes=rest, sites=tuple(left.most_common(_NAMED))))
+        most = [(who, size) for who, size in left.most_common(_NAMED) if size >= _WORTH_NAMING * rest]
+        found.append(replace(traced, bytes=rest, sites=tuple(most)))
     return found
 
 

@@ -53,6 +53,11 @@ def test_what_is_told_of_already_is_left_out(scene: Scene) -> None:
     assert not unjudged_pages([GONE], held(scene, s1=1, s2=19), scene.names.stacks, judged)
 
 
+def test_who_took_little_is_not_named(scene: Scene) -> None:
+    (found,) = unjudged_pages([GONE], held(scene, s1=1, s2=19), scene.names.stacks, set())
+    assert len(found.sites) == 1
+
+
 def test_no_more_is_told_of_than_is_gone(scene: Scene) -> None:
     (found,) = unjudged_pages([GONE], held(scene, s1=500), scene.names.stacks, set())
     assert found.bytes == 20 * MIB
