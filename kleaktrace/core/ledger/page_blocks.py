@@ -19,8 +19,9 @@ from kleaktrace.core.events.records import BLOCK_ORDER_BITS
 
 _STEP = np.uint64(64)
 _ORDER = np.uint64((1 << BLOCK_ORDER_BITS) - 1)
-MOST_ORDER = 10
-"""MAX_PAGE_ORDER (include/linux/mmzone.h) where pages have 4 KiB; blocks that are larger elsewhere are not split."""
+MOST_ORDER = 12
+"""MAX_PAGE_ORDER is 10 where pages have 4 KiB (include/linux/mmzone.h). The largest blocks elsewhere are not split: the
+programs know of no more of their pages (bpf/pages.c, MARKS)."""
 
 
 def block_orders(names: U64) -> U64:

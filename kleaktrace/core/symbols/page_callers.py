@@ -26,6 +26,7 @@ _PAGE_ALLOCATOR: Mapping[str, tuple[str, ...]] = {
     ),
     # The way into our own program. Some kernels' class of the event goes by its name.
     "include/trace/events/kmem.h": ("traceiter_mm_page_alloc", "bpf_trace_mm_page_alloc"),
+    "arch/x86/kernel/rethook.c": ("arch_rethook_trampoline", "kretprobe_trampoline"),
     "mm/mempolicy.c": ("alloc_pages_mpol", "alloc_page_interleave", "folio_alloc_mpol", "alloc_pages_preferred_many"),
 }
 """Families, as in `requesters`: they hand on what they get."""

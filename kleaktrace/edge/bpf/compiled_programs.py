@@ -33,7 +33,7 @@ FUNCTIONS = ("RDONLY_CAST",)
 NAMED_MAPS = {"EVENT_RING": "events", "NAME_RING": "names"}
 """Maps that the C sources hand to helpers of which bcc knows nothing: the macro, and the map's own name."""
 
-FORMAT = b"kleaktrace BPF programs 5"
+FORMAT = b"kleaktrace BPF programs 6"
 """To be counted up when this module, or how programs are compiled, changes."""
 
 _MAP, _NAMED_MAP, _VALUE = 1, 14, 15  # BPF_PSEUDO_MAP_FD, and two of our own
