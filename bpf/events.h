@@ -203,26 +203,29 @@ INLINE u64 event_flags(u64 time_ns)
 	return time_ns >> 3 & 255 ? BPF_RB_NO_WAKEUP : wake_if_filled(EVENT_RING);
 }
 
-INLINE void hand_over(struct recent_task *task, struct allocation *a, u64 stack, u8 context)
+/* Returns whether user space will know of it. */
+INLINE bool hand_over(struct recent_task *task, struct allocation *a, u64 stack, u8 context)
 {
 #ifdef FILTERED
 	u64 object = hidden(a->address);
 	u8 one = 1;
 
-	if (wanted_objects.update(&object, &one)) {
+	/* Pages have marks of their own: see pages.c. */
+	if (a->kind != PAGES && wanted_objects.update(&object, &one)) {
 		/* Its free would not be sent: better not to know of it at all, and to say so. */
 		count(FULL_TABLE);
-		return;
+		return false;
 	}
 #endif
 	struct allocation_record *r = events.ringbuf_reserve(sizeof(*r));
 
 	if (!r) {
-		count(FULL_RING_KMALLOC + (a->kind & 3));
+		count(FULL_RING_KMALLOC + (a->kind & 7));
 #ifdef FILTERED
-		wanted_objects.delete(&object);
+		if (a->kind != PAGES)
+			wanted_objects.delete(&object);
 #endif
-		return;
+		return false;
 	}
 	describe(&r->first, task->ids, a->address, a->call_site, a->kind, context);
 	r->first.stack = stack;
@@ -235,6 +238,7 @@ INLINE void hand_over(struct recent_task *task, struct allocation *a, u64 stack,
 	r->cache = a->cache;
 	r->gfp_flags = a->gfp_flags;
 	events.ringbuf_submit(r, event_flags(r->first.time_ns));
+	return true;
 }
 
 /*
@@ -272,6 +276,20 @@ INLINE void allocated(void *ctx, struct scratch *s, u32 event, struct allocation
 	hand_over(task, a, stack, context);
 }
 
+/* Returns whether user space will know of it. */
+INLINE bool hand_over_free(u64 address, u64 call_site, u8 kind)
+{
+	struct free_record *r = events.ringbuf_reserve(sizeof(*r));
+
+	if (!r) {
+		count(FULL_RING_KFREE + (kind & 7));
+		return false;
+	}
+	describe(r, bpf_get_current_pid_tgid(), address, call_site, kind, UNKNOWN_CONTEXT);
+	events.ringbuf_submit(r, event_flags(r->time_ns));
+	return true;
+}
+
 INLINE void freed(u64 address, u64 call_site, u8 kind)
 {
 	if (address <= 16 || !state_of(RECORDING))
@@ -282,14 +300,7 @@ INLINE void freed(u64 address, u64 call_site, u8 kind)
 	if (wanted_objects.delete(&object))
 		return;
 #endif
-	struct free_record *r = events.ringbuf_reserve(sizeof(*r));
-
-	if (!r) {
-		count(FULL_RING_KFREE + (kind & 3));
-		return;
-	}
-	describe(r, bpf_get_current_pid_tgid(), address, call_site, kind, UNKNOWN_CONTEXT);
-	events.ringbuf_submit(r, event_flags(r->time_ns));
+	hand_over_free(address, call_site, kind);
 }
 
 /*

@@ -13,10 +13,12 @@ enum counter {
 	FULL_RING_CACHE_ALLOC,
 	FULL_RING_VMALLOC,
 	FULL_RING_PERCPU_ALLOC,
+	FULL_RING_PAGE_ALLOC,
 	FULL_RING_KFREE,
 	FULL_RING_CACHE_FREE,
 	FULL_RING_VFREE,
 	FULL_RING_PERCPU_FREE,
+	FULL_RING_PAGE_FREE,
 	FULL_TABLE,	    /* no room for one more allocation that passed the filters */
 	VMALLOC_UNCALLED,   /* a return of which no call is known: see called() */
 	VMALLOC_UNRETURNED, /* a call whose return was missed */
@@ -26,6 +28,8 @@ enum counter {
 	SHEAF_FREE_UNRETURNED,
 	LONG_BULK_ALLOC, /* an array longer than BULK_LIMIT */
 	LONG_BULK_FREE,
+	BULK_PAGES_UNCALLED,
+	BULK_PAGES_UNRETURNED,
 	LOST_STACKS,	 /* the unwinder gave nothing */
 	LOST_NAMES,	 /* no room in the name ring for a module */
 	LOST_ENTRIES,	 /* a table was full */
@@ -100,6 +104,10 @@ enum program {
 	ON_BULK_ALLOC,
 	ON_SHEAF_FREE,
 	ON_MODULE,
+#ifdef TRACE_PAGES
+	ON_PAGE_ALLOC,
+	ON_BULK_PAGES,
+#endif
 	PROGRAMS
 };
 

@@ -45,7 +45,7 @@ INLINE u64 unheard_of(u64 module)
 
 #ifdef MODULE_LOAD_MOD
 #define ELF_SYMBOL_LENGTH 24
-#define PAGES 512	 /* of one table: 2 MiB */
+#define TABLE_PAGES 512	 /* 2 MiB */
 #define TABLE_CHUNKS 192 /* of one table: 94 KiB. A module with more of them, or without one, is new each time */
 #define INIT_PAGES 16
 
@@ -54,7 +54,7 @@ INLINE void send_pages(u64 module, u64 start, u64 end)
 {
 	u64 page = start & ~(MODULE_PAGE_LENGTH - 1ULL);
 
-	for (u32 i = 0; i < PAGES; i++, page += MODULE_PAGE_LENGTH) {
+	for (u32 i = 0; i < TABLE_PAGES; i++, page += MODULE_PAGE_LENGTH) {
 		if (page >= end)
 			return;
 

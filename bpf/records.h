@@ -13,11 +13,11 @@
 #define SECOND_UNIT 0xffffffffffffffffULL
 #define COMM_LENGTH 16
 
-enum kind { KMALLOC, CACHE, VMALLOC, PERCPU, KINDS };
+enum kind { KMALLOC, CACHE, VMALLOC, PERCPU, PAGES, KINDS };
 enum context { TASK, SOFTIRQ, HARDIRQ, NMI, UNKNOWN_CONTEXT = 255 };
 
 struct free_record {
-	u64 object; /* the complement of its address: see hide() in kleaktrace/core/events/records.py */
+	u64 object; /* the complement of its address (of pages: see pages.c): hide() in kleaktrace/core/events/records.py */
 	u64 time_ns;
 	u64 call_site;
 	u64 stack;
@@ -72,7 +72,8 @@ struct stack_sample {
 	u32 event;
 	u32 words_read; /* the others are left over from another time */
 	u32 rest;	/* words there are up to the end of the stack */
-	u32 in_module;	/* not 0: a frame lies in the module that is filtered for */
+	u16 in_module;	/* not 0: a frame lies in the module that is filtered for */
+	u16 cut;	/* not 0: what lies further out does not matter, see pages.c */
 	u64 base;	/* address of the first word */
 	/* From the program's context upwards; complements, as they may be addresses of objects. */
 	u64 words[WINDOW_WORDS];

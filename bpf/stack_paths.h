@@ -42,7 +42,8 @@ struct stack_path {
 	u32 length;
 	u8 in_module;
 	u8 doubtful; /* proved wrong once */
-	u16 reserved;
+	u8 cut;	     /* what lies further out does not matter: see pages.c */
+	u8 reserved;
 	struct path_slot slots[PATH_SLOTS];
 };
 BPF_TABLE("hash", u64, struct stack_path, stack_paths, STACK_PATHS);
@@ -183,8 +184,8 @@ INLINE u64 wake_to_learn(u64 unwound)
 }
 
 /* Hand over the stack that was just unwound, for so many times by now, to its very end, with the memory it lies in. */
-INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, bool in_module, u64 recognised,
-			     u64 unwound)
+INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, bool in_module, bool cut,
+			     u64 recognised, u64 unwound)
 {
 	struct stack_sample *sample = &s->sample;
 	u64 base = base_of(ctx, s);
@@ -212,6 +213,7 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	sample->event = event;
 	sample->words_read = size / sizeof(u64);
 	sample->in_module = in_module;
+	sample->cut = cut;
 	sample->base = base;
 	if (names.ringbuf_output(sample, sizeof(*sample), wake_to_learn(unwound)))
 		count(LOST_SAMPLES);

@@ -87,14 +87,14 @@ INLINE bool is_filtered_out(bool in_module)
 }
 
 /* Have user space know the frames of the stack in the scratch, unless it doesn't care. Returns how often it was unwound. */
-INLINE u64 tell_stack(struct scratch *s, u64 key, bool in_module)
+INLINE u64 tell_stack(struct scratch *s, u64 key, bool unwanted)
 {
 	u64 *unwound = known_stacks.lookup(&key);
 	u64 once = 1;
 
 	if (unwound)
 		return ++*unwound;
-	if (is_filtered_out(in_module)) {
+	if (unwanted) {
 		known_stacks.update(&key, &once);
 		return once;
 	}
@@ -112,7 +112,7 @@ INLINE u64 take_exact_stack(void *ctx, struct scratch *s, u32 skip, bool *in_mod
 	u64 key = unwind(ctx, s, skip, in_module);
 
 	if (key)
-		tell_stack(s, key, *in_module);
+		tell_stack(s, key, is_filtered_out(*in_module));
 	return key;
 }
 
@@ -150,12 +150,12 @@ INLINE u64 take_stack(void *ctx, struct scratch *s, u32 event, u64 call_site, bo
 	}
 #endif
 
-	u64 unwound = tell_stack(s, key, *in_module);
+	u64 unwound = tell_stack(s, key, is_filtered_out(*in_module));
 
 #ifdef RECOGNISE_STACKS
 	if (recognised || worth_a_sample(unwound)) {
 		s->stack.key = key;
-		hand_over_sample(ctx, s, root, event, *in_module, recognised, unwound);
+		hand_over_sample(ctx, s, root, event, *in_module, false, recognised, unwound);
 	}
 #endif
 	return key;

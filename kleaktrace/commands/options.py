@@ -72,6 +72,13 @@ exact_stacks_option = click.option(
 )
 
 
+pages_option = click.option(
+    "--pages",
+    is_flag=True,
+    help="Trace pages that are asked of the page allocator itself, too: kmemleak never sees these.",
+)
+
+
 class OutputFile:
     """A file to be written at the end, opened at the start: what can't be written is refused before the work.
 

@@ -17,6 +17,7 @@ from kleaktrace.commands.options import (
     exact_stacks_option,
     filter_options,
     json_option,
+    pages_option,
     unreclaimable_option,
 )
 from kleaktrace.commands.signals import DeferredInterrupt
@@ -53,6 +54,7 @@ _NO_VERDICTS = "rates give no verdicts: use `kleaktrace run` or `kleaktrace conf
 @unreclaimable_option
 @filter_options
 @exact_stacks_option
+@pages_option
 @json_option
 @capture_option
 @click.argument("of", metavar="[CAPTURE]", required=False, type=click.Path(path_type=Path))
@@ -63,6 +65,7 @@ def rates(
     unreclaimable: bool,
     filters: Filters,
     exact_stacks: bool,
+    pages: bool,
     json_file: str | None,
     capture: Path | None,
     of: Path | None,
@@ -92,7 +95,7 @@ def rates(
     recorder = RateRecorder(GroupBy(by), unreclaimable)
     with (
         DeferredInterrupt() as ending,
-        live_session(filters, recorder, exact_stacks) as session,
+        live_session(filters, recorder, exact_stacks, pages) as session,
         capturing(capture, session) as keep,
     ):
         say_unseen(session)

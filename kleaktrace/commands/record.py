@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from kleaktrace.commands.capturing import capturing
-from kleaktrace.commands.options import exact_stacks_option, filter_options
+from kleaktrace.commands.options import exact_stacks_option, filter_options, pages_option
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.edge.capture.event_queue import EventQueue
@@ -34,7 +34,8 @@ _NOT_ASKED = "kmemleak was not asked: only what unloaded modules left behind, ro
 @click.option("--events", is_flag=True, help="Keep every event, for `kleaktrace trace --replay`: much more to write.")
 @filter_options
 @exact_stacks_option
-def record(path: Path, duration: float | None, events: bool, filters: Filters, exact_stacks: bool) -> None:
+@pages_option
+def record(path: Path, duration: float | None, events: bool, filters: Filters, exact_stacks: bool, pages: bool) -> None:
     """Trace until Ctrl-C, and keep what is learned: counters over time, what is outstanding, and all names.
 
     NAME is a directory while it grows, and one file in the end. If this ends badly, the directory is a capture, too,
@@ -44,7 +45,7 @@ def record(path: Path, duration: float | None, events: bool, filters: Filters, e
     queue = EventQueue() if events else None
     with (
         DeferredInterrupt() as ending,
-        live_session(filters, queue, exact_stacks=exact_stacks) as session,
+        live_session(filters, queue, exact_stacks, pages) as session,
         capturing(path, session, queue) as keep,
     ):
         say_unseen(session)

@@ -17,7 +17,7 @@ import click
 
 from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.judging import judged
-from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
+from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option, pages_option
 from kleaktrace.commands.running import run_command
 from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
@@ -47,6 +47,7 @@ _MOST_WINDOWS = 64
 @json_option
 @capture_option
 @exact_stacks_option
+@pages_option
 @debug_dir_option
 @click.option("--no-kmemleak", is_flag=True, help="Do not scan: judge only what unloaded modules left behind.")
 @click.option(
@@ -65,6 +66,7 @@ def run(
     json_file: str | None,
     capture: Path | None,
     exact_stacks: bool,
+    pages: bool,
     debug_dirs: tuple[Path, ...],
     no_kmemleak: bool,
     repeat: int,
@@ -93,7 +95,7 @@ def run(
         console.make(stderr=True).print(f"kleaktrace: {gap}")
     with (
         DeferredInterrupt() as ending,
-        live_session(exact_stacks=exact_stacks) as session,
+        live_session(exact_stacks=exact_stacks, pages=pages) as session,
         capturing(capture, session) as keep,
         marks() as set_marks,
     ):

@@ -18,6 +18,7 @@ from kleaktrace.commands.options import (
     exact_stacks_option,
     filter_options,
     json_option,
+    pages_option,
     unreclaimable_option,
 )
 from kleaktrace.commands.signals import DeferredInterrupt
@@ -63,6 +64,7 @@ _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktr
 @unreclaimable_option
 @filter_options
 @exact_stacks_option
+@pages_option
 @json_option
 @capture_option
 @debug_dir_option
@@ -89,6 +91,7 @@ def trace(
     unreclaimable: bool,
     filters: Filters,
     exact_stacks: bool,
+    pages: bool,
     json_file: str | None,
     capture: Path | None,
     debug_dirs: tuple[Path, ...],
@@ -106,7 +109,7 @@ def trace(
         duration = min(duration or again.lasts_s, again.lasts_s)
     with (
         DeferredInterrupt() as ending,
-        Session(again) if again else live_session(filters, exact_stacks=exact_stacks) as session,
+        Session(again) if again else live_session(filters, exact_stacks=exact_stacks, pages=pages) as session,
         capturing(capture, session) as keep,
     ):
         say_unseen(session)

@@ -61,6 +61,17 @@ RULES = (
         functions=re.compile(r"sysfs_slab_alias|__kmem_cache_alias|sysfs_slab_add|create_unique_id"),
     ),
     Rule(
+        "the kernel's own page tables",
+        # arch/x86/mm/pat/set_memory.c, arch/arm64/mm/pageattr.c
+        "where protections differ the kernel maps itself by smaller pages, and stays with them",
+        functions=re.compile(r"(__)?change_page_attr(_set_clr)?|(__)?split_large_page|change_memory_common"),
+    ),
+    Rule(
+        "stacks of a checker",
+        "call stacks that kmemleak and KASAN have seen are kept once each, for good",  # lib/stackdepot.c
+        functions=re.compile(r"(__)?stack_depot_save(_flags)?"),
+    ),
+    Rule(
         "until its timer",
         # net/ipv4/inet_timewait_sock.c, net/core/neighbour.c, net/ipv4/route.c (rt_cache_route), …
         "the network keeps it until a timer ends it, or another takes its place",
@@ -96,7 +107,7 @@ def rule_for(cache: str, stack: Stack, reclaimable: bool) -> Rule | None:
 
 def rule_for_row(names: KernelNames, kind: int, cache: int, size: int, stack: int, gfp_flags: int) -> Rule | None:
     """The same for an allocation as the ledger has it: keys of cache and stack, size in bytes as given."""
-    if kind in (Kind.KMALLOC, Kind.CACHE) and names.stacks.get(stack).below_machinery:
+    if kind in (Kind.KMALLOC, Kind.CACHE, Kind.PAGES) and names.stacks.get(stack).below_machinery:
         return BOOKKEEPING
     known = names.caches.get(cache)
     reclaimable = (known is not None and known.reclaimable) or is_reclaimable(gfp_flags)

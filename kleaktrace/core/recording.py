@@ -30,6 +30,7 @@ from kleaktrace.core.growth.growing_stacks import (
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.leaked_objects.anatomy import Anatomy, ObjectContents, anatomy, leaked_rows, overwritten_words
 from kleaktrace.core.machine.settling import Settled
+from kleaktrace.core.machine.traced_pages import unjudged_pages
 from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.rates.rate_table import MachineHistory
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
@@ -136,6 +137,9 @@ class Recording(Evidence):
         grown = self.growing(suspects)
         unexplained = [stack for stack in grown if not stack.kept]
         gaps = [*self.gaps, *_lost(self.loss)]
+        told = {tuple(s.stack) for s in suspects if s.verdict is Verdict.CONFIRMED} | {tuple(g.lines()) for g in grown}
+        tally = self.ledger.tally()
+        missing = unjudged_pages(self.missing, tally, self.names.stacks, told)
         contents = () if self.contents is None else (self.contents.coverage,)
         return Report(
             kernel=self.kernel,
@@ -144,9 +148,9 @@ class Recording(Evidence):
             loss=self.loss,
             totals=self.ledger.totals(),
             suspects=suspects,
-            outstanding=group_tally(self.ledger.tally(), self.names),
-            outcome=outcome(suspects, [*gaps, *map(str, self.missing)], unexplained),
-            findings=Findings(self.settled, self.missing, self._anatomy(suspects), self.alive),
+            outstanding=group_tally(tally, self.names),
+            outcome=outcome(suspects, [*gaps, *map(str, missing)], unexplained),
+            findings=Findings(self.settled, missing, self._anatomy(suspects), self.alive),
             implied_from=implied_from(self.ledger, self.names),
             gaps=gaps,
             context_source=self.context_source,

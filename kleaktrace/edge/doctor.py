@@ -133,7 +133,7 @@ def _probes() -> list[Check]:
     from kleaktrace.edge.tracing.tracer import Tracer
 
     try:
-        with Tracer() as tracer:
+        with Tracer(pages=True) as tracer:
             checks = [_probe(coverage, tracer.refusals) for coverage in (*tracer.coverage, tracer.reads_objects)]
             context = tracer.plan.context_source
             checks.append(_reading(tracer.has_plain_loads))

@@ -10,7 +10,7 @@ from kleaktrace.session.session import Session
 
 
 def live_session(
-    filters: Filters | None = None, observer: Observer | None = None, exact_stacks: bool = False
+    filters: Filters | None = None, observer: Observer | None = None, exact_stacks: bool = False, pages: bool = False
 ) -> Session:
     """Attach probes to the running kernel, and drain them. Raises `EnvironmentRefusal` as `Tracer` does."""
-    return Session(Tracer(filters, exact_stacks=exact_stacks), observer)
+    return Session(Tracer(filters, exact_stacks=exact_stacks, pages=pages), observer)

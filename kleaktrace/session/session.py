@@ -175,6 +175,7 @@ class Session:
             slab=known.slab if CoverageKind.SLAB_BULK_FREE in seen and not sheaves_missed else None,
             vmalloc=known.vmalloc if {CoverageKind.VMALLOC, CoverageKind.VFREE} <= seen else None,
             percpu=known.percpu if CoverageKind.PERCPU in seen else None,
+            pages=known.pages if CoverageKind.PAGES in seen else None,
         )
 
     def read_contents(self, recording: Recording, suspects: Sequence[JudgedSuspect]) -> ObjectContents:

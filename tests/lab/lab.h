@@ -50,6 +50,8 @@ struct lab_case {
 
 /* Each ends with a row without a name. */
 extern const struct lab_case lab_leaks[], lab_context_leaks[], lab_innocents[], lab_kept[];
+/* Likewise; listed by themselves. */
+extern const struct lab_case lab_pages[];
 
 /* -- lab_truth.c: what was done, and is true */
 
@@ -63,6 +65,7 @@ void lab_book_free(const void *address);
 /* Overwrite what may be left of an address on the stack, below the caller's frame. */
 void lab_scrub(void);
 void lab_show_cases(struct seq_file *out);
+void lab_show_page_cases(struct seq_file *out);
 void lab_show_objects(struct seq_file *out);
 
 /* -- lab_later.c: objects that are freed after a while, and until then are hidden from kmemleak */
@@ -101,6 +104,7 @@ void lab_innocents_stop(void);
 void lab_innocents_exit(void);
 int lab_kept_init(void);
 void lab_kept_exit(void);
+void lab_pages_exit(void);
 
 /* -- lab_rates.c: allocations at a set rate */
 

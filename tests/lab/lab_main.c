@@ -7,6 +7,7 @@
  *               0 to stop it
  *     cases     what it can do: name, truth, function, size, count, context, how many of the count the truth
  *               holds for (the others are innocent), caller
+ *     page_cases  the same of pages, which only a tracer of pages knows of
  *     objects   what it did: name, truth, function, address, size, state, context, pid and comm of the current task,
  *               kind of memory (slab, pages, vmalloc, percpu), monotonic time of allocation and of free in ns, - while
  *               alive
@@ -23,7 +24,7 @@
  *   lab_contexts.c    leaks, by context                         lab_later.c     frees after a while
  *   lab_innocents.c   look-alikes that are freed                lab.h           what all these share
  *   lab_kept.c        objects that something points to, in the end beyond the life of the module
- *   lab_rates.c       allocations at a set rate
+ *   lab_rates.c       allocations at a set rate             lab_pages.c     pages, split and freed in other pieces
  *
  * To add a case: write its function, LAB_SITE and named lab_CASE, and a row in the table at the end of its file.
  */
@@ -100,6 +101,13 @@ static int cases_show(struct seq_file *out, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(cases);
 
+static int page_cases_show(struct seq_file *out, void *unused)
+{
+	lab_show_page_cases(out);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(page_cases);
+
 static int objects_show(struct seq_file *out, void *unused)
 {
 	lab_show_objects(out);
@@ -121,6 +129,7 @@ static void clean_up(void)
 	lab_later_exit();
 	lab_innocents_exit();
 	lab_kept_exit();
+	lab_pages_exit();
 	lab_leaks_exit();
 	lab_contexts_exit();
 }
@@ -141,6 +150,7 @@ static int __init lab_init(void)
 	directory = debugfs_create_dir("kleaktrace_lab", NULL);
 	debugfs_create_file("do", 0200, directory, NULL, &do_operations);
 	debugfs_create_file("cases", 0400, directory, NULL, &cases_fops);
+	debugfs_create_file("page_cases", 0400, directory, NULL, &page_cases_fops);
 	debugfs_create_file("objects", 0400, directory, NULL, &objects_fops);
 	debugfs_create_file("rates", 0400, directory, NULL, &rates_fops);
 	return 0;

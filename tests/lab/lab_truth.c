@@ -21,7 +21,8 @@ static const char *const truth_names[] = {
 	"leak", "innocent", "referenced", "unload", "unload_referenced", "unload_core",
 };
 
-static const struct lab_case *const tables[] = { lab_leaks, lab_context_leaks, lab_innocents, lab_kept };
+static const struct lab_case *const tables[] = { lab_leaks, lab_context_leaks, lab_innocents, lab_kept, lab_pages };
+#define LISTED (ARRAY_SIZE(tables) - 1)
 
 /* What happened to one object. */
 struct lab_object {
@@ -122,18 +123,29 @@ void lab_book_free(const void *address)
 	raw_spin_unlock_irqrestore(&object_lock, flags);
 }
 
+static void show_table(struct seq_file *out, const struct lab_case *row)
+{
+	unsigned int count;
+
+	for (; row->name; row++) {
+		count = row->calls * (row->per_call ?: 1);
+		seq_printf(out, "%s\t%s\t%s\t%zu\t%u\t%s\t%u\t%s\n", row->name, truth_names[row->truth], row->function,
+			   row->size, count, lab_context_name(row->caller), count - row->innocent,
+			   lab_caller_name(row->caller));
+	}
+}
+
 void lab_show_cases(struct seq_file *out)
 {
-	const struct lab_case *row;
-	unsigned int i, count;
+	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(tables); i++)
-		for (row = tables[i]; row->name; row++) {
-			count = row->calls * (row->per_call ?: 1);
-			seq_printf(out, "%s\t%s\t%s\t%zu\t%u\t%s\t%u\t%s\n", row->name, truth_names[row->truth],
-				   row->function, row->size, count, lab_context_name(row->caller),
-				   count - row->innocent, lab_caller_name(row->caller));
-		}
+	for (i = 0; i < LISTED; i++)
+		show_table(out, tables[i]);
+}
+
+void lab_show_page_cases(struct seq_file *out)
+{
+	show_table(out, lab_pages);
 }
 
 static const char *kind_of(const struct lab_object *object)

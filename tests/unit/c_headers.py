@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 BPF = Path(__file__).resolve().parents[2] / "bpf"
-SOURCES = ("records.h", "maps.h", "stack_paths.h", "objects.c", "modules.c", "slab.c", "events.h")
+SOURCES = ("records.h", "maps.h", "stack_paths.h", "objects.c", "modules.c", "slab.c", "events.h", "pages.c")
 
 _PRELUDE = """
 #include <stddef.h>

@@ -30,6 +30,7 @@ from bench_lib import (
     judging,
     ledger,
     long_run,
+    pages,
     programs,
     project,
     rings,
@@ -45,6 +46,7 @@ from bench_lib.tracers import TracerFailed
 _Measure = Callable[[Bench], Part]
 PARTS: dict[str, _Measure] = {
     "cost": cost.measure,
+    "pages": pages.measure,
     "programs": programs.measure,
     "stacks": stacks.measure,
     "flat-out": flat_out.measure,

@@ -9,6 +9,8 @@
  *   forks     fork, execute this program again, wait for its end
  *   flat      sockets, on every processor at once
  *   paced     sockets, some 50,000 allocations a second
+ *   memory    a MiB of memory of its own, touched and given back
+ *   pages     a page in each of 16 slots of a pipe, which is then closed: pages that the kernel takes for itself
  *   held      open files, pipes, sockets and eventfds that are all kept, and closed together at 16,000 of them
  *
  * Single loads keep to the last processor. The first WARM-UP seconds are not counted. `files` works in a directory
@@ -23,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -100,6 +103,36 @@ static long sockets(void)
 		close(checked(open("/dev/null", O_RDONLY | O_CLOEXEC), "open"));
 	}
 	return 50;
+}
+
+#define MEMORY (1 << 20)
+
+static long memory(void)
+{
+	char *own = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (own == MAP_FAILED)
+		err(1, "mmap");
+	madvise(own, MEMORY, MADV_NOHUGEPAGE);
+	for (long at = 0; at < MEMORY; at += 4096)
+		own[at] = 1;
+	munmap(own, MEMORY);
+	return 1;
+}
+
+#define PIPE_SLOTS 16
+
+static long pages(void)
+{
+	static char page[4096];
+	int ends[2];
+
+	checked(pipe(ends), "pipe");
+	for (int i = 0; i < PIPE_SLOTS; i++)
+		checked(write(ends[1], page, sizeof(page)), "write");
+	close(ends[0]);
+	close(ends[1]);
+	return 1;
 }
 
 static long paced(void)
@@ -273,7 +306,7 @@ int main(int argc, char **argv)
 	if (!strcmp(kind, "exit"))
 		return 0;
 	if (argc != 4)
-		errx(2, "usage: kt-bench sockets|files|forks|flat|paced|held SECONDS WARM-UP");
+		errx(2, "usage: kt-bench sockets|files|forks|flat|paced|held|memory|pages SECONDS WARM-UP");
 	seconds = atof(argv[2]);
 	warm_up = atof(argv[3]);
 	if (strcmp(kind, "flat"))
@@ -288,6 +321,10 @@ int main(int argc, char **argv)
 		spent = flat(seconds, warm_up);
 	} else if (!strcmp(kind, "paced")) {
 		spent = measure(paced, seconds, warm_up);
+	} else if (!strcmp(kind, "memory")) {
+		spent = measure(memory, seconds, warm_up);
+	} else if (!strcmp(kind, "pages")) {
+		spent = measure(pages, seconds, warm_up);
 	} else if (!strcmp(kind, "held")) {
 		allow_many_files();
 		spent = measure(held, seconds, warm_up);

@@ -18,7 +18,7 @@ from kleaktrace.core.capture.names_log import NamesLog, NamesReader, NewNames
 from kleaktrace.core.capture.suspects_log import SuspectsReader, suspect_batches
 from kleaktrace.core.capture.tables import ENDINGS_A_PART, TABLES, Columns, Table, rows_in
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.loss import Loss, LossWindow, LostEvents
+from kleaktrace.core.events.loss import Allocator, Loss, LossWindow, LostEvents
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.ledger.ledger import Ledger, LedgerChanges, LedgerCursor
 from kleaktrace.core.rates.rate_table import MachineHistory
@@ -166,13 +166,14 @@ class RecordingLog:
 
 
 def _loss_columns(windows: Sequence[LossWindow]) -> Columns:
-    frees = np.array([window.frees or (0, 0, 0) for window in windows], np.uint64).reshape(-1, 3)
+    none = (0,) * len(Allocator)
+    frees = np.array([window.frees or none for window in windows], np.uint64).reshape(-1, len(Allocator))
     return {
         "from_ns": np.array([window.from_ns for window in windows], np.uint64),
         "to_ns": np.array([window.to_ns for window in windows], np.uint64),
         "events": np.array([window.events for window in windows], np.uint64),
         "known": np.array([window.frees is not None for window in windows], np.uint8),
-        **{name: frees[:, place] for place, name in enumerate(("slab", "vmalloc", "percpu"))},
+        **{name: frees[:, place] for place, name in enumerate(allocator.name.lower() for allocator in Allocator)},
     }
 
 

@@ -188,7 +188,16 @@ IMPLIED = Table("implied", {"kind": U8, "cache": U64, "bytes": U64, "frees": U64
 
 LOSSES = Table(
     "losses",
-    {"from_ns": U64, "to_ns": U64, "events": U64, "known": U8, "slab": U64, "vmalloc": U64, "percpu": U64},
+    {
+        "from_ns": U64,
+        "to_ns": U64,
+        "events": U64,
+        "known": U8,
+        "slab": U64,
+        "vmalloc": U64,
+        "percpu": U64,
+        "pages": U64,
+    },
 )
 """When events were lost; of these at most so many were frees of each allocator, if that is known (1)."""
 

@@ -22,6 +22,9 @@ class CoverageKind(StrEnum):
     VMALLOC = "vmalloc"
     VFREE = "vfree"
     PERCPU = "percpu"
+    PAGES = "pages"
+    """Listed only where they are asked for, as the next."""
+    PAGES_BULK = "pages-bulk"
     MODULES = "modules"
     OBJECT_CONTENTS = "object-contents"
 

@@ -15,11 +15,13 @@ class Allocator(IntEnum):
     SLAB = 0
     VMALLOC = 1
     PERCPU = 2
+    PAGES = 3
 
     @classmethod
     def of(cls, kind: int) -> Allocator:
         """The one that a kind of event is about."""
-        return {Kind.VMALLOC: cls.VMALLOC, Kind.PERCPU: cls.PERCPU}.get(Kind(kind), cls.SLAB)
+        own = {Kind.VMALLOC: cls.VMALLOC, Kind.PERCPU: cls.PERCPU, Kind.PAGES: cls.PAGES}
+        return own.get(Kind(kind), cls.SLAB)
 
 
 Frees = tuple[int, ...]

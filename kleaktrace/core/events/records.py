@@ -25,6 +25,16 @@ def hide(address: int) -> int:
     return address ^ _ALL_BITS
 
 
+BLOCK_ORDER_BITS = 4
+"""A block of pages is named by the address of its first page's struct page, with its order in so many low bits."""
+
+
+def address_of(kind: int, name: int) -> int:
+    """The address of an object by its kind and its name in rows: of pages, that of their first struct page."""
+    address = hide(name)
+    return address >> BLOCK_ORDER_BITS << BLOCK_ORDER_BITS if kind == Kind.PAGES else address
+
+
 def comm_text(comm: bytes) -> str:
     """A task's name in words: what lies behind its NUL is left over from a longer one."""
     return comm.partition(b"\0")[0].decode(errors="backslashreplace")
@@ -37,6 +47,7 @@ class Kind(IntEnum):
     CACHE = 1  # kmem_cache_alloc
     VMALLOC = 2
     PERCPU = 3  # addresses are per-CPU offsets, a name space of their own
+    PAGES = 4  # blocks of pages, which no other allocator's object has an address of: see `address_of`
 
 
 class Context(IntEnum):
@@ -82,7 +93,7 @@ ALLOCATION = np.dtype(
         ("comm", "S16"),
         ("bytes_req", "<u8"),
         ("bytes_alloc", "<u8"),
-        ("cache", "<u8"),  # key of the slab cache, 0: a kmalloc, vmalloc or per-CPU allocation
+        ("cache", "<u8"),  # key of the slab cache, of pages their order, 0: a kmalloc, vmalloc or per-CPU allocation
         ("gfp_flags", "<u4"),
         ("reserved", "<u4"),
         ("reserved_too", "<u8"),

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.events.coverage import Coverage
-from kleaktrace.core.events.records import Rows, hide
+from kleaktrace.core.events.records import Kind, Rows, hide
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.rounds import RoundSeries
 from kleaktrace.core.kept_on_purpose import rule_for_row
@@ -94,15 +94,19 @@ class Anatomy:
 
 
 def leaked_rows(ledger: Ledger, suspects: Sequence[JudgedSuspect], names: KernelNames) -> Rows:
-    """The confirmed suspects as OUTSTANDING rows: at most `MOST_OBJECTS`, the oldest; no index nodes."""
+    """The confirmed suspects as OUTSTANDING rows: at most `MOST_OBJECTS`, the oldest; no index nodes, and no pages.
+
+    Pages are not looked into: mostly they hold data, and the kernel does not map all of them.
+    """
     leaked = [s for s in suspects if s.verdict is Verdict.CONFIRMED]
     percpu = [s.cache == "percpu" for s in leaked]
     found, rows = ledger.lookup(np.array([hide(s.address) for s in leaked], np.uint64), np.array(percpu, np.bool_))
-    rows = rows[found]
+    rows = rows[found & (rows["kind"] != Kind.PAGES)]
     fields = ("kind", "cache", "bytes_alloc", "stack", "gfp_flags")
     kept = [rule_for_row(names, *row) is None for row in zip(*(rows[name].tolist() for name in fields), strict=True)]
     rows = rows[np.array(kept, np.bool_)]
-    return rows[np.argsort(rows["time_ns"], kind="stable")[:MOST_OBJECTS]]
+    oldest: Rows = rows[np.argsort(rows["time_ns"], kind="stable")[:MOST_OBJECTS]]
+    return oldest
 
 
 def anatomy(

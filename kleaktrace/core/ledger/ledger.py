@@ -19,7 +19,7 @@ import numpy.typing as npt
 from kleaktrace.core.arrays.hash_index import AddressIndex, parts
 from kleaktrace.core.arrays.types import U64, Index, Mask
 from kleaktrace.core.events.loss import LossWindow
-from kleaktrace.core.events.records import Batch, Kind, Rows
+from kleaktrace.core.events.records import ALLOCATION, Batch, Kind, Rows
 from kleaktrace.core.ledger.event_matching import (
     Matches,
     Reallocations,
@@ -38,6 +38,7 @@ from kleaktrace.core.ledger.outstanding_table import (
     object_keys,
     take_rows,
 )
+from kleaktrace.core.ledger.page_blocks import block_orders, blocks_around, blocks_inside, pieces
 from kleaktrace.core.ledger.stack_counters import StackSnapshot, StackStatistics, StackTable, StackTableState
 from kleaktrace.core.ledger.tally import Tally, TallyCounts
 
@@ -50,6 +51,10 @@ _MAX_LOSS_WINDOWS = 4096
 
 _AT_ONCE = 1 << 16
 """Looking at what is outstanding takes a hundred bytes for each of so many; for all it would be more than they have."""
+
+
+_PAGE_EVENTS = 1 << 10
+"""So many are looked at at once where blocks of pages are split, as each split means to look again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,8 +381,78 @@ class Ledger:
     # One batch
 
     def _apply(self, allocations: Rows, frees: Rows) -> None:
+        matches = self._match(allocations, frees)
+        if (frees["kind"].take(matches.unknown_frees) == Kind.PAGES).any():
+            of_pages = allocations["kind"] == Kind.PAGES, frees["kind"] == Kind.PAGES
+            self._apply_pages(allocations[of_pages[0]], frees[of_pages[1]])
+            self._apply_as_is(allocations[~of_pages[0]], frees[~of_pages[1]])
+        else:
+            self._enter(allocations, frees, matches)
+
+    def _apply_as_is(self, allocations: Rows, frees: Rows) -> None:
+        """Apply events of which every free is one of a whole object, or of what is not outstanding."""
+        if allocations.size or frees.size:
+            self._enter(allocations, frees, self._match(allocations, frees))
+
+    def _match(self, allocations: Rows, frees: Rows) -> Matches:
         sequence = np.concatenate([allocations["sequence"], frees["sequence"]])
-        matches = match_events(keys_of(allocations), keys_of(frees), sequence, self._rows.index)
+        return match_events(keys_of(allocations), keys_of(frees), sequence, self._rows.index)
+
+    def _apply_pages(self, allocations: Rows, frees: Rows) -> None:
+        """Apply events of pages, with frees among them of pages that are not outstanding as just such a block."""
+        while allocations.size or frees.size:
+            sequence = np.sort(np.concatenate([allocations["sequence"], frees["sequence"]]))
+            until = sequence[:_PAGE_EVENTS][-1] + np.uint64(1)
+            (some, some_frees), rest = _cut(allocations, frees, until)
+            matches = self._match(some, some_frees)
+            unknown = some_frees["sequence"][matches.unknown_frees]
+            if unknown.size:
+                # All before the first of them has met what it should.
+                (some, some_frees), (allocations, frees) = _cut(allocations, frees, unknown.min())
+                self._apply_as_is(some, some_frees)
+                self._free_parts(frees[:1])
+                frees = frees[1:]
+            else:
+                self._enter(some, some_frees, matches)
+                allocations, frees = rest
+
+    def _free_parts(self, free: Rows) -> None:
+        """Enter one free of pages that are not outstanding as one block, but as a part of one, or as several."""
+        name = np.ascontiguousarray(free["object"])
+        around = blocks_around(name)[0]
+        rows = self._rows.index.lookup(around)
+        larger = np.flatnonzero((rows >= 0) & (around != 0))
+        if larger.size:
+            self._split(int(around[larger[0]]), int(block_orders(name)[0]))
+            frees = free.copy()
+        else:
+            inside = blocks_inside(int(name[0]))
+            inside = inside[self._rows.index.lookup(inside) >= 0]
+            frees = np.repeat(free, max(inside.size, 1))
+            if inside.size:
+                frees["object"] = inside
+        frees["sequence"] = np.arange(frees.size)
+        self._apply_as_is(np.zeros(0, ALLOCATION), frees)
+
+    def _split(self, block: int, order: int) -> None:
+        """Have a block of pages be as many allocations as it has pieces of an order: each is freed by itself now."""
+        names = np.array([block], np.uint64)
+        rows, slots = self._rows.index.find(names)
+        whole = self._rows.decode(rows, self._stacks.keys)
+        stacks = self._rows.stacks(rows)
+        self._rows.remove(rows, slots)
+        self._stacks.retract(stacks, whole["bytes_alloc"], whole["context"])
+
+        parts = pieces(block, order)
+        made = np.repeat(whole, parts.size)
+        made["object"] = parts
+        made["bytes_req"] = made["bytes_alloc"] = whole["bytes_alloc"] // np.uint64(parts.size)
+        stacks = np.repeat(stacks, parts.size)
+        self._stacks.allocated(stacks, made["bytes_alloc"], made["context"])
+        self._rows.write(self._rows.insert(parts), made, stacks, np.zeros(parts.size, np.bool_))
+
+    def _enter(self, allocations: Rows, frees: Rows, matches: Matches) -> None:
+        """Enter a batch that is matched."""
         stacks = self._stacks.index(np.ascontiguousarray(allocations["stack"]))
         sizes = np.ascontiguousarray(allocations["bytes_alloc"])
         self._stacks.allocated(stacks, sizes, allocations["context"])
@@ -482,6 +557,12 @@ class Ledger:
             seen = rows >= 0
             self._watched_endings.append(closed[np.sort(first[seen])])
             self._watched.remove(rows[seen], slots[seen])
+
+
+def _cut(allocations: Rows, frees: Rows, at: np.uint64) -> tuple[tuple[Rows, Rows], tuple[Rows, Rows]]:
+    """What comes before a place in the stream, and what comes from there on; both are in stream order."""
+    first, second = np.searchsorted(allocations["sequence"], at), np.searchsorted(frees["sequence"], at)
+    return (allocations[:first], frees[:second]), (allocations[first:], frees[second:])
 
 
 @dataclass(frozen=True, slots=True)

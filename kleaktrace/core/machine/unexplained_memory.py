@@ -131,30 +131,39 @@ class Explained:
     slab: int | None
     vmalloc: int | None
     percpu: int | None
+    pages: int | None = None
+    """Those that no other allocator took."""
 
     def since(self, before: Explained) -> Explained:
         """How much more than before."""
         return Explained(
-            _more(self.slab, before.slab), _more(self.vmalloc, before.vmalloc), _more(self.percpu, before.percpu)
+            _more(self.slab, before.slab),
+            _more(self.vmalloc, before.vmalloc),
+            _more(self.percpu, before.percpu),
+            _more(self.pages, before.pages),
         )
 
 
 def explained_by(tally: Tally) -> Explained:
     """What outstanding allocations explain, if all kinds can be seen."""
     kinds = tally.rows["kind"]
-    slab, vmalloc, percpu = (
+    slab, vmalloc, percpu, pages = (
         int(tally.bytes[np.isin(kinds, of_allocator)].sum())
-        for of_allocator in ((Kind.KMALLOC, Kind.CACHE), (Kind.VMALLOC,), (Kind.PERCPU,))
+        for of_allocator in ((Kind.KMALLOC, Kind.CACHE), (Kind.VMALLOC,), (Kind.PERCPU,), (Kind.PAGES,))
     )
-    return Explained(slab, vmalloc, percpu)
+    return Explained(slab, vmalloc, percpu, pages)
+
+
+TRACED_PAGES = "traced pages"
+"""Pages that events tell of, and nothing of whether somebody still needs them: see `core.machine.traced_pages`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unexplained:
     """Memory that is gone and that no event explains.
 
-    name: pages, slab, vmalloc or percpu. meaning: what that says, one sentence. sites: the call sites that took it, as
-    far as the kernel tells, and their bytes, the most first.
+    name: pages, `TRACED_PAGES`, slab, vmalloc or percpu. meaning: what that says, one sentence. sites: the call sites
+    that took it, as far as the kernel tells, and their bytes, the most first.
     """
 
     name: str
@@ -176,13 +185,20 @@ def unexplained(before: MachineMemory, after: MachineMemory, more: Explained) ->
 
     `more`: what is outstanding by our table at the second reading, less what was at the first.
     """
-    return [*_pages(before, after), *_slab(before, after, more), *_areas(before, after, more)]
+    return [*_pages(before, after, more), *_slab(before, after, more), *_areas(before, after, more)]
 
 
-def _pages(before: MachineMemory, after: MachineMemory) -> Iterator[Unexplained]:
+def _pages(before: MachineMemory, after: MachineMemory, more: Explained) -> Iterator[Unexplained]:
     gone = after.unaccounted - before.unaccounted
-    if gone > after.allowed(_PAGES_MIB, _PAGES_MIB_PER_CPU):
-        meaning = "of pages are gone, not by slab or vmalloc: kmemleak and this trace don't see pages"
+    allowed = after.allowed(_PAGES_MIB, _PAGES_MIB_PER_CPU)
+    meaning = "of pages are gone, not by slab or vmalloc: kmemleak and this trace don't see pages"
+    if more.pages is not None:
+        held = min(gone, more.pages)
+        if held > allowed:
+            yield Unexplained(TRACED_PAGES, held, "of traced pages are outstanding, of which kmemleak knows nothing")
+        gone -= more.pages
+        meaning = "more pages are gone than the traced allocations explain: some came by a path without an event"
+    if gone > allowed:
         yield Unexplained("pages", gone, meaning, _sites(before, after, gone, of_pages=True))
 
 

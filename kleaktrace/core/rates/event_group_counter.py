@@ -126,6 +126,6 @@ class GroupCounter:
 
 def _cache_words(rows: Rows) -> tuple[U64, U64]:
     kinds = rows["kind"].astype(np.uint64)
-    of_cache, by_size = kinds == Kind.CACHE, kinds == Kind.KMALLOC
+    of_cache, by_size = np.isin(kinds, (Kind.CACHE, Kind.PAGES)), kinds == Kind.KMALLOC
     sizes = np.where(by_size, np.minimum(rows["bytes_alloc"], np.uint64(_LARGE)), np.uint64(0))
     return np.where(of_cache, rows["cache"], np.uint64(0)), kinds << np.uint64(32) | sizes

@@ -67,6 +67,8 @@ class KernelNames:
             return "vmalloc"
         if kind == Kind.PERCPU:
             return "percpu"
+        if kind == Kind.PAGES:
+            return f"pages (order {key})"
         if kind == Kind.CACHE:
             known = self.caches.get(key)
             return known.name if known else ""

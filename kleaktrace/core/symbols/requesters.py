@@ -45,7 +45,7 @@ _ALLOCATORS: Mapping[str, tuple[str, ...]] = {
     ),
     "mm/vmalloc.c": ("vmalloc", "vzalloc", "vcalloc", "vrealloc", "alloc_vmap_area", "get_vm_area_node"),
     "mm/percpu.c": ("pcpu_alloc", "alloc_percpu"),
-    "mm/page_alloc.c": ("get_free_pages",),
+    "mm/page_alloc.c": ("get_free_pages", "get_zeroed_page", "alloc_pages", "alloc_frozen_pages"),
     "lib/kasprintf.c": ("kasprintf", "kvasprintf"),
 }
 """Families: `kmalloc` stands for `kmalloc_node_track_caller` and all its other variants too."""
@@ -58,7 +58,12 @@ _HELPERS: Mapping[str, tuple[str, ...]] = {
     ),
     "drivers/gpu/drm/drm_managed.c": ("drmm_kmalloc", "drmm_kstrdup"),
     "fs/seq_file.c": ("seq_buf_alloc",),
+    "drivers/iommu/dma-iommu.c": ("iommu_dma_alloc", "iommu_dma_alloc_pages", "iommu_dma_alloc_noncontiguous"),
     "kernel/bpf/syscall.c": ("bpf_map_kmalloc_node", "bpf_map_kzalloc", "bpf_map_kvcalloc", "bpf_map_area_alloc"),
+    "kernel/dma/mapping.c": ("dma_alloc_attrs", "dmam_alloc_attrs", "dma_alloc_pages", "dma_alloc_noncontiguous"),
+    "kernel/dma/direct.c": ("dma_direct_alloc", "dma_direct_alloc_pages", "dma_direct_alloc_no_mapping"),
+    "kernel/dma/ops_helpers.c": ("dma_common_alloc_pages",),
+    "kernel/dma/contiguous.c": ("dma_alloc_contiguous",),
     "lib/argv_split.c": ("argv_split",),
     "lib/bitmap.c": (
         *("bitmap_alloc", "bitmap_zalloc", "bitmap_alloc_node", "bitmap_zalloc_node"),
@@ -71,7 +76,7 @@ _HELPERS: Mapping[str, tuple[str, ...]] = {
     "lib/kobject.c": ("kobject_get_path",),
     "lib/nlattr.c": ("nla_strdup", "nla_memdup"),
     "lib/parser.c": ("match_strdup",),
-    "lib/scatterlist.c": ("sg_kmalloc", "sg_alloc_table"),
+    "lib/scatterlist.c": ("sg_kmalloc", "sg_alloc_table", "sgl_alloc", "sgl_alloc_order"),
     "lib/sg_pool.c": ("sg_alloc_table_chained", "sg_pool_alloc"),
     "lib/string_helpers.c": (
         *("kstrdup_quotable", "kstrdup_quotable_cmdline", "kstrdup_quotable_file", "kstrdup_and_replace"),
@@ -79,8 +84,16 @@ _HELPERS: Mapping[str, tuple[str, ...]] = {
     ),
     "mm/mempool.c": (
         *("mempool_alloc", "mempool_alloc_preallocated", "mempool_alloc_slab", "mempool_kmalloc", "mempool_kvmalloc"),
-        *("mempool_init_node", "mempool_init", "mempool_create_node", "mempool_create", "mempool_resize"),
+        *(
+            "mempool_alloc_pages",
+            "mempool_init_node",
+            "mempool_init",
+            "mempool_create_node",
+            "mempool_create",
+            "mempool_resize",
+        ),
     ),
+    "mm/mempolicy.c": ("folio_alloc", "folio_alloc_mpol"),
     "net/core/sock.c": ("sock_kmalloc", "sock_kmemdup", "sock_kzalloc"),
 }
 
@@ -91,7 +104,18 @@ _SHARING: Mapping[str, tuple[str, ...]] = {
         *("build_skb", "build_skb_around", "napi_build_skb", "slab_build_skb", "kmalloc_reserve", "pskb_expand_head"),
         *("skb_clone", "skb_copy", "skb_copy_expand", "pskb_copy_fclone", "skb_realloc_headroom", "skb_expand_head"),
     ),
-    "net/core/sock.c": ("sk_prot_alloc", "sk_alloc", "sock_alloc_send_pskb", "sock_wmalloc", "sock_omalloc"),
+    "net/core/sock.c": (
+        *("sk_prot_alloc", "sk_alloc", "sock_alloc_send_pskb", "sock_wmalloc", "sock_omalloc"),
+        *("skb_page_frag_refill", "sk_page_frag_refill"),
+    ),
+    # Pages in pieces, or handed on to skbs: they come back when the last piece has.
+    "mm/page_frag_cache.c": ("page_frag_cache_refill", "page_frag_alloc", "page_frag_alloc_align"),
+    "net/core/page_pool.c": (
+        *("page_pool_alloc_page_order", "page_pool_alloc_pages", "page_pool_alloc_pages_slow", "page_pool_alloc_frag"),
+        *("page_pool_alloc_netmems", "page_pool_alloc_netmems_slow", "page_pool_alloc_frag_netmem"),
+    ),
+    # Of a page there are many objects, of many callers.
+    "mm/dmapool.c": ("dma_pool_alloc", "pool_alloc_page"),
     "net/ipv4/tcp.c": ("tcp_stream_alloc_skb",),
     "net/netlink/af_netlink.c": ("netlink_alloc_large_skb",),
     # Given to a driver below, which completes them.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.arrays.types import U64, Index
-from kleaktrace.core.events.records import Context, Kind, Rows, comm_text, hide
+from kleaktrace.core.events.records import Context, Kind, Rows, address_of, comm_text
 from kleaktrace.core.leaked_objects.leaks import stack_key
 from kleaktrace.core.ledger.stack_counters import bin_range
 from kleaktrace.core.recording import Recording
@@ -105,7 +105,7 @@ def _outstanding(recording: Recording, rows: Sequence[StackRow]) -> Table:
         "outstanding",
         {
             "key": texts(_keys_of(found["stack"], rows)),
-            "address": texts(f"{hide(address):#x}" for address in found["object"].tolist()),
+            "address": texts(f"{address_of(*one):#x}" for one in found[["kind", "object"]].tolist()),
             "allocated_at": times(_moments(recording, born_ns)),
             "age_s": reals(np.maximum(recording.clock.end.time_ns - born_ns, 0) / 1e9),
             "bytes": integers(found["bytes_alloc"]),

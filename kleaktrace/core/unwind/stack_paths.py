@@ -75,7 +75,8 @@ class StackSample:
     number; code outside the kernel's own text is the same as long as that is. frames: all return addresses, innermost
     first. words: the stack from the program's context on, upwards; complements, as `hide` makes them. base: address of
     the first word. rest: words there are up to the end of the stack. in_module: a frame is in the module that is
-    filtered for. recognised: the key that a known path gave this stack, 0 if none did.
+    filtered for. recognised: the key that a known path gave this stack, 0 if none did. cut: the last of the frames is
+    not the outermost, and whatever lies further out, it is the same stack.
     """
 
     root: int
@@ -88,6 +89,7 @@ class StackSample:
     in_module: bool = False
     recognised: int = 0
     modules: int = 0
+    cut: bool = False
 
 
 class Lead(IntEnum):
@@ -130,6 +132,7 @@ class StackPath:
     stack: int
     slots: tuple[Slot, ...]
     in_module: bool
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ class _Words:
                 self.copies[word | signed_bits].append(place)
             elif sample.base <= word < end and word % 8 == 0:
                 self._pointers.setdefault((word - sample.base) // 8, []).append(place)
-        if sample.frames and self.copies[sample.frames[-1]]:
+        if sample.frames and not sample.cut and self.copies[sample.frames[-1]]:
             # Nothing lies above it but registers, and so no copy of it either.
             self._outermost = self.copies[sample.frames[-1]][-1]
 
@@ -267,6 +270,7 @@ class _Known:
     frames: tuple[int, ...]
     in_module: bool
     modules: int
+    cut: bool
 
 
 _Code = tuple[int, int]
@@ -320,7 +324,7 @@ class StackPaths:
                     return Change()
             self._modules.add(sample.modules)
             self._known[name] = _Known(
-                sample.root, sample.event, sample.stack, sample.frames, sample.in_module, sample.modules
+                sample.root, sample.event, sample.stack, sample.frames, sample.in_module, sample.modules, sample.cut
             )
         otherwise = self._learn_steps(sample)
         if not otherwise:
@@ -348,7 +352,7 @@ class StackPaths:
             if step.conflicts >= _CONFLICTS and step.restarts < _RESTARTS:
                 otherwise |= self._start_again(sample, number)
             otherwise |= was not in (None, step.way)
-        if len(steps) == len(sample.frames) and steps[-1]:
+        if len(steps) == len(sample.frames) and steps[-1] and not sample.cut:
             end = self._ends.setdefault(self._code(sample.modules, sample.frames[-1]), _End())
             was_end = end.distance
             end.narrow({sample.rest - there for there in reached})
@@ -374,7 +378,8 @@ class StackPaths:
         before = [0]
         for number, frame in enumerate(sample.frames):
             step = self._step(sample, number)
-            copies = words.copies[frame][-1:] if number == len(sample.frames) - 1 else words.copies[frame]
+            outermost = number == len(sample.frames) - 1 and not sample.cut
+            copies = words.copies[frame][-1:] if outermost else words.copies[frame]
             above: Pairs = [(here, there) for there in copies for here in before if there > here]
             if not above and words.length < words.rest and before[-1] + _NEAR > words.length:
                 break  # out of sight
@@ -398,23 +403,27 @@ class StackPaths:
         while (path := self._paths.get(key)) is not None:
             if path.slots == slots:
                 return
-            number = next(
+            differing = (
                 number for number, (one, other) in enumerate(zip(path.slots, slots, strict=False)) if one != other
             )
+            number = next(differing, None)
+            if number is None:
+                return  # one that is cut, and one that was not, with other functions to cut at
             if path.slots[number][1:] != slots[number][1:]:
                 raise _Otherwise
             key = branch_key(key, number, slots[number].address)
-        path = StackPath(key, known.stack, slots, known.in_module)
+        path = StackPath(key, known.stack, slots, known.in_module, known.cut)
         self._paths[key] = path
         yield path
 
     def _slots(self, known: _Known) -> tuple[Slot, ...] | None:
-        """How to get to its return addresses, and to its end; None if that is not known of all."""
+        """How to get to its return addresses, and to its end if that matters; None if that is not known of all."""
         slots: list[Slot] = []
         if len(known.frames) >= MOST_SLOTS:
             return None
         parents = [(0, known.event), *(self._code(known.modules, frame) for frame in known.frames)]
-        for parent, frame in zip(parents, (*known.frames, 0), strict=True):
+        wanted = known.frames if known.cut else (*known.frames, 0)
+        for parent, frame in zip(parents, wanted, strict=not known.cut):
             step = self._steps.get(parent)
             way = step.way if step else None
             end = self._ends.get(parent, _NO_END).distance

@@ -65,7 +65,7 @@ class Judgement:
         It goes when that goes, which is judged for itself.
         """
         stack = self.evidence.names.stacks.get(row.stack)
-        if row.kind in (Kind.KMALLOC, Kind.CACHE):
+        if row.kind in (Kind.KMALLOC, Kind.CACHE, Kind.PAGES):
             return stack.below_machinery
         return row.kind == Kind.VMALLOC and stack.within_vmalloc
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 _LISTED, _OLDER = "listed by kmemleak", "allocated before the window"
 """Why a suspect stands in the way of "clean", and why not."""
 
+_NOT_TOLD = (Kind.PERCPU, Kind.PAGES)
+"""kmemleak does not say whether it has an object at a per-CPU address, and never has one of pages (mm/kmemleak.c)."""
+
 _PAGE_SIZES = (1 << 12, 1 << 14, 1 << 16)
 _STABLE_READINGS = 2
 """So many last readings must agree: one alone may have caught a pointer on its way, or a stale one on a stack."""
@@ -83,7 +86,7 @@ def open_questions(evidence: Evidence, repeated: RepeatedStacks | None = None) -
     for case in suspected:
         if not case.listed_last:
             _judge_suspect(trial, case)
-    return [question for question in asked.missing if question.kind != Kind.PERCPU]
+    return [question for question in asked.missing if question.kind not in _NOT_TOLD]
 
 
 class _Answers(Mapping[Question, bool]):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import NamedTuple
 
-from kleaktrace.core.events.records import comm_text, hide
+from kleaktrace.core.events.records import address_of, comm_text
 from kleaktrace.core.evidence.evidence import ALONE, Evidence, JudgedSuspect, SuspectSource, Verdict
 from kleaktrace.core.evidence.suspect_cases import ObjectKey, OutstandingAllocation, as_tuples
 from kleaktrace.core.repetition.sign_test import Course
@@ -47,7 +47,7 @@ def unlisted_suspect(
     stack = trial.stacks.of(row.stack)
     return JudgedSuspect(
         source=source,
-        address=hide(row.object),
+        address=address_of(row.kind, row.object),
         size=row.bytes_alloc,
         verdict=opinion.verdict,
         reason=opinion.reason,

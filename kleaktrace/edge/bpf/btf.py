@@ -96,6 +96,11 @@ class Btf:
         """BTF's number for a structure."""
         return self._find(name, _STRUCT)
 
+    def size(self, struct: str) -> int | None:
+        """Bytes of a structure."""
+        found = self.struct_id(struct)
+        return None if found is None else int(self._type(found)[0].size_or_type)
+
     def has_function(self, name: str) -> bool:
         """Whether BTF knows a function of this name."""
         return self.function_id(name) is not None

@@ -23,7 +23,7 @@ import numpy.typing as npt
 VALUES = (
     *("SELF", "PID_NAMESPACE", "PID_NAMESPACE_DEVICE", "FILTER_PID"),
     *("PER_CPU_OFFSET", "PREEMPT_COUNT_PER_CPU", "BULK_FREE", "SHEAF_FREE", "VFREE", "VFREE_ATOMIC"),
-    *("FREE_AREAS", "WORD_TYPE", "KERNEL_TEXT", "ENTRY_TEXT"),
+    *("FREE_AREAS", "WORD_TYPE", "KERNEL_TEXT", "ENTRY_TEXT", "PAGE_NUMBERS"),
 )
 """What the C sources know only when the programs are loaded: processes, addresses, types of BTF, all of 64 bits."""
 
@@ -33,7 +33,7 @@ FUNCTIONS = ("RDONLY_CAST",)
 NAMED_MAPS = {"EVENT_RING": "events", "NAME_RING": "names"}
 """Maps that the C sources hand to helpers of which bcc knows nothing: the macro, and the map's own name."""
 
-FORMAT = b"kleaktrace BPF programs 5"
+FORMAT = b"kleaktrace BPF programs 6"
 """To be counted up when this module, or how programs are compiled, changes."""
 
 _MAP, _NAMED_MAP, _VALUE = 1, 14, 15  # BPF_PSEUDO_MAP_FD, and two of our own

@@ -24,7 +24,7 @@ from kleaktrace.errors import EnvironmentRefusal
 
 _SOURCES = (
     *("records.h", "maps.h", "common.h", "stack_paths.h", "stacks.h", "events.h"),
-    *("slab.c", "vmalloc.c", "percpu.c", "modules.c", "objects.c", "exec.c"),
+    *("slab.c", "vmalloc.c", "percpu.c", "pages.c", "modules.c", "objects.c", "exec.c"),
 )
 _MOST_FILES = 32
 """Each about 100 kB. There is one for each set of options that are compiled in."""

@@ -17,27 +17,31 @@ class Counter(IntEnum):
     FULL_RING_CACHE_ALLOC = 1
     FULL_RING_VMALLOC = 2
     FULL_RING_PERCPU_ALLOC = 3
-    FULL_RING_KFREE = 4
-    FULL_RING_CACHE_FREE = 5
-    FULL_RING_VFREE = 6
-    FULL_RING_PERCPU_FREE = 7
-    FULL_TABLE = 8
-    VMALLOC_UNCALLED = 9
-    VMALLOC_UNRETURNED = 10
-    BULK_ALLOC_UNCALLED = 11
-    BULK_ALLOC_UNRETURNED = 12
-    SHEAF_FREE_UNCALLED = 13
-    SHEAF_FREE_UNRETURNED = 14
-    LONG_BULK_ALLOC = 15
-    LONG_BULK_FREE = 16
-    LOST_STACKS = 17
-    LOST_NAMES = 18
-    LOST_ENTRIES = 19
-    TAKEN_BY_SECOND = 20
-    UNWOUND_STACKS = 21
-    CHECKED_STACKS = 22
-    WRONG_STACKS = 23
-    LOST_SAMPLES = 24
+    FULL_RING_PAGE_ALLOC = 4
+    FULL_RING_KFREE = 5
+    FULL_RING_CACHE_FREE = 6
+    FULL_RING_VFREE = 7
+    FULL_RING_PERCPU_FREE = 8
+    FULL_RING_PAGE_FREE = 9
+    FULL_TABLE = 10
+    VMALLOC_UNCALLED = 11
+    VMALLOC_UNRETURNED = 12
+    BULK_ALLOC_UNCALLED = 13
+    BULK_ALLOC_UNRETURNED = 14
+    SHEAF_FREE_UNCALLED = 15
+    SHEAF_FREE_UNRETURNED = 16
+    LONG_BULK_ALLOC = 17
+    LONG_BULK_FREE = 18
+    BULK_PAGES_UNCALLED = 19
+    BULK_PAGES_UNRETURNED = 20
+    LOST_STACKS = 21
+    LOST_NAMES = 22
+    LOST_ENTRIES = 23
+    TAKEN_BY_SECOND = 24
+    UNWOUND_STACKS = 25
+    CHECKED_STACKS = 26
+    WRONG_STACKS = 27
+    LOST_SAMPLES = 28
 
 
 class State(IntEnum):
@@ -90,7 +94,8 @@ STACK_SAMPLE = Layout(
     event="I",
     words_read="I",
     rest="I",
-    in_module="I",
+    in_module="H",
+    cut="H",
     base="Q",
 )
 """`words` follow."""
@@ -125,7 +130,7 @@ PATH_SLOTS = 48
 FROM_END = 2
 """As a slot's `lead`: its offset is from the end of the stack."""
 
-STACK_PATH = Layout("stack_path", stack="Q", length="I", in_module="B", doubtful="B", reserved="H")
+STACK_PATH = Layout("stack_path", stack="Q", length="I", in_module="B", doubtful="B", cut="B", reserved="B")
 """`slots` follow, PATH_SLOTS of them."""
 
 PATH_SLOT = Layout("path_slot", address="Q", offset="i", lead="h", end="H")
@@ -133,3 +138,20 @@ PATH_SLOT = Layout("path_slot", address="Q", offset="i", lead="h", end="H")
 # bpf/objects.c
 CONTENTS_WORDS = 512
 """What is read of an object at most."""
+
+# bpf/pages.c
+DESCRIPTOR_BYTES = 64
+"""sizeof(struct page), as it must be for pages to be traced."""
+
+MARKS = 4096
+"""Pages whose marks lie in one element of `page_marks`."""
+
+PLACE = 16
+"""Bytes of code that a key of `page_roles` stands for."""
+
+
+class PageRole(IntEnum):
+    """What a caller of the page allocator is (bpf/pages.c, enum page_role)."""
+
+    PASSES_ON = 1
+    COUNTED_ELSEWHERE = 2

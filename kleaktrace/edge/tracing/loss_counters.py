@@ -15,10 +15,12 @@ _CAUSES: Mapping[Counter, tuple[str, Allocator | None]] = {
     Counter.FULL_RING_CACHE_ALLOC: ("slab cache allocations for which the ring had no room", None),
     Counter.FULL_RING_VMALLOC: ("vmallocs for which the ring had no room", None),
     Counter.FULL_RING_PERCPU_ALLOC: ("per-CPU allocations for which the ring had no room", None),
+    Counter.FULL_RING_PAGE_ALLOC: ("page allocations for which the ring had no room", None),
     Counter.FULL_RING_KFREE: ("kfrees for which the ring had no room", Allocator.SLAB),
     Counter.FULL_RING_CACHE_FREE: ("slab cache frees for which the ring had no room", Allocator.SLAB),
     Counter.FULL_RING_VFREE: ("vfrees for which the ring had no room", Allocator.VMALLOC),
     Counter.FULL_RING_PERCPU_FREE: ("per-CPU frees for which the ring had no room", Allocator.PERCPU),
+    Counter.FULL_RING_PAGE_FREE: ("page frees for which the ring had no room", Allocator.PAGES),
     Counter.FULL_TABLE: ("allocations for which the table of what passed the filters had no room", None),
     Counter.VMALLOC_UNCALLED: ("vmallocs whose call no kprobe saw", None),
     Counter.VMALLOC_UNRETURNED: ("vmallocs whose return no kretprobe saw", None),
@@ -28,6 +30,8 @@ _CAUSES: Mapping[Counter, tuple[str, Allocator | None]] = {
     Counter.SHEAF_FREE_UNRETURNED: ("kfree_rcus whose return no kretprobe saw", Allocator.SLAB),
     Counter.LONG_BULK_ALLOC: ("bulk allocations of too many objects", None),
     Counter.LONG_BULK_FREE: ("bulk frees of too many objects", Allocator.SLAB),
+    Counter.BULK_PAGES_UNCALLED: ("bulk allocations of pages whose call no kprobe saw", None),
+    Counter.BULK_PAGES_UNRETURNED: ("bulk allocations of pages whose return no kretprobe saw", None),
 }
 _SKIPPED = "events during which all programs for them were at work"
 
@@ -71,6 +75,18 @@ class LossCounters:
             return None
         frees = tuple(max(now - then, 0) for now, then in zip(self.frees, before.frees, strict=True))
         return LossWindow(from_ns, to_ns, events, frees)
+
+
+_MADE_GOOD = ("second_", "first_mm_page_free")
+
+
+def missed_events(runs: Mapping[str, int]) -> dict[str, int]:
+    """Of the missed runs of all programs by function, those of events that the program should have taken.
+
+    Second programs only make good what first ones have missed (bpf/slab.c). What is skipped of frees of pages is mostly
+    such as nobody wants to know of; the others are made good, at the latest when the page is given out (bpf/pages.c).
+    """
+    return {program: times for program, times in runs.items() if not program.startswith(_MADE_GOOD)}
 
 
 def skipped_frees(missed: Mapping[str, int], skipped: int) -> Frees:

@@ -84,7 +84,7 @@ def _stack(record: bytes) -> StackName:
 
 def _sample(record: bytes) -> StackSample:
     _, depth, key, _ = STACK_NAME.unpack_from(record)
-    _, root, modules, recognised, event, words, rest, in_module, base = STACK_SAMPLE.unpack_from(record)
+    _, root, modules, recognised, event, words, rest, in_module, cut, base = STACK_SAMPLE.unpack_from(record)
     return StackSample(
         root=root,
         event=event,
@@ -93,6 +93,7 @@ def _sample(record: bytes) -> StackSample:
         words=np.frombuffer(record, np.uint64, words, STACK_SAMPLE.size),
         rest=rest,
         in_module=bool(in_module),
+        cut=bool(cut),
         recognised=recognised,
         modules=modules,
         base=base,

@@ -16,6 +16,8 @@ from kleaktrace.core.events.coverage import CoverageKind
 from kleaktrace.core.symbols.symbol_table import SymbolTable
 from kleaktrace.edge.bpf.bpf_object import BpfObject, Hook
 from kleaktrace.edge.bpf.btf import Btf
+from kleaktrace.edge.tracing.abi import DESCRIPTOR_BYTES
+from kleaktrace.edge.tracing.page_events import PAGE_ROLES, PageSpace, page_roles
 from kleaktrace.errors import EnvironmentRefusal
 
 _WORD = (1 << 64) - 1
@@ -78,6 +80,10 @@ class Plan:
     context_source: str
     signed_bits: int
     """Of code's addresses: where one lies on a stack there may be a signature in these."""
+    map_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Elements of maps that depend on the machine."""
+    page_roles: Mapping[int, int] = field(default_factory=dict)
+    """What the map of that name is to hold."""
 
 
 def _recorded_once(event: str) -> tuple[str, ...]:
@@ -97,12 +103,15 @@ _EVENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "free_vmap_area_noflush": (("va_start",), ("on_free_vmap_area_noflush",)),
     "percpu_alloc_percpu": (("size", "ptr"), ("on_percpu_alloc",)),
     "percpu_free_percpu": (("ptr",), ("on_percpu_free",)),
+    "mm_page_alloc": (("page", "order", "gfp_flags"), _recorded_once("mm_page_alloc")),
+    "mm_page_free": (("page", "order"), _recorded_once("mm_page_free")),
     "module_load": (("mod",), ("on_module_load",)),
     "module_free": (("mod",), ("on_module_free",)),
 }
 
 # The _noprof names since v6.10 (commit 7bd230a26648).
 _BULK_ALLOC_FUNCTIONS = ("kmem_cache_alloc_bulk_noprof", "kmem_cache_alloc_bulk")
+_BULK_PAGES_FUNCTIONS = ("alloc_pages_bulk_noprof", "__alloc_pages_bulk")
 _VMALLOC_FUNCTIONS = ("__vmalloc_node_range_noprof", "__vmalloc_node_range")
 
 
@@ -116,6 +125,8 @@ class _Planner:
         self.macros: Macros = {"PAGE_BYTES": os.sysconf("SC_PAGE_SIZE")}
         self.values: dict[str, int] = {}
         self.signed_bits = 0
+        self.map_sizes: dict[str, int] = {}
+        self.page_roles: Mapping[int, int] = {}
         if symbols.address_of("kmemleak_alloc") is not None:
             self.macros["KMEMLEAK"] = 1
 
@@ -314,6 +325,49 @@ class _Planner:
             "per-CPU allocations are not seen: leaks of such stay undecided",
         )
 
+    def pages(self, space: PageSpace) -> list[EventKind]:
+        """Pages that somebody asked the page allocator for (bpf/pages.c)."""
+        self.macros["TRACE_PAGES"] = 1
+        self.macros["PAGE_ROLES"] = PAGE_ROLES
+        self.values["PAGE_NUMBERS"] = space.numbers
+        self.map_sizes |= space.map_sizes
+        self.page_roles = page_roles(self._symbols)
+        size = self._btf.size("page")
+        sources: tuple[ProbeSet, ...] = ()
+        without = "pages that drivers take from the page allocator are not seen: "
+        if size != DESCRIPTOR_BYTES:
+            without += f"this kernel's struct page has {size} bytes, which nobody has tried yet"
+        elif space.too_wide:
+            without += "this machine's memory lies too far apart"
+        else:
+            without += "this kernel has no such tracepoints"
+            sources = self.events("mm_page_alloc", "mm_page_free")
+        seen = "what slab, vmalloc, the page cache and user space take is left out"
+        events = EventKind(CoverageKind.PAGES, tuple(ProbeSet(source.probes, seen) for source in sources), without)
+        return [events, self.bulk_pages()] if sources else [events]
+
+    def bulk_pages(self) -> EventKind:
+        """Arrays of pages handed out without an event."""
+        sources: tuple[ProbeSet, ...] = ()
+        for name in _BULK_PAGES_FUNCTIONS:
+            parameters = self._btf.parameters(name)
+            if parameters and "page_array" in parameters and self._symbols.address_of(name) is not None:
+                array = parameters.index("page_array")
+                self.macros |= {
+                    "BULK_PAGES_FUNCTION": name,
+                    "BULK_PAGES_GFP": parameters.index("gfp") if "gfp" in parameters else 0,
+                    "BULK_PAGES_ARRAY": array,
+                    "BULK_PAGES_ARRAY_PARAMETER": array + 1,
+                }
+                by_kprobe = (_kprobe(name, "on_bulk_pages_entry"), _kretprobe(name, "on_bulk_pages_return"))
+                sources = (ProbeSet((_fexit(name),)), ProbeSet(by_kprobe))
+                break
+        return EventKind(
+            CoverageKind.PAGES_BULK,
+            sources,
+            "pages that alloc_pages_bulk hands out are not seen, nor are leaks of them (page_pool takes its pages so)",
+        )
+
     def modules(self) -> EventKind:
         """Modules coming and going, for names and for the unload rule."""
         without = "modules that come or go meanwhile are not noticed: what they leave behind is not judged"
@@ -392,17 +446,27 @@ def _kretprobe(name: str, function: str) -> Probe:
     return Probe("kretprobe", name, lambda bpf: bpf.attach_kretprobe(name, function), (Hook.kprobe(function),))
 
 
-def make_plan(btf: Btf, symbols: SymbolTable, machine: str) -> Plan:
-    """The plan for this kernel, and `machine` as uname has it.
+def make_plan(btf: Btf, symbols: SymbolTable, machine: str, pages: PageSpace | None = None) -> Plan:
+    """The plan for this kernel, and `machine` as uname has it. pages: they are to be traced, too.
 
     Raises `EnvironmentRefusal` when slab events can't be read at all.
     """
     planner = _Planner(btf, symbols, machine)
     needs = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free(), *planner.sheaf_free()]
     needs += [*planner.vmalloc(), planner.percpu(), planner.modules()]
+    if pages is not None:
+        needs += planner.pages(pages)
     planner.free_areas()
     planner.programs()
     planner.text()
     planner.stacks()
     context_source = planner.context()
-    return Plan(tuple(needs), planner.macros, planner.values, context_source, planner.signed_bits)
+    return Plan(
+        tuple(needs),
+        planner.macros,
+        planner.values,
+        context_source,
+        planner.signed_bits,
+        planner.map_sizes,
+        planner.page_roles,
+    )

@@ -62,7 +62,7 @@ class StackPathWriter:
 
 def _encoded(path: StackPath) -> bytes:
     slots = b"".join(PATH_SLOT.pack(*fields) for fields in _fields(path.slots))
-    return (STACK_PATH.pack(path.stack, len(path.slots), path.in_module, 0, 0) + slots).ljust(_SIZE, b"\0")
+    return (STACK_PATH.pack(path.stack, len(path.slots), path.in_module, 0, path.cut, 0) + slots).ljust(_SIZE, b"\0")
 
 
 def _fields(slots: Sequence[Slot]) -> Iterator[tuple[int, int, int, int]]:

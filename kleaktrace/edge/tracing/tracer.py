@@ -35,9 +35,10 @@ from kleaktrace.edge.machine.meminfo import memory_in_use
 from kleaktrace.edge.tracing import name_records
 from kleaktrace.edge.tracing.abi import Counter, State
 from kleaktrace.edge.tracing.filters import Filters
-from kleaktrace.edge.tracing.loss_counters import LossCounters, skipped_frees
+from kleaktrace.edge.tracing.loss_counters import LossCounters, missed_events, skipped_frees
 from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
 from kleaktrace.edge.tracing.object_reader import ObjectReader
+from kleaktrace.edge.tracing.page_events import machine_page_space
 from kleaktrace.edge.tracing.probe_plan import EventKind, Macros, Plan, ProbeSet, make_plan
 from kleaktrace.edge.tracing.ring import EventRing, NameRing
 from kleaktrace.edge.tracing.ring_waiter import RingWaiter
@@ -125,12 +126,14 @@ class Tracer:
         event_ring: int | None = None,
         left_out: frozenset[str] = frozenset(),
         exact_stacks: bool = False,
+        pages: bool = False,
     ) -> None:
         """Attach.
 
         `event_ring`: its bytes, a power of two; None: by the machine's memory. `left_out`: ways of hooking ("fentry",
         "fexit", "kprobe", …) and of reading memory ("bpf_rdonly_cast") that are not used, to try a fallback.
-        `exact_stacks`: unwind always, instead of recognising the stacks that are known.
+        `exact_stacks`: unwind always, instead of recognising the stacks that are known. `pages`: trace the page
+        allocator, too.
         """
         if os.geteuid() != 0:
             raise EnvironmentRefusal("tracing the kernel needs root", "run it with sudo")
@@ -138,7 +141,7 @@ class Tracer:
         event_ring = event_ring or event_ring_size(memory_in_use()["MemTotal"])
         begun = time.monotonic()
         base = read_kallsyms()
-        self.plan: Plan = make_plan(kernel_btf(), base, os.uname().machine)
+        self.plan: Plan = make_plan(kernel_btf(), base, os.uname().machine, machine_page_space() if pages else None)
         self.filters = filters
         self.coverage: tuple[Coverage, ...] = ()
         self.refusals: dict[str, list[str]] = {}
@@ -153,7 +156,9 @@ class Tracer:
         macros = {**_MACROS, **self.plan.macros, **filters.macros(), **value_macros(values)}
         if not exact_stacks:
             macros["RECOGNISE_STACKS"] = 1
-        self._bpf = BpfObject(compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING})
+        self._bpf = BpfObject(
+            compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING, **self.plan.map_sizes}
+        )
         self._reader = ObjectReader(self._bpf)
         self._path_writer = None if exact_stacks else _path_writer(self._bpf, self.plan)
         self._modules = ModuleSymbols(self._bpf)
@@ -164,7 +169,7 @@ class Tracer:
             self._rings = [self._events, self._names]
             self._state = mmap.mmap(self._bpf.map_fd("state"), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
             self._waiter = RingWaiter(self._bpf.map_fd(name) for name in ("events", "names"))
-            self._watch_module(base)
+            self._tell(base)
             self._bpf.load_ahead(_likely(self.plan.needs, left_out))
             self._attach(self.plan.needs, left_out)
             _LOG.info("attached after %.2f s: %s", time.monotonic() - begun, self.plan.context_source)
@@ -187,8 +192,10 @@ class Tracer:
             raise
         self._checked_ns = self.started.time_ns
 
-    def _watch_module(self, base: SymbolTable) -> None:
-        """Tell the module filter where a module that is loaded already has its code."""
+    def _tell(self, base: SymbolTable) -> None:
+        """Tell the programs whose pages are counted elsewhere, and where a module to filter for has its code."""
+        for place, role in self.plan.page_roles.items():
+            self._bpf.write("page_roles", place.to_bytes(8, sys.byteorder), bytes([role]))
         loaded = base.module_range(self.filters.module) if self.filters.module else None
         if loaded is not None:
             first, last = loaded
@@ -384,7 +391,7 @@ class Tracer:
         """
         counters = self._bpf.per_cpu_totals("counters", len(Counter))
         while True:
-            missed = {name: n for name, n in self._bpf.missed_runs().items() if not name.startswith("second_")}
+            missed = missed_events(self._bpf.missed_runs())
             before, counters = counters, self._bpf.per_cpu_totals("counters", len(Counter))
             # A run that was missed and made good between the readings would pass for a loss, or hide one.
             if counters[Counter.TAKEN_BY_SECOND] == before[Counter.TAKEN_BY_SECOND]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from kleaktrace.core.events.coverage import CoverageKind
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.report import CommandResult, Outcome, Report
@@ -45,6 +46,8 @@ def show(console: Console, report: Report) -> None:
         _line(console, f"growing, but kept on purpose (inodes, what can be reclaimed): {stacks}, {size}", "dim")
     for missing in report.findings.missing:
         _line(console, f"memory is missing: {missing}", "yellow")
+        if missing.name == "pages" and not traces_pages(report):
+            _line(console, "  whose pages they are: kleaktrace run --pages -- CMD", "yellow")
     for sentence in report.source_lines.missing:
         _line(console, sentence, "dim")
     for gap in report.gaps:
@@ -215,6 +218,11 @@ def _show_outcome(console: Console, report: Report) -> None:
                     "  to decide it: kleaktrace run --repeat 10 -- CMD (CMD must undo what it does)",
                     "yellow",
                 )
+
+
+def traces_pages(report: Report) -> bool:
+    """Whether it was asked to."""
+    return any(coverage.kind is CoverageKind.PAGES for coverage in report.coverage)
 
 
 def why_not_clean(report: Report) -> str:

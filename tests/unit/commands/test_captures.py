@@ -56,8 +56,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     machine = Machine(tmp_path)
     machine.stand_in(monkeypatch)
     monkeypatch.setattr(trace_module, "live_session", lambda *_, **__: Session(machine.source))
-    monkeypatch.setattr(record_module, "live_session", lambda _, observer, **__: Session(machine.source, observer))
-    monkeypatch.setattr(rates_module, "live_session", lambda _, observer, __: Session(machine.source, observer))
+    monkeypatch.setattr(record_module, "live_session", lambda _, observer, *__: Session(machine.source, observer))
+    monkeypatch.setattr(rates_module, "live_session", lambda _, observer, *__: Session(machine.source, observer))
     return machine
 
 

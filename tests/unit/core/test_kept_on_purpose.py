@@ -33,6 +33,8 @@ def stack(*functions: str) -> Stack:
         ("until its timer", "proc_dir_entry", ("dst_alloc", "rt_dst_alloc")),  # the same, merged
         ("until its timer", "skbuff_ext_cache", ("inet_reqsk_alloc",)),
         ("until its timer", "skbuff_ext_cache", ("__nf_conntrack_alloc", "init_conntrack")),
+        ("the kernel's own page tables", "pages (order 0)", ("__change_page_attr_set_clr", "set_memory_ro")),
+        ("stacks of a checker", "pages (order 2)", ("stack_depot_save_flags", "set_track_prepare")),
         ("pool of workers", "kmalloc-512", ("get_unbound_pool", "alloc_workqueue")),
         ("head of an skb", "skbuff_head_cache", ("napi_skb_cache_get", "napi_alloc_skb", "gro_cells_init")),
         ("head of an skb", "skbuff_head_cache", ("__alloc_skb", "skb_segment", "tcp_gso_segment")),

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
-from bench_lib import bpf_programs, cost, processes, table, tracers, workers
+from bench_lib import bpf_programs, cost, pages, processes, table, tracers, workers
 from bench_lib.bench import Bench
 from bench_lib.bpf_programs import Program
 from bench_lib.figures import Figure, Part, Target, differences, quotients
@@ -72,6 +72,14 @@ def test_rounds_alternate(tmp_path: Path) -> None:
     bench = Bench(Loads(tmp_path), tmp_path, 2, False, said.append)
     assert list(bench.alternate("cost", ["a", "b"])) == ["a", "b", "a", "b"]
     assert said[-1] == "cost: round 2 of 2, b"
+
+
+def test_what_pages_cost_is_told_beside_what_tracing_costs_without_them() -> None:
+    times = {tracers.NONE.name: (100, 100), pages.WITHOUT: (120, 110), pages.WITH: (144, 121)}
+    samples = {(name, "memory"): [Turns(1, each, each) for each in of] for name, of in times.items()}
+    found = {figure.what: figure for figure in pages.of_load("memory", samples)}
+    assert found["memory: kleaktrace --pages"].rounds == pytest.approx([1.44, 1.21])
+    assert found["memory: with --pages by without"].rounds == pytest.approx([1.2, 1.1])
 
 
 def test_cost_is_what_a_tracer_adds_to_a_pair() -> None:

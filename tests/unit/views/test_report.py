@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reports import EVIL, STACK, console, growing_stack, judged, printed, report
 
-from kleaktrace.core.events.coverage import Coverage
+from kleaktrace.core.events.coverage import Coverage, CoverageKind
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import Freed, Rounds, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings
 from kleaktrace.core.ledger.ledger import Totals
-from kleaktrace.core.report import CommandResult, Kernel, Outcome, Report
+from kleaktrace.core.machine.unexplained_memory import Unexplained
+from kleaktrace.core.report import CommandResult, Findings, Kernel, Outcome, Report
 from kleaktrace.views.terminal.report import header, show
 
 
@@ -230,6 +231,15 @@ def test_the_report_begins_with_one_line_for_each_leak() -> None:
         "LEAK drv: drv_probe: 2 objects, 1.1 KiB, at 2 places: confirmed by kmemleak",
     ]
     assert "kept on purpose, says nothing: 1 object (1 index node)" in text
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_pages_that_are_gone_may_be_asked_for_by_name(traced: bool) -> None:
+    gone = Unexplained("pages", 21 << 20, "of pages are gone")
+    coverage = [Coverage(CoverageKind.PAGES, "raw_tracepoint:mm_page_alloc")] if traced else []
+    text = shown(report(findings=Findings(missing=[gone]), coverage=coverage, outcome=Outcome.INCOMPLETE))
+    assert "memory is missing: 21 MiB of pages are gone" in text
+    assert ("kleaktrace run --pages" in text) is not traced
 
 
 def test_what_stands_in_the_way_of_clean_is_said_with_what_would_decide_it() -> None:

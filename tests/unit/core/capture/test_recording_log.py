@@ -85,7 +85,7 @@ class Run:
             self.history.sample(self.time_ns, self.scene.ledger.snapshot())
 
     def lose(self, events: int) -> None:
-        window = LossWindow(self.time_ns, self.time_ns + 1, events, (1, 0, 0) if events % 2 else None)
+        window = LossWindow(self.time_ns, self.time_ns + 1, events, (1, 0, 0, 2) if events % 2 else None)
         self.losses.append(window)
         self.scene.ledger.note_loss(window)
 

@@ -125,7 +125,7 @@ def test_what_is_kept_on_purpose_is_told_apart() -> None:
 
 def test_lost_events_hide_what_they_can_have_made() -> None:
     before, after = streamed(USUAL, 1), streamed(WITH_LEAK, 2)
-    for frees, hidden in (((1000, 0, 0), True), ((0, 0, 0), False)):
+    for frees, hidden in (((1000, 0, 0, 0), True), ((0, 0, 0, 0), False)):
         window = LossWindow(START_NS + SECOND, START_NS + 2 * SECOND, 1000, frees)
         found = compare(before, replace(after, loss=Loss(1000, windows=(window,))))
         assert [change.lines[0].partition("+")[0] for change in found.hidden] == (["leaks"] if hidden else [])

@@ -16,6 +16,7 @@ from kleaktrace.core.events.records import Kind
 from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
 from kleaktrace.core.ledger.tally import tally
 from kleaktrace.core.machine.unexplained_memory import (
+    TRACED_PAGES,
     Explained,
     MachineMemory,
     SiteUse,
@@ -68,6 +69,18 @@ def test_pages_that_left_every_counter_are_gone() -> None:
     assert names(unexplained(before, more(before, MemFree=-4), NOTHING)) == ["pages"]
     assert not unexplained(before, more(before, MemFree=-1.5), NOTHING)
     assert not unexplained(before, more(before, MemFree=21), NOTHING)
+
+
+def test_traced_pages_explain_what_is_gone() -> None:
+    before = machine()
+    after = more(before, MemFree=-21)
+    (known,) = unexplained(before, after, replace(NOTHING, pages=20 * MIB))
+    assert (known.name, known.bytes) == (TRACED_PAGES, 20 * MIB)
+    known, unknown = unexplained(before, after, replace(NOTHING, pages=10 * MIB))
+    assert (known.name, known.bytes) == (TRACED_PAGES, 10 * MIB)
+    assert (unknown.name, unknown.bytes) == ("pages", 11 * MIB)
+    assert str(unknown).startswith("11 MiB more pages are gone than the traced allocations explain")
+    assert not unexplained(before, before, replace(NOTHING, pages=20 * MIB)), "what is counted elsewhere is not gone"
 
 
 @pytest.mark.parametrize("use", [use for use in USES if use not in ("MemFree", "VmallocUsed", "Percpu")])
@@ -197,10 +210,12 @@ def test_the_call_sites_that_took_small_objects_are_named() -> None:
 
 def test_what_is_outstanding_explains_its_allocator() -> None:
     held = [(Kind.KMALLOC, 64), (Kind.CACHE, 128), (Kind.KMALLOC, 16384), (Kind.VMALLOC, 4096), (Kind.PERCPU, 32)]
+    held += [(Kind.PAGES, 4096), (Kind.PAGES, 32768)]
     found = explained_by(tally(rows(OUTSTANDING, *({"kind": kind, "bytes_alloc": size} for kind, size in held))))
-    assert found == Explained(16576, 4096, 32)
-    assert found.since(Explained(576, None, 2)) == Explained(16000, None, 30)
-    assert explained_by(tally(rows(OUTSTANDING))) == NOTHING
+    assert found == Explained(16576, 4096, 32, 36864)
+    assert found.since(Explained(576, None, 2, 4096)) == Explained(16000, None, 30, 32768)
+    assert found.since(Explained(576, None, 2)).pages is None
+    assert explained_by(tally(rows(OUTSTANDING))) == Explained(0, 0, 0, 0)
 
 
 ZONEINFO = """\

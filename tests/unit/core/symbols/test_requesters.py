@@ -30,6 +30,12 @@ from kleaktrace.core.symbols.requesters import Role, role_of
         ("getname_flags.part.0", Role.SHARING),
         ("mas_wr_bnode", Role.SHARING),
         ("__xa_store", Role.SHARING),
+        ("__alloc_frozen_pages_noprof", Role.ALLOCATOR),
+        ("alloc_pages_exact_noprof", Role.ALLOCATOR),
+        ("__dma_direct_alloc_pages.constprop.0", Role.HELPER),
+        ("dma_alloc_attrs", Role.HELPER),
+        ("__page_pool_alloc_pages_slow", Role.SHARING),
+        ("__page_frag_alloc_align", Role.SHARING),
         ("alloc_workqueue", None),
         ("drv_kmalloc", None),
         ("nla_strdup_of_mine", None),
@@ -52,6 +58,13 @@ def test_a_function_has_a_role_by_its_name(function: str, role: Role | None) -> 
             "drv_probe[drv]",
         ),
         ("kmemdup_noprof nla_strdup tcf_init[act]", "nla_strdup tcf_init[act]", "tcf_init[act]", "tcf_init[act]"),
+        # a buffer for its device is the driver's, and so it is named though it did not call the page allocator itself
+        (
+            "__alloc_pages_noprof __dma_direct_alloc_pages.constprop.0 dma_direct_alloc dma_alloc_attrs drv_open[drv]",
+            "__dma_direct_alloc_pages.constprop.0 dma_direct_alloc dma_alloc_attrs drv_open[drv]",
+            "drv_open[drv]",
+            "drv_open[drv]",
+        ),
         # a packet may be the network's by now
         (
             "kmem_cache_alloc_noprof __alloc_skb drv_send[drv] kthread",

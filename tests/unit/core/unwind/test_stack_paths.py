@@ -217,6 +217,26 @@ def test_stacks_that_differ_outside_only_are_told_apart() -> None:
     assert kernel.recognise(machine.call([*PLAIN, SYSTEM_CALL], 5)) == 5
 
 
+def cut(sample: StackSample, stack: int) -> StackSample:
+    """As it is handed over where what lies beyond the second frame does not matter."""
+    return replace(sample, frames=sample.frames[:2], stack=stack, cut=True)
+
+
+def test_where_a_stack_is_cut_all_that_begin_like_it_are_recognised_as_one() -> None:
+    machine, paths, kernel = Machine(4), StackPaths(10), Kernel()
+    callers = [[*PLAIN[:2], Site(TEXT + 0x60 + number, 8 + number), SYSTEM_CALL] for number in range(6)]
+    for chain in callers[:5]:
+        kernel.take(paths.learn(cut(machine.call(chain, 5), 5)))
+    (path,) = kernel.paths.values()
+    assert (path.cut, len(path.slots), path.stack) == (True, 2, 5)
+    assert kernel.recognise(machine.call(callers[5], 6)) == 5, "though nobody has seen it yet"
+    other = [PLAIN[0], Site(TEXT + 0x80, 9), SYSTEM_CALL]
+    for _ in range(8):
+        kernel.take(paths.learn(machine.call(other, 7)))
+    assert kernel.recognise(machine.call(other, 7)) == 7
+    assert kernel.recognise(machine.call(callers[0], 6)) == 5
+
+
 def test_what_an_interrupt_came_upon_is_always_unwound() -> None:
     """Behind the interrupt's entry lies another stack: its return addresses are not among the words."""
     machine, paths = Machine(3), StackPaths(10)

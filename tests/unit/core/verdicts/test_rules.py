@@ -377,11 +377,11 @@ def test_loss_in_its_lifetime_leaves_a_suspect_undecided(from_s: float, to_s: fl
 @pytest.mark.parametrize(
     ("kind", "frees", "expected"),
     [
-        (Kind.KMALLOC, (0, 5, 5), Verdict.CONFIRMED),
-        (Kind.KMALLOC, (5, 0, 0), Verdict.UNDECIDED),
-        (Kind.VMALLOC, (5, 0, 5), Verdict.CONFIRMED),
-        (Kind.VMALLOC, (0, 5, 0), Verdict.UNDECIDED),
-        (Kind.KMALLOC, (0, 0, 0), Verdict.CONFIRMED),
+        (Kind.KMALLOC, (0, 5, 5, 5), Verdict.CONFIRMED),
+        (Kind.KMALLOC, (5, 0, 0, 0), Verdict.UNDECIDED),
+        (Kind.VMALLOC, (5, 0, 5, 5), Verdict.CONFIRMED),
+        (Kind.VMALLOC, (0, 5, 0, 0), Verdict.UNDECIDED),
+        (Kind.KMALLOC, (0, 0, 0, 0), Verdict.CONFIRMED),
     ],
 )
 def test_only_a_lost_free_that_could_have_freed_it_matters(

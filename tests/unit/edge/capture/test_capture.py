@@ -76,7 +76,7 @@ def test_a_capture_tells_all_that_the_session_told(tmp_path: Path) -> None:
         source.free(B)
         source.names.programs.add(42, 0, b"/sbin/insmod\0drv.ko\0")
         source.names.symbols.module_freed("drv", 0xFFFFFFFFC0200000, source.moment().time_ns)
-        window = LossWindow(source.started.time_ns, source.started.time_ns + 5, 3, (1, 2, 0))
+        window = LossWindow(source.started.time_ns, source.started.time_ns + 5, 3, (1, 2, 0, 3))
         source.loss = Loss(3, 1, 2, (window,), (LostEvents("events for want of room", 3),))
         listed = [
             replace(suspect(0, A + 256), jiffies=source.last.jiffies, age_s=1.5, crc=None),

@@ -38,6 +38,7 @@ KERNEL_SIDE_ONLY = {
     "probed_call": "the programs' own",
     "call_frame": "the programs' own",
     "allocation": "the programs' own",
+    "page_marks": "MARKS bytes, written by the programs only",
 }
 SHARED = ("free_record", "allocation_record", "stack_name", "stack_sample", "cache_name", "module_name", "program_name",
           "module_page", "path_slot", "stack_path", "contents", "moment", "text_range")  # fmt: skip
@@ -54,7 +55,8 @@ def c_members(structure: str) -> list[str]:
 def c_side() -> tuple[dict[str, dict[str, tuple[int, int]]], dict[str, int], dict[str, int]]:
     structures = {name: c_members(name) for name in SHARED}
     expressions = ["SECOND_UNIT", "PATH_SLOTS", "FROM_END", "CONTENTS_WORDS", "STACK_DEPTH", "MODULE_PAGE_LENGTH"]
-    enums = ("kind", "context", "name_type", "counter", "state", "text_ranges")
+    expressions += ["DESCRIPTOR_BYTES", "MARKS", "PLACE"]
+    enums = ("kind", "context", "name_type", "counter", "state", "text_ranges", "page_role")
     return compiled(structures, [*expressions, *(word for name in enums for word in enumerators(name))], SHARED)
 
 
@@ -98,7 +100,7 @@ def test_event_rows_are_those_of_the_structures_after_the_ring_s_header(
 @pytest.mark.parametrize(
     ("enum", "name", "last"),
     [(Kind, "kind", "KINDS"), (Context, "context", None), (abi.NameType, "name_type", None),
-     (abi.Counter, "counter", "COUNTERS"), (abi.State, "state", "STATES")],
+     (abi.Counter, "counter", "COUNTERS"), (abi.State, "state", "STATES"), (abi.PageRole, "page_role", None)],
 )  # fmt: skip
 def test_enums_are_those_of_the_c_side(enum: type[IntEnum], name: str, last: str | None, c_side) -> None:
     values = c_side[1]
@@ -115,4 +117,7 @@ def test_constants_are_those_of_the_c_side(c_side) -> None:
     assert values["FROM_END"] == abi.FROM_END
     assert values["CONTENTS_WORDS"] == abi.CONTENTS_WORDS
     assert values["STACK_DEPTH"] + 1 == abi.STACK_FRAMES
+    assert (values["DESCRIPTOR_BYTES"], values["MARKS"], values["PLACE"]) == (
+        *(abi.DESCRIPTOR_BYTES, abi.MARKS, abi.PLACE),
+    )
     assert values["MODULE_PAGE_LENGTH"] == abi.MODULE_PAGE_LENGTH

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kleaktrace.core.events.loss import LossWindow, LostEvents
 from kleaktrace.edge.tracing.abi import Counter
-from kleaktrace.edge.tracing.loss_counters import LossCounters, skipped_frees
+from kleaktrace.edge.tracing.loss_counters import LossCounters, missed_events, skipped_frees
 
 
 def counters(**counted: int) -> LossCounters:
@@ -20,7 +20,7 @@ def counters(**counted: int) -> LossCounters:
 def test_a_missed_return_of_vmalloc_hides_no_free() -> None:
     lost = counters(VMALLOC_UNRETURNED=30, VMALLOC_UNCALLED=6)
     assert lost.events == 36
-    assert lost.frees == (0, 0, 0)
+    assert lost.frees == (0, 0, 0, 0)
     assert lost.causes == (
         LostEvents("vmallocs whose return no kretprobe saw", 30),
         LostEvents("vmallocs whose call no kprobe saw", 6),
@@ -29,8 +29,18 @@ def test_a_missed_return_of_vmalloc_hides_no_free() -> None:
 
 def test_a_full_ring_hides_frees_of_one_allocator() -> None:
     lost = counters(FULL_RING_KFREE=1, FULL_RING_CACHE_FREE=2, FULL_RING_VFREE=4, FULL_RING_PERCPU_FREE=8)
-    assert lost.frees == (3, 4, 8)
-    assert counters(FULL_RING_KMALLOC=5, FULL_TABLE=2, BULK_ALLOC_UNCALLED=1).frees == (0, 0, 0)
+    assert lost.frees == (3, 4, 8, 0)
+    assert counters(FULL_RING_KMALLOC=5, FULL_TABLE=2, BULK_ALLOC_UNCALLED=1).frees == (0, 0, 0, 0)
+
+
+def test_a_lost_free_of_pages_hides_only_pages() -> None:
+    assert counters(FULL_RING_PAGE_FREE=3, FULL_RING_PAGE_ALLOC=9).frees == (0, 0, 0, 3)
+    assert skipped_frees({"first_mm_page_alloc": 5}, 100) == (0, 0, 0, 0)
+
+
+def test_what_another_program_makes_good_is_no_loss() -> None:
+    runs = {"first_kfree": 4, "second_kfree": 1, "first_mm_page_free": 9, "first_mm_page_alloc": 2}
+    assert missed_events(runs) == {"first_kfree": 4, "first_mm_page_alloc": 2}
 
 
 def test_what_is_no_loss_of_an_event_is_not_counted_as_one() -> None:
@@ -40,15 +50,15 @@ def test_what_is_no_loss_of_an_event_is_not_counted_as_one() -> None:
 
 def test_the_skipped_events_may_be_frees_as_far_as_programs_for_frees_were_skipped() -> None:
     missed = {"first_kfree": 3, "first_kmem_cache_free": 1, "first_kmalloc": 7, "vfree": 2, "on_percpu_free": 0}
-    assert skipped_frees(missed, 100) == (4, 2, 0)
-    assert skipped_frees(missed, 1) == (1, 1, 0)
-    lost = LossCounters(counters().totals, skipped=3, skipped_frees=(2, 0, 0))
-    assert (lost.events, lost.frees) == (3, (2, 0, 0))
+    assert skipped_frees(missed, 100) == (4, 2, 0, 0)
+    assert skipped_frees(missed, 1) == (1, 1, 0, 0)
+    lost = LossCounters(counters().totals, skipped=3, skipped_frees=(2, 0, 0, 0))
+    assert (lost.events, lost.frees) == (3, (2, 0, 0, 0))
     assert lost.causes == (LostEvents("events during which all programs for them were at work", 3),)
 
 
 def test_a_window_holds_what_was_lost_since() -> None:
     before = counters(FULL_RING_KFREE=1)
     now = replace(counters(FULL_RING_KFREE=4, FULL_RING_KMALLOC=2), skipped=1)
-    assert now.window_since(before, 10, 20) == LossWindow(10, 20, 6, (3, 0, 0))
+    assert now.window_since(before, 10, 20) == LossWindow(10, 20, 6, (3, 0, 0, 0))
     assert before.window_since(before, 20, 30) is None

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from builders import kallsyms
 from kleaktrace.core.symbols.symbol_table import parse_kallsyms
 from kleaktrace.edge.bpf.compiled_programs import VALUES
 from kleaktrace.edge.tracing import probe_plan as module
+from kleaktrace.edge.tracing.page_events import PageSpace
 from kleaktrace.edge.tracing.probe_plan import EventKind, Plan, make_plan
 from kleaktrace.errors import EnvironmentRefusal
 
@@ -48,6 +49,14 @@ class FakeBtf:
     functions: set[str] = field(default_factory=set)
     offsets: dict[tuple[Any, ...], int] = field(default_factory=lambda: dict(CACHE_OFFSETS))
     enumerators: dict[tuple[str, str], int] = field(default_factory=dict)
+    named_parameters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def parameters(self, function: str) -> tuple[str, ...] | None:
+        return self.named_parameters.get(function)
+
+    def size(self, struct: str) -> int | None:
+        return self.sizes.get(struct)
 
     def tracepoint_arguments(self, event: str) -> tuple[str, ...] | None:
         return self.events.get(event)
@@ -76,8 +85,16 @@ def modern() -> FakeBtf:
             "percpu_free_percpu": ("base_addr", "off", "ptr"),
             "module_load": ("mod",),
             "module_free": ("mod",),
+            "mm_page_alloc": ("page", "order", "gfp_flags", "migratetype"),
+            "mm_page_free": ("page", "order"),
         },
+        named_parameters={
+            "alloc_pages_bulk_noprof": ("gfp", "preferred_nid", "nodemask", "nr_pages", "page_list", "page_array"),
+        },
+        sizes={"page": 64},
         functions={
+            "alloc_pages_bulk_noprof",
+            "allocate_slab",
             "kmem_cache_free_bulk",
             "kmem_cache_alloc_bulk_noprof",
             "__vmalloc_node_range_noprof",
@@ -89,13 +106,19 @@ def modern() -> FakeBtf:
     )
 
 
-def plan(btf: FakeBtf, hidden: set[str] = frozenset(), more: str = "", machine: str = "x86_64") -> Plan:  # type: ignore[assignment]
+def plan(
+    btf: FakeBtf,
+    hidden: set[str] = frozenset(),  # type: ignore[assignment]
+    more: str = "",
+    machine: str = "x86_64",
+    pages: PageSpace | None = None,
+) -> Plan:
     """The plan where kallsyms has every function that BTF has, less the hidden ones."""
     names = [name for name in sorted(btf.functions) if name not in hidden]
     addresses = {name: 0xFFFFFFFF81000000 + 0x100 * n for n, name in enumerate([*names, "_etext"])}
     data = b"ffffffff82000000 D __per_cpu_offset\n0000000000031000 A pcpu_hot\n0000000000032000 A __preempt_count\n"
     table = parse_kallsyms(kallsyms(addresses) + data + more.encode())
-    return make_plan(btf, table, machine)  # type: ignore[arg-type]
+    return make_plan(btf, table, machine, pages)  # type: ignore[arg-type]
 
 
 def need(found: Plan, kind: str) -> EventKind:
@@ -374,3 +397,36 @@ def test_attaching_a_probe_asks_bpf_for_the_hook_it_is_named_after() -> None:
                 assert asked[-1][:2] == (f"attach_{probe.how}", probe.target)
     assert ("attach_raw_tracepoint", "kfree", "first_kfree", "second_kfree") in asked
     assert ("attach_kprobe", "vfree", "on_vfree_entry") in asked
+
+
+SPACE = PageSpace(1 << 20, 4 << 30)
+
+
+def test_pages_are_traced_when_asked_for_only() -> None:
+    without = plan(modern())
+    assert {"pages", "pages-bulk"}.isdisjoint(str(one.kind) for one in without.needs)
+    assert "TRACE_PAGES" not in without.macros
+    assert not without.page_roles
+    found = plan(modern(), pages=SPACE)
+    assert sources(found, "pages") == ["raw_tracepoint:mm_page_alloc+raw_tracepoint:mm_page_free"]
+    assert sources(found, "pages-bulk")[0] == "fexit:alloc_pages_bulk_noprof"
+    assert (found.macros["TRACE_PAGES"], found.macros["BULK_PAGES_ARRAY"]) == (1, 5)
+    assert found.macros["BULK_PAGES_ARRAY_PARAMETER"] == 6
+    assert found.values["PAGE_NUMBERS"] == 1 << 20
+    assert found.map_sizes == {"page_marks": 256}
+    assert set(found.page_roles.values()) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "space", "words"),
+    [
+        ({"sizes": {"page": 80}}, SPACE, "struct page has 80 bytes"),
+        ({}, PageSpace(1 << 40, 4 << 30), "too far apart"),
+        ({"events": {name: at for name, at in modern().events.items() if "page" not in name}}, SPACE, "no such trace"),
+    ],
+)
+def test_where_pages_cannot_be_traced_it_is_said(change: dict[str, Any], space: PageSpace, words: str) -> None:
+    found = plan(replace(modern(), **change), pages=space)
+    assert words in need(found, "pages").if_missing
+    assert not sources(found, "pages")
+    assert "pages-bulk" not in [str(one.kind) for one in found.needs]

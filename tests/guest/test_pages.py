@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pages of the page allocator: with --pages, the lab's leaks are found and named, and nothing that was freed is."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guest_tool import PROJECT, Guest, build_module
+from lab_books import Case, Object
+
+pytestmark = pytest.mark.guest
+
+PAGE = 4096
+BY_KMALLOC = "lab_large_kmalloc_too"
+SPLIT = {"lab_leak_split_page", "lab_freed_split_pages", "lab_freed_exact_pages"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one boot has brought: documents by name, books by name, and the table of the cases."""
+
+    documents: dict[str, Any]
+    books: dict[str, list[Object]]
+    cases: dict[str, Case]
+    texts: dict[str, str]
+
+    def left(self, name: str) -> Counter[str]:
+        """Bytes that are left of each case, by its function, as the books have it."""
+        bytes_left: Counter[str] = Counter()
+        for row in self.books[name]:
+            bytes_left[row.function] += 0 if row.freed else row.size
+        return +bytes_left
+
+
+@pytest.fixture(scope="module")
+def seen(guest: Guest, kernel_tree: Path, lab_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    pages = build_module(Path(__file__).with_name("pages_module"), kernel_tree) / "pages.ko"
+    out = tmp_path_factory.mktemp("pages")
+    command = [PROJECT / ".venv/bin/kleaktrace", lab_module, pages, out]
+    script = Path(__file__).with_name("pages_scenario.sh")
+    done = guest("bash", str(script), *map(str, command), rwdirs=[out], timeout_s=1800)
+    assert done.status == 0, done.stdout + done.stderr
+    return Seen(
+        {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")},
+        {path.stem: Object.read(path) for path in out.glob("*.objects")},
+        Case.read(out / "page_cases"),
+        {path.stem: path.read_text() for path in out.glob("*.txt")},
+    )
+
+
+def of_lab(seen: Seen, stack: list[str]) -> str:
+    """The function of a case that is in a stack; empty if there is none."""
+    functions = {case.function for case in seen.cases.values()}
+    return next((name for name in (line.partition("+")[0] for line in stack) if name in functions), "")
+
+
+def test_the_books_are_what_the_table_says(seen: Seen) -> None:
+    for rows in seen.books.values():
+        assert Counter(row.case for row in rows) == {name: case.count for name, case in seen.cases.items()}
+
+
+def test_nothing_was_lost_and_all_was_seen(seen: Seen) -> None:
+    for document in seen.documents.values():
+        assert document["loss"]["events"] == 0
+        sources = {row["kind"]: row["source"] for row in document["coverage"]}
+        assert sources["pages"] == "raw_tracepoint:mm_page_alloc+raw_tracepoint:mm_page_free"
+        assert sources["pages-bulk"]
+
+
+def test_what_is_outstanding_while_the_module_is_loaded(seen: Seen) -> None:
+    outstanding: Counter[str] = Counter()
+    for group in seen.documents["loaded"]["outstanding"]:
+        if group["cache"].startswith("pages"):
+            outstanding[of_lab(seen, group["stack"])] += group["bytes"]
+    del outstanding[""]
+    expected = seen.left("loaded")
+    del expected[BY_KMALLOC]  # told of by kmalloc, and not a second time
+    assert outstanding == expected
+
+
+def test_what_an_unloaded_module_has_left_is_confirmed_and_nothing_else(seen: Seen) -> None:
+    found: Counter[str] = Counter()
+    caches = {}
+    for suspect in seen.documents["unloaded"]["suspects"]:
+        assert suspect["verdict"] == "confirmed" or not of_lab(seen, suspect["stack"]), suspect
+        if suspect["cache"].startswith("pages") and of_lab(seen, suspect["stack"]):
+            assert suspect["source"] == "unload"
+            found[of_lab(seen, suspect["stack"])] += suspect["size"]
+            caches[of_lab(seen, suspect["stack"])] = suspect["cache"], suspect["size"]
+    expected = seen.left("unloaded")
+    del expected[BY_KMALLOC]
+    assert found == expected
+    assert caches == {
+        "lab_leak_page": ("pages (order 0)", PAGE),
+        "lab_leak_pages": ("pages (order 3)", 8 * PAGE),
+        "lab_leak_free_pages": ("pages (order 1)", 2 * PAGE),
+        "lab_leak_dma_buffer": ("pages (order 2)", 4 * PAGE),
+        "lab_leak_split_page": ("pages (order 3)", PAGE),
+        "lab_leak_bulk_pages": ("pages (order 0)", PAGE),
+    }
+    assert seen.documents["unloaded"]["verdict"] == "leaks"
+    kmallocs = [s for s in seen.documents["unloaded"]["suspects"] if of_lab(seen, s["stack"]) == BY_KMALLOC]
+    assert {s["cache"] for s in kmallocs} == {"kmalloc-large"}
+
+
+def test_a_capture_of_it_says_the_same(seen: Seen) -> None:
+    one, other = seen.documents["unloaded"], seen.documents["again"]
+    plain = [
+        [{name: value for name, value in suspect.items() if name != "source_lines"} for suspect in document["suspects"]]
+        for document in (one, other)
+    ]
+    assert plain[0] == plain[1]
+    assert one["verdict"] == other["verdict"]
+
+
+def test_pages_that_a_loaded_module_keeps_are_no_clean_end_and_are_named(seen: Seen) -> None:
+    document = seen.documents["still_loaded"]
+    assert document["verdict"] != "clean"
+    assert "pages_init" in seen.texts["still_loaded"]
+    held = [group for group in document["outstanding"] if group["cache"] == "pages (order 0)"]
+    assert held[0]["count"] == 5000
+    (missing,) = document["missing"]
+    assert missing["name"] == "traced pages"
+    assert [who for who, _ in missing["sites"]] == ["pages_init [pages]"]
+
+
+def test_what_vmalloc_took_for_the_modules_is_told_of_as_vmalloc_s(seen: Seen) -> None:
+    for document in seen.documents.values():
+        pages = [group["stack"] for group in document["outstanding"] if group["cache"].startswith("pages")]
+        assert not [stack for stack in pages if any("execmem_alloc" in line for line in stack)]
