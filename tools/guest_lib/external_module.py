@@ -75,6 +75,22 @@ def build_module(source: Path, tree: Path, target: Path, symbols: Sequence[Path]
     if done.returncode != 0:
         last = "\n".join(done.stdout.rstrip().splitlines()[-LAST_LINES:])
         raise GuestError(f"{source} does not build:\n{last}", f"make it build: {shlex.join(command)}", USAGE)
+    _refuse_none_built(source, target)
+
+
+def _refuse_none_built(source: Path, target: Path) -> None:
+    """Raise `GuestError` if no module was built; remove what is left of those that no longer are."""
+    order = target / "modules.order"
+    built = {Path(line).stem for line in order.read_text().splitlines()} if order.is_file() else set()
+    if not built:
+        raise GuestError(
+            f"{source}: make built no module",
+            "its Makefile must say obj-m := NAME.o; where it says obj-$(CONFIG_NAME): CONFIG_NAME=m tools/guest …",
+            USAGE,
+        )
+    for path in target.rglob("*.ko"):
+        if path.stem not in built:
+            path.unlink()
 
 
 def kbuild_variables(tree: Path) -> list[str]:
@@ -83,7 +99,7 @@ def kbuild_variables(tree: Path) -> list[str]:
     architecture = config.architecture
     machine = list(architecture.make) if architecture else []
     if config.value("CC_IS_CLANG") == "y":
-        return [*machine, "LLVM=1"]
+        return [*machine, f"LLVM={os.environ.get('LLVM', '1')}"]
     name = config.value("CC_VERSION_TEXT").strip('"').split(" ")[0]
     return [*machine, f"CC={name}"] if _VERSIONED.fullmatch(name) and shutil.which(name) else machine
 

@@ -23,7 +23,10 @@ modules:
 \t@! grep -s 'no C' $(M)/drv.c
 \t@echo "$(KBUILD_EXTRA_SYMBOLS)|$(PWD)|$(KCFLAGS)" >> $(M)/told.mod
 \t@touch $(M)/Module.symvers
+\t@sed -n 's,obj-m := \\(.*\\),$(M)/\\1,p' $(M)/Makefile > $(M)/modules.order
+\t@sed 's/o$$/ko/' $(M)/modules.order | xargs -r touch
 """
+BUILT = {"drv.ko", "told.mod", "Module.symvers", "modules.order"}
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def test_nothing_is_written_beside_the_source(tree: Path, tmp_path: Path) -> Non
     source = driver(tmp_path / "drv")
     build_module(source, tree, tmp_path / "copy")
     assert names(source) == {"Makefile", "drv.c"}
-    assert names(tmp_path / "copy") == {"Makefile", "drv.c", "told.mod", "Module.symvers"}
+    assert names(tmp_path / "copy") == {"Makefile", "drv.c", *BUILT}
 
 
 def test_make_names_the_copy_and_the_compiler_the_source(tree: Path, tmp_path: Path) -> None:
@@ -76,10 +79,10 @@ def test_what_was_removed_goes_from_the_copy_and_what_was_built_stays(tree: Path
     source, copy = driver(tmp_path / "drv"), tmp_path / "copy"
     (source / "old.h").touch()
     build_module(source, tree, copy)
-    (copy / "drv.ko").touch()
+    (copy / "drv.o").touch()
     (source / "old.h").unlink()
     build_module(source, tree, copy)
-    assert {"drv.ko", "told.mod"} < names(copy)
+    assert {"drv.o", "drv.ko", "told.mod"} < names(copy)
     assert "old.h" not in names(copy)
 
 
@@ -89,7 +92,7 @@ def test_what_was_built_for_another_kernel_is_not_taken_but_objects_of_others_ar
         (source / name).touch()
     (source / ".drv.o.cmd").write_text("savedcmd_drv.o := gcc\n")
     build_module(source, tree, copy)
-    assert names(copy) == {"Makefile", "drv.c", "firmware.o", "empty.o", "told.mod", "Module.symvers"}
+    assert names(copy) == {"Makefile", "drv.c", "firmware.o", "empty.o", *BUILT}
 
 
 def test_a_module_is_given_the_symbols_of_those_before_it(tree: Path, tmp_path: Path) -> None:
@@ -114,6 +117,22 @@ def test_a_failure_shows_what_the_compiler_said_and_the_command(tree: Path, tmp_
     assert "drv does not build:\nmake: Entering" in raised.value.what
     assert "this is no C" in raised.value.what
     assert f"make -C {tree} M={tmp_path}/copy modules" in raised.value.fix
+
+
+def test_a_module_that_is_no_longer_built_goes(tree: Path, tmp_path: Path) -> None:
+    source, copy = driver(tmp_path / "drv"), tmp_path / "copy"
+    build_module(source, tree, copy)
+    (source / "Makefile").write_text("obj-m := other.o\n")
+    build_module(source, tree, copy)
+    assert {path.name for path in copy.glob("*.ko")} == {"other.ko"}
+
+
+def test_a_makefile_that_builds_no_module_is_refused(tree: Path, tmp_path: Path) -> None:
+    source = driver(tmp_path / "drv")
+    (source / "Makefile").write_text("obj-$(CONFIG_DRV) := drv.o\n")
+    with pytest.raises(GuestError, match="make built no module") as raised:
+        build_module(source, tree, tmp_path / "copy")
+    assert "CONFIG_NAME=m tools/guest" in raised.value.fix
 
 
 def test_a_directory_without_a_makefile_is_no_module(tree: Path, tmp_path: Path) -> None:
