@@ -42,6 +42,8 @@ from guest_lib.paths import share_path
 KERNELS = ("6.12", "6.1", *SUITES)
 COMMAND_S = 600
 """How long CMD and the boot before it may take, unless --timeout is given."""
+USERS_S = 1800
+"""The same of what nobody here knows: a kernel that may be large, a test that may take its time, ten times over."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def parse_arguments(argv: Sequence[str]) -> Options:
     parser.add_argument("--append", action="append", default=[], metavar="PARAM", help="kernel parameter")
     parser.add_argument("--keep-files", action="store_true", help="read what is not changed meanwhile only once")
     parser.add_argument("--no-panic", action="store_true", help="an Oops ends the task, and not the guest")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help=f"({COMMAND_S}; none for --shell)")
+    limits = f"({COMMAND_S}; {USERS_S} with --tree, --source or --module; none with --shell)"
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help=limits)
     parser.add_argument("--build-dir", action="store_true", help="print the kernel build tree and exit")
     parser.add_argument("--print-config", action="store_true", help="print a fragment of a configuration and exit")
     parser.add_argument("--shell", action="store_true", help="a shell on this terminal; Ctrl-D ends it")
@@ -102,8 +105,8 @@ def parse_arguments(argv: Sequence[str]) -> Options:
     refuse_what_does_not_fit(arguments)
     if sum([bool(command), arguments.build_dir, arguments.print_config, arguments.shell]) != 1:
         parser.error("give either a command after --, or --shell, --build-dir or --print-config")
-    timeout_s = arguments.timeout or (math.inf if arguments.shell else COMMAND_S)
-    if arguments.cpus < 1 or timeout_s <= 0 or arguments.timeout == 0:
+    timeout_s = default_timeout_s(arguments) if arguments.timeout is None else arguments.timeout
+    if arguments.cpus < 1 or timeout_s <= 0:
         parser.error("--cpus and --timeout must be positive")
     if not re.fullmatch(r"[1-9][0-9]*[MG]", arguments.memory):
         parser.error(f"--memory {arguments.memory}: a number and M or G, such as 2G")
@@ -129,6 +132,13 @@ def parse_arguments(argv: Sequence[str]) -> Options:
         shell=arguments.shell,
         command=tuple(command),
     )
+
+
+def default_timeout_s(arguments: argparse.Namespace) -> float:
+    """Return how long CMD may take if nothing was said of it."""
+    if arguments.shell:
+        return math.inf
+    return USERS_S if arguments.tree or arguments.source or arguments.module else COMMAND_S
 
 
 def refuse_what_does_not_fit(arguments: argparse.Namespace) -> None:

@@ -114,11 +114,14 @@ OPTIONS: tuple[KernelOption, ...] = (
     KernelOption("KALLSYMS_ALL", Need.EVIDENCE, "where variables are: what context an allocation comes from"),
     KernelOption("BPF_JIT", Need.EVIDENCE, "fast BPF programs, and fentry"),
     KernelOption(
-        "FUNCTION_TRACER", Need.EVIDENCE, "fentry: bulk frees, kfree_rcu and vmalloc are seen", opened_by=("FTRACE",)
+        "FUNCTION_TRACER", Need.EVIDENCE, "fentry, which sees bulk frees, kfree_rcu and vmalloc", opened_by=("FTRACE",)
     ),
     KernelOption("DYNAMIC_FTRACE", Need.EVIDENCE, "fentry that costs nothing while nobody traces"),
     KernelOption(
-        "KPROBES", Need.EVIDENCE, "kprobes: the same where fentry is refused", opened_by=("FTRACE", "KPROBE_EVENTS")
+        "KPROBES",
+        Need.EVIDENCE,
+        "kprobes, which see the same where fentry is refused",
+        opened_by=("FTRACE", "KPROBE_EVENTS"),
     ),
     KernelOption("DEBUG_INFO_BTF_MODULES", Need.EVIDENCE, "BTF of modules, for what they bring of their own"),
     KernelOption("UNWINDER_GUESS", Need.EVIDENCE, "guesses stacks", "n", of=X86_64),
@@ -127,7 +130,7 @@ OPTIONS: tuple[KernelOption, ...] = (
     KernelOption(
         "DEBUG_KMEMLEAK",
         Need.EVIDENCE,
-        "kmemleak: only repetition and unloaded modules convict else",
+        "kmemleak, without which only repetition and unloaded modules convict",
         opened_by=("DEBUG_KERNEL", "DEBUG_FS"),
     ),
     KernelOption("SLUB", Need.EVIDENCE, "the allocator that kleaktrace is tested with"),

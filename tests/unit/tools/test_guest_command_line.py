@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
 from guest_lib.architectures import ARM64
-from guest_lib.command_line import COMMAND_S, parse_arguments
+from guest_lib.command_line import COMMAND_S, USERS_S, parse_arguments
 from guest_lib.errors import USAGE, GuestError
 
 
@@ -32,6 +32,11 @@ def test_a_tree_and_modules(tmp_path: Path) -> None:
     assert options.modules == (tmp_path / "one", tmp_path / "other")
     assert options.architecture is ARM64
     assert options.no_panic
+
+
+def test_what_is_the_user_s_may_take_longer(tmp_path: Path) -> None:
+    for words in (["--tree", str(tmp_path)], ["--source", str(tmp_path)], ["--module", str(tmp_path)]):
+        assert parse_arguments([*words, "--", "true"]).timeout_s == USERS_S
 
 
 def test_a_shell_has_no_limit_of_time_unless_one_is_given() -> None:

@@ -63,7 +63,7 @@ def test_the_fragment_says_what_each_is_for_and_opens_what_kconfig_hides() -> No
         "CONFIG_9P_FS=y",
         "# CONFIG_UNWINDER_GUESS guesses stacks; with it, kleaktrace sees less",
         "CONFIG_UNWINDER_ORC=y",
-        "# kmemleak: only repetition and unloaded modules convict else; without, kleaktrace sees less",
+        "# kmemleak, without which only repetition and unloaded modules convict; without, kleaktrace sees less",
         "CONFIG_DEBUG_KERNEL=y",
         "CONFIG_DEBUG_KMEMLEAK=y",
     ]

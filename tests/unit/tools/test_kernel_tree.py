@@ -87,8 +87,8 @@ def test_what_only_weakens_is_said(tree: Path, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().err.splitlines()
     assert said[:2] == [
         "guest: the guest can do less: CONFIG_OVERLAY_FS is not set: to write to /etc, /home, /lib, /opt, /usr, /var",
-        "guest: kleaktrace sees less: CONFIG_DEBUG_KMEMLEAK is not set: kmemleak: only repetition and unloaded modules "
-        "convict else",
+        "guest: kleaktrace sees less: CONFIG_DEBUG_KMEMLEAK is not set: kmemleak, without which only repetition and "
+        "unloaded modules convict",
     ]
     assert said[2].startswith("guest: for all of it: tools/guest --tree")
 
