@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
-from guest_lib.architectures import ARM64
+from guest_lib import external_module
 
 PROJECT = Path(__file__).resolve().parents[2]
 TOOL = PROJECT / "tools" / "guest"
@@ -68,24 +66,5 @@ def built_tree(options: Sequence[str] = ()) -> Path:
 def build_module(source: Path, kernel_tree: Path) -> Path:
     """Build an out-of-tree module in a copy of its source, and return the directory it lies in."""
     target = BUILD / "modules" / kernel_tree.parent.name / source.name
-    target.mkdir(parents=True, exist_ok=True)
-    with (target / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for path in source.iterdir():
-            # copy2 keeps the time of change, so that make builds only what changed.
-            shutil.copy2(path, target)
-        made = subprocess.run(
-            ["make", "-C", str(kernel_tree), f"M={target}", *_cross_build(kernel_tree)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert made.returncode == 0, f"{source.name} does not build:\n{made.stdout}{made.stderr}"
+    external_module.build_module(source, kernel_tree, target)
     return target
-
-
-def _cross_build(kernel_tree: Path) -> list[str]:
-    """What make must be told of the machine that the kernel is for."""
-    arm64 = "\nCONFIG_ARM64=y\n" in (kernel_tree / ".config").read_text()
-    return list(ARM64.make) if arm64 else []

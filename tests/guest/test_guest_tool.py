@@ -27,12 +27,16 @@ MODULE_LICENSE("GPL");
 def test_output_and_environment_of_a_command(guest: Guest, tmp_path: Path) -> None:
     outside = Path("/tmp") / f"kleaktrace-outside-{uuid.uuid4().hex}"
     root_file = Path("/root") / outside.name
+    more = [tmp_path / f"more-{number}" for number in range(3)]
+    for directory in more:
+        directory.mkdir()
     script = f"""
         pwd; id -u; uname -r
         echo to stderr > /dev/stderr
         echo first; echo second > /dev/stdout; echo third
         touch {outside} && echo tmp is writable
         echo shared > {tmp_path}/answer
+        for at in {" ".join(map(str, more))}; do echo shared > $at/too; done
         touch {root_file} 2> /dev/null || echo root is read-only
         touch {PROJECT}/pyproject.toml 2> /dev/null || echo project is read-only
         for at in /sys/kernel/debug /sys/kernel/tracing /sys/kernel/security /sys/fs/bpf /sys /dev/shm; do
@@ -41,7 +45,7 @@ def test_output_and_environment_of_a_command(guest: Guest, tmp_path: Path) -> No
         ip addr show lo | grep -q 127.0.0.1 && echo loopback is up
         exit 77
     """
-    result = guest("sh", "-c", script, rwdirs=[tmp_path])
+    result = guest("sh", "-c", script, rwdirs=[tmp_path, *more])
     assert result.stderr == "to stderr\n"
     lines = result.stdout.splitlines()
     assert lines[:2] == [str(PROJECT), "0"]
@@ -57,6 +61,7 @@ def test_output_and_environment_of_a_command(guest: Guest, tmp_path: Path) -> No
     ]
     assert result.status == 77
     assert (tmp_path / "answer").read_text() == "shared\n"
+    assert [(directory / "too").exists() for directory in more] == [True] * 3
     assert not outside.exists(), "the guest's /tmp must not be the host's"
     assert not root_file.exists()
 
@@ -119,8 +124,8 @@ def test_build_dir_builds_a_module_that_loads(guest: Guest, kernel_tree: Path, t
     ("arguments", "complaint"),
     [
         (("--config", "/nowhere", "--", "true"), "no such file"),
-        ((), "either a command after -- or --build-dir"),
-        (("--build-dir", "--", "true"), "either a command after -- or --build-dir"),
+        ((), "give either a command after --"),
+        (("--build-dir", "--", "true"), "give either a command after --"),
         (("--memory", "lots", "--", "true"), "--memory lots"),
         (("--append", "a b", "--", "true"), "--append 'a b'"),
         (("--rwdir", "/nonexistent", "--", "true"), "no such directory"),

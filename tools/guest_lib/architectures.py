@@ -18,14 +18,20 @@ class Architecture:
     """What building and booting it needs of the distribution, beside what every architecture does."""
     make: tuple[str, ...]
     """Variables for the kernel's make."""
+    option: str
+    """What a kernel's configuration says of it."""
     image: str
     """The kernel's make target for what QEMU boots."""
+    image_path: str
+    """Where in a build tree that is."""
     fragments: tuple[str, ...]
     """Configuration fragments in tools/, in their order."""
     virtme: tuple[str, ...]
     """What virtme-ng must be told."""
     qemu: str
     """More options for QEMU."""
+    bus: str
+    """What the names of QEMU's virtio devices end with."""
 
 
 # -avx2: numpy's sort, which uses it, now and then died of a fault under QEMU 7.2's emulation of it.
@@ -34,10 +40,13 @@ X86_64 = Architecture(
     debian="amd64",
     packages=("gcc", "qemu-system-x86"),
     make=(),
+    option="X86",
     image="bzImage",
+    image_path="arch/x86/boot/bzImage",
     fragments=("guest.config",),
     virtme=(),
     qemu="-cpu max,-avx2",
+    bus="pci",
 )
 # pauth-impdef: QEMU computes the architected pointer authentication, with which kernels sign each return address,
 # so slowly that everything takes twice as long.
@@ -46,9 +55,12 @@ ARM64 = Architecture(
     debian="arm64",
     packages=("gcc-aarch64-linux-gnu", "mmdebstrap", "qemu-system-arm"),
     make=("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-"),
+    option="ARM64",
     image="Image",
+    image_path="arch/arm64/boot/Image",
     fragments=("guest.config", "guest-arm64.config"),
     virtme=("--arch", "arm64"),
     qemu="-cpu max,pauth-impdef=on",
+    bus="device",
 )
 ARCHITECTURES = {architecture.name: architecture for architecture in (X86_64, ARM64)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guest's kernel, built once from the distribution's source and kept."""
+"""The guest's kernel, built with our configuration and kept: from the distribution's source, or from the user's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from guest_lib.architectures import Architecture
 from guest_lib.cache import cache_directory, locked
-from guest_lib.errors import GuestError, say
+from guest_lib.errors import USAGE, GuestError, say
 from guest_lib.kernel_source import kernel_source
 from guest_lib.packages import install
 from guest_lib.paths import PROJECT
@@ -58,11 +58,9 @@ def cache_key(version: str, architecture: Architecture, fragment: str) -> str:
 def build_tree(kernel: str, architecture: Architecture, fragments: Sequence[Path] = ()) -> Path:
     """Return the tree of the built kernel, building it first where it is not yet there."""
     cache = cache_directory()
-    with locked(cache / "packages.lock"):
-        install([*BOOT_PACKAGES, *BUILD_PACKAGES, *architecture.packages], cache / "packages.log")
+    _install_packages(architecture)
     source = kernel_source(kernel)
-    ours = [FRAGMENTS / name for name in architecture.fragments]
-    fragment = "\n".join(path.read_text() for path in (*ours, *fragments))
+    fragment = _fragment(architecture, fragments)
     excludes = UNNEEDED_SOURCES if fragments else UNNEEDED_SOURCES + UNNEEDED_DRIVERS
     home = cache / f"guest-{kernel}-{architecture.name}-{cache_key(source.version, architecture, fragment)}"
     tree, ready = home / "linux", home / "ready"
@@ -77,14 +75,60 @@ def build_tree(kernel: str, architecture: Architecture, fragments: Sequence[Path
     return tree
 
 
+def source_tree(source: Path, architecture: Architecture, fragments: Sequence[Path] = ()) -> Path:
+    """Return the build tree of a source that somebody else keeps, where what has changed in it is built now.
+
+    Nothing is written to the source. Raises `GuestError` if a kernel was built in it: kbuild needs a clean one then.
+    """
+    refuse_unclean_source(source)
+    _install_packages(architecture)
+    fragment = _fragment(architecture, fragments)
+    key = cache_key(str(source), architecture, fragment)
+    home = cache_directory() / f"guest-{source.name}-{architecture.name}-{key}"
+    home.mkdir(exist_ok=True)
+    tree, log = home / "linux", home / "build.log"
+    tree.mkdir(exist_ok=True)
+    with locked(home / "lock"):
+        if not (home / "ready").exists():
+            _refuse_little_space(home)
+        log.write_bytes(b"")
+        make = ["make", "-C", str(source), f"O={tree}", *architecture.make]
+        if (home / "ready").exists():
+            _say_yes_to_defaults(make, tree, log)
+        else:
+            configure(make, fragment, tree, log)
+            (home / "ready").touch()
+        say(f"building {source}: what has changed since the last time; log {log}")
+        _compile(make, architecture, tree, log)
+    return tree
+
+
+def refuse_unclean_source(source: Path) -> None:
+    """Raise `GuestError` unless kbuild would build a source elsewhere (Makefile of the kernel, `outputmakefile`)."""
+    if not ((source / "Kconfig").is_file() and (source / "Makefile").is_file()):
+        raise GuestError(f"--source {source}: no kernel's source", "give the directory that has its Makefile", USAGE)
+    traces = [source / ".config", source / "include/config", *source.glob("arch/*/include/generated")]
+    if any(path.exists() for path in traces):
+        raise GuestError(
+            f"--source {source}: a kernel was configured or built in it, so kbuild will not build elsewhere from it",
+            f"boot that one: --tree {source}; or remove it, .config and all: make -C {source} mrproper",
+        )
+
+
+def _install_packages(architecture: Architecture) -> None:
+    cache = cache_directory()
+    with locked(cache / "packages.lock"):
+        install([*BOOT_PACKAGES, *BUILD_PACKAGES, *architecture.packages], cache / "packages.log")
+
+
+def _fragment(architecture: Architecture, more: Sequence[Path]) -> str:
+    ours = [FRAGMENTS / name for name in architecture.fragments]
+    return "\n".join(path.read_text() for path in (*ours, *more))
+
+
 def unpack(tarball: Path, excluded: Sequence[str], tree: Path, log: Path) -> None:
     """Unpack a kernel's source, but for the `excluded`; the output is in `log`."""
-    free = shutil.disk_usage(tree.parent).free
-    if free < BUILD_SPACE_BYTES:
-        raise GuestError(
-            f"{tree.parent} has {free >> 20} MiB free, a kernel takes {BUILD_SPACE_BYTES >> 20} MiB to build",
-            "make room, or point XDG_CACHE_HOME elsewhere",
-        )
+    _refuse_little_space(tree.parent)
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir()
     log.write_bytes(b"")
@@ -94,28 +138,42 @@ def unpack(tarball: Path, excluded: Sequence[str], tree: Path, log: Path) -> Non
     run_logged(command, log, "cannot unpack the kernel source", "reinstall the linux-source package")
 
 
+def _refuse_little_space(directory: Path) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < BUILD_SPACE_BYTES:
+        raise GuestError(
+            f"{directory} has {free >> 20} MiB free, a kernel takes {BUILD_SPACE_BYTES >> 20} MiB to build",
+            "make room, or point XDG_CACHE_HOME elsewhere",
+        )
+
+
 def build(architecture: Architecture, fragment: str, tree: Path, log: Path) -> None:
     """Configure and build an unpacked kernel; progress on stderr, all output in `log`."""
-    started = time.monotonic()
-    configure(architecture, fragment, tree, log)
+    make = ["make", *architecture.make]
+    configure(make, fragment, tree, log)
     say(f"building the kernel once, six minutes or so on two cores (more with --config); log {log}")
-    make = ["make", f"-j{os.cpu_count() or 1}", *architecture.make, architecture.image, "modules"]
-    run_logged(make, log, "the kernel does not build", f"see {log}", directory=tree)
-    # modprobe in the guest finds the kernel's modules there.
+    _compile(make, architecture, tree, log)
+    remove_objects(tree)
+
+
+def _compile(make: Sequence[str], architecture: Architecture, tree: Path, log: Path) -> None:
+    """Build a configured kernel, and have modprobe find its modules in the guest."""
+    started = time.monotonic()
+    command = [*make, f"-j{os.cpu_count() or 1}", architecture.image, "modules"]
+    run_logged(command, log, "the kernel does not build", f"see {log}", directory=tree)
+    # virtme-ng would do it by itself, but not under our lock.
     index = [str(venv_program("virtme-prep-kdir-mods"))]
     run_logged(index, log, "cannot index the kernel's modules", f"see {log}", directory=tree)
-    remove_objects(tree)
     say(f"built in {(time.monotonic() - started) / 60:.1f} min")
 
 
-def configure(architecture: Architecture, fragment: str, tree: Path, log: Path) -> None:
+def configure(make: Sequence[str], fragment: str, tree: Path, log: Path) -> None:
     """Merge the fragment over tinyconfig, and see that nothing essential got lost on the way."""
-    fix = f"see {log}"
-    run_logged(["make", *architecture.make, "tinyconfig"], log, "cannot configure the kernel", fix, directory=tree)
+    run_logged([*make, "tinyconfig"], log, "cannot configure the kernel", f"see {log}", directory=tree)
     config = tree / ".config"
     with config.open("a") as stream:
         stream.write(fragment)
-    run_logged(["make", *architecture.make, "olddefconfig"], log, "cannot configure the kernel", fix, directory=tree)
+    _say_yes_to_defaults(make, tree, log)
     chosen = set(config.read_text().splitlines())
     left_out = {line.split()[1] for line in settings(fragment) if line.endswith(" is not set")}
     needed = [name for name in ESSENTIAL if f"CONFIG_{name}" not in left_out]
@@ -125,6 +183,11 @@ def configure(architecture: Architecture, fragment: str, tree: Path, log: Path) 
             "the kernel configuration lost " + " ".join(f"CONFIG_{name}" for name in lost),
             "a build package may be too old; tools/guest.config says what each is for",
         )
+
+
+def _say_yes_to_defaults(make: Sequence[str], tree: Path, log: Path) -> None:
+    """Let options that depend on others, or are new in a source, have their defaults: else kbuild would ask."""
+    run_logged([*make, "olddefconfig"], log, "cannot configure the kernel", f"see {log}", directory=tree)
 
 
 def remove_objects(tree: Path) -> None:
