@@ -149,7 +149,8 @@ def inject(
         )
         keep(recording)
     report = recording.report(suspects)
-    report = with_source_lines(report, report.told_frames(), debug_dirs, live=True)
+    failed = {frame for run in walk.failures if run.failed for frame in run.failed.stack}
+    report = with_source_lines(report, report.told_frames() | failed, debug_dirs, live=True)
     found = InjectionReport(report, walk)
     if file is not None:
         file.add(_known(found), finished=not walk.stopped)

@@ -27,6 +27,13 @@ _STYLES = {
     PathOutcome.LEAKS: "bold red",
     PathOutcome.UNDECIDED: "yellow",
 }
+_COUNTED = {
+    PathOutcome.CRASH: "crashing",
+    PathOutcome.HANG: "hanging",
+    PathOutcome.LEAKS: "leaking",
+    PathOutcome.UNDECIDED: "undecided",
+    PathOutcome.CLEAN: "clean",
+}
 _FRAMES = 8
 _MANY_GROUPS = 20
 _FEW = 3
@@ -101,8 +108,10 @@ def _clean_words(found: InjectionReport, bad: int) -> str:
     count = len(found.paths) - bad
     if not found.paths:
         return "no allocation failed: none passed the filter"
-    paths = units.count(count, "other error path" if bad else "error path")
-    return f"the {paths} free{'s' if count == 1 else ''} everything" if count else "no error path frees everything"
+    which = "other error path" if bad else "error path"
+    if count == 1:
+        return f"the {which} frees everything"
+    return f"the {count:,} {which}s free everything" if count else "no error path frees everything"
 
 
 def walk_words(found: InjectionReport) -> str:
@@ -169,8 +178,8 @@ def _show_suspects(
 
 def _show_outcome(console: Console, found: InjectionReport) -> None:
     console.print()
-    counts = {outcome: len(found.of(outcome)) for outcome in PathOutcome}
-    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none"
+    counts = {words: len(found.of(outcome)) for outcome, words in _COUNTED.items()}
+    summary = ", ".join(f"{count} {words}" for words, count in counts.items() if count) or "none"
     words = f"{units.count(len(found.paths), 'error path')}: {summary}"
     match found.report.outcome:
         case Outcome.LEAKS:
