@@ -100,6 +100,8 @@ def inject(
 
     if shutil.which(command[0]) is None:
         raise UsageError(f"there is no command {command[0]!r}", "kleaktrace inject -- CMD ARG…")
+    if again and resume is not None:
+        raise UsageError("--resume goes by call stacks, and with --all they fail again", "leave out one of them")
     module = Filters(module=module).module  # as the kernel calls it
     file = None if resume is None else WalkFile.opened(resume, command)
     output = OutputFile(json_file)

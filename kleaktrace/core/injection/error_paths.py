@@ -2,7 +2,8 @@
 """What each failing allocation left behind: suspects go to the run in which they were allocated.
 
 A suspect is blamed on the failure of its run only if the runs in which nothing failed left no suspect of the same call
-stack: what those leave is left without any failure.
+stack: what those leave is left without any failure. Nor is blamed what others allocated meanwhile, who have nothing to
+do with what failed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
+from kleaktrace.core.injection.failed_stacks import modules_of
 from kleaktrace.core.injection.runs import FailedAllocation, InjectedRun, RunEnd, Walk
 
 
@@ -99,7 +102,7 @@ class Attribution:
     """Who is to blame for each suspect of the window.
 
     results: each run with what is blamed on its failure; runs in which nothing failed have none. without_failure: what
-    such runs left, and what others left of the same call stacks. elsewhere: what was allocated in no run.
+    such runs left, and what others left of the same call stacks. elsewhere: what was allocated in no run, or by others.
     """
 
     results: tuple[RunResult, ...]
@@ -144,10 +147,22 @@ def attribute(walk: Walk, suspects: Sequence[JudgedSuspect], now_ns: int) -> Att
     for run in walk.runs:
         blamed: list[JudgedSuspect] = []
         for suspect in by_run.get(run.number, ()):
-            usual = run.failed is None or any(_is_alike(suspect, other) for other in of_plain)
-            (without if usual else blamed).append(suspect)
+            if run.failed is not None and not _concerns(suspect, run.failed):
+                elsewhere.append(suspect)
+            elif run.failed is None or any(_is_alike(suspect, other) for other in of_plain):
+                without.append(suspect)
+            else:
+                blamed.append(suspect)
         results.append(RunResult(run, tuple(blamed)))
     return Attribution(tuple(results), tuple(without), tuple(elsewhere))
+
+
+def _concerns(suspect: JudgedSuspect, failed: FailedAllocation) -> bool:
+    """Whether who allocated it has to do with what failed: the same module, or the same program."""
+    if not failed.stack:  # nothing is known of it
+        return True
+    same_module = modules_of(suspect.stack) & modules_of(failed.stack)
+    return bool(same_module) or (suspect.context is Context.TASK and suspect.comm == failed.comm)
 
 
 def _worst(results: Sequence[RunResult]) -> PathOutcome:

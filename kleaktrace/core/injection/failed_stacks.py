@@ -41,5 +41,10 @@ def asking_lines(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(lines[start:]) or tuple(lines)
 
 
+def modules_of(lines: Sequence[str]) -> frozenset[str]:
+    """The modules that a call stack goes through, in frames as text."""
+    return frozenset(line.rpartition(" [")[2].removesuffix("]") for line in lines if line.endswith("]"))
+
+
 def _is_inside(function: str) -> bool:
     return is_allocator(function) or _INSIDE.match(_COMPILED.sub("", function).removesuffix("_noprof")) is not None

@@ -19,12 +19,11 @@ class Told:
     """What there is to tell of a run.
 
     failed: what failed in it. could_fail: if nothing was to fail, what could have, each call stack once, in the order
-    in which it was asked for. cut: of these there were more than could be noted.
+    in which it was asked for.
     """
 
     failed: FailedAllocation | None
     could_fail: Sequence[FailedAllocation] = ()
-    cut: bool = False
 
 
 class Injector(Protocol):

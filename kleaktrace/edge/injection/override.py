@@ -222,7 +222,7 @@ class OverrideInjector:
         (noted,) = self._bpf.words("state", _NOTED, 1)
         failures = self._failures(min(noted, MOST_STACKS), name)
         if mode == _MODES[Aim.NOTHING]:
-            return Told(None, failures, noted >= MOST_STACKS)
+            return Told(None, failures)
         return Told(failures[0] if failures else None)
 
     def _failures(self, count: int, name: Namer) -> list[FailedAllocation]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from reports import START_NS, judged
@@ -119,4 +120,19 @@ def test_a_state_that_the_next_run_cannot_start_from_is_undecided() -> None:
 def test_runs_in_which_the_same_call_failed_are_one_path() -> None:
     found = attributed([run(0, None), run(1, RING), run(2, RING), run(3, NAME)], left(2.1))
     assert [path.numbers for path in found.paths] == [[1, 2], [3]]
+    assert found.paths[0].outcome is PathOutcome.LEAKS
+
+
+def test_what_others_allocated_meanwhile_is_blamed_on_nobody() -> None:
+    by_core = ("core_alloc+0x1/0x9", "kthread+0x2/0x9")
+    other = left(1.1, by_core, comm="kworker/0:1")
+    found = attributed([run(0, None), run(1, RING), run(2, None)], other)
+    assert found.paths[0].outcome is PathOutcome.CLEAN
+    assert list(found.elsewhere) == [other]
+
+
+def test_what_core_code_allocated_for_the_command_is_blamed() -> None:
+    failing = FailedAllocation(START_NS + SECOND, RING, 64, comm="insmod")
+    runs = [run(0, None), replace(run(1, RING), failed=failing), run(2, None)]
+    found = attributed(runs, left(1.1, ("core_alloc+0x1/0x9",), comm="insmod"))
     assert found.paths[0].outcome is PathOutcome.LEAKS
