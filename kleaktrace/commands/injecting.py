@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.injection.error_paths import PathOutcome
@@ -22,7 +23,7 @@ from kleaktrace.core.symbols.symbol_table import FunctionPlace
 from kleaktrace.edge.injection.injector import Injector, Namer, Told
 from kleaktrace.edge.injection.walk_file import KnownPath, WalkFile
 from kleaktrace.edge.machine.kernel_bugs import KernelBugs
-from kleaktrace.edge.machine.processes import signal_all
+from kleaktrace.edge.machine.processes import descendants, is_alive
 from kleaktrace.errors import EnvironmentRefusal, UsageError
 
 _LEAST_TIMEOUT_S = 30.0
@@ -196,7 +197,7 @@ class Walker:
             finally:
                 told = self._injector.end(self._name)
             said = bugs.said()
-        if bugs.is_fatal and ended is not RunEnd.STUCK:
+        if bugs.is_fatal:
             ended = RunEnd.CRASHED
         return InjectedRun(number, start_ns, time.monotonic_ns(), told.failed, status, ended, tuple(said)), told
 
@@ -227,17 +228,32 @@ def run_once(
             ended = RunEnd.INTERRUPTED
         except TimeoutError:
             ended = RunEnd.HUNG
-        for number in (signal.SIGTERM, signal.SIGKILL) if ended is not RunEnd.EXITED else ():
-            signal_all(child.pid, number)
-            with contextlib.suppress(TimeoutError, KeyboardInterrupt):
-                _wait(fd, ending, _KILL_AFTER_S)
-                break
+        left = [] if ended is RunEnd.EXITED else end_all(child.pid, partial(_wait, fd, ending, _KILL_AFTER_S))
         injector.exited(child.pid)
     finally:
         os.close(fd)
-    if child.poll() is None:
-        return 0, RunEnd.STUCK
-    return child.returncode, ended
+    status = child.poll()
+    return status or 0, RunEnd.STUCK if left else ended
+
+
+def end_all(root: int, wait: Callable[[], None]) -> list[int]:
+    """Ask a process and what it has started to end, then kill them; those that nothing ends.
+
+    wait: until the process has ended, and raises TimeoutError if that takes long.
+    """
+    left = descendants(root)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        with contextlib.suppress(TimeoutError, KeyboardInterrupt):
+            wait()
+        left = [pid for pid in left if is_alive(pid)]
+    deadline = time.monotonic() + _KILL_AFTER_S
+    while left and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        left = [pid for pid in left if is_alive(pid)]
+    return left
 
 
 def _wait(pidfd: int, ending: DeferredInterrupt, timeout_s: float | None) -> None:

@@ -14,13 +14,14 @@ from kleaktrace.edge.machine.kernel_log import KernelLog
 TAINTED = Path("/proc/sys/kernel/tainted")
 _DIED = 1 << 7  # TAINT_DIE (Documentation/admin-guide/tainted-kernels.rst)
 
-# What dies, hangs or corrupts memory (arch/x86/kernel/dumpstack.c, lib/bug.c, mm/kasan/report.c, kernel/hung_task.c).
+# What dies or corrupts memory (arch/x86/kernel/dumpstack.c, arch/arm64/kernel/traps.c, lib/bug.c, mm/kasan/report.c).
 _FATAL = re.compile(
     r"^(BUG: |kernel BUG at |Oops: |Oops\b|general protection fault|Internal error: |Unable to handle kernel"
-    r"|stack segment|double fault|divide error|Kernel panic|INFO: task .* blocked|watchdog: BUG|rcu: INFO: .* stall)"
+    r"|stack segment|double fault|divide error|Kernel panic)"
 )
 _WARNING = re.compile(
     r"^(WARNING: |list_(add|del) corruption|refcount_t: |sysfs: cannot create duplicate|kobject: .* (tried|does not)"
+    r"|INFO: task .* blocked|watchdog: BUG|rcu: INFO: .* stall"
     r"|ODEBUG: |DEBUG_LOCKS_WARN_ON|Trying to vfree|Object already free|page:.*dumped because)"
 )
 _MOST = 8
