@@ -228,25 +228,35 @@ INLINE bool is_to_fail(struct injection_order *order, u64 hash)
 	return false;
 }
 
-INLINE bool asked(struct pt_regs *ctx, u64 bytes, u32 kind, u32 gfp)
+/* What kmemleak takes for its own books: it would only stop working. */
+INLINE bool is_of_kmemleak(u64 cache)
+{
+	u64 name = 0;
+
+	bpf_probe_read_kernel(&name, sizeof(name), (void *)word_at(cache + CACHE_NAME_OFFSET));
+	return name == KMEMLEAK_NAME;
+}
+
+/* Whether an allocation is to fail: of an object of a slab cache, or of `bytes` in pages if there is none. */
+INLINE bool asked(struct pt_regs *ctx, u64 cache, u64 bytes, u32 gfp)
 {
 	struct injection_order *order = the_order();
-	u32 zero = 0;
+	u32 zero = 0, kind = cache ? SLAB : PAGES;
 
 	if (!order || order->mode == OFF || gfp & GFP_NOFAIL)
 		return false;
-	if ((order->module && !state_of(LOADED)) || !is_of_run(order))
+	if ((order->module && !state_of(LOADED)) || !is_of_run(order) || (cache && is_of_kmemleak(cache)))
 		return false;
 
 	u64 run = order->run;
 	struct injected_failure *f = scratch.lookup(&zero);
 
-	if (!f || fired.lookup(&run) || !passes(ctx, order, f, kind))
+	if (!f || !passes(ctx, order, f, kind))
 		return false;
 
 	u64 hash = f->hash;
 
-	f->bytes = bytes;
+	f->bytes = cache ? half_at(cache + CACHE_OBJECT_SIZE_OFFSET) : bytes;
 	f->kind = kind;
 	set_state(PASSED, state_of(PASSED) + 1);
 	if (order->mode == COUNT) {
@@ -263,22 +273,13 @@ INLINE bool asked(struct pt_regs *ctx, u64 bytes, u32 kind, u32 gfp)
 		return false;
 	failed.update(&hash, &run);
 	note(f, order);
+	order->mode = OFF;
 	return true;
 }
 
 int on_should_failslab(struct pt_regs *ctx)
 {
-	u64 cache = PT_REGS_PARM1(ctx);
-	struct injection_order *order = the_order();
-	u64 name[2] = {};
-
-	if (!order || order->mode == OFF)
-		return 0;
-	/* What kmemleak takes for its own books: it would only stop working. */
-	bpf_probe_read_kernel(name, sizeof(name), (void *)word_at(cache + CACHE_NAME_OFFSET));
-	if (name[0] == KMEMLEAK_NAME)
-		return 0;
-	if (asked(ctx, half_at(cache + CACHE_OBJECT_SIZE_OFFSET), SLAB, PT_REGS_PARM2(ctx)))
+	if (asked(ctx, PT_REGS_PARM1(ctx), 0, PT_REGS_PARM2(ctx)))
 		bpf_override_return(ctx, -ENOMEM);
 	return 0;
 }
@@ -287,7 +288,7 @@ int on_should_fail_alloc_page(struct pt_regs *ctx)
 {
 	u64 gfp = PT_REGS_PARM1(ctx), order = PT_REGS_PARM2(ctx);
 
-	if (asked(ctx, (1ULL << PAGE_SHIFT_) << (order & 31), PAGES, gfp))
+	if (asked(ctx, 0, (1ULL << PAGE_SHIFT_) << (order & 31), gfp))
 		bpf_override_return(ctx, 1);
 	return 0;
 }

@@ -138,7 +138,7 @@ class OverrideInjector:
         self._functions: list[tuple[int, int, int]] = []
         self._any_text = False
         self._machinery = _ranges(symbols, _MACHINERY)
-        self._run = 0
+        self._run, self._aim = 0, Aim.NOTHING
         self._bpf = BpfObject(compiled_programs(macros, INJECTION), values, {})
         try:
             self._tell_modules(symbols)
@@ -189,7 +189,7 @@ class OverrideInjector:
 
     def begin(self, run: int, aim: Aim, wanted: int = 0) -> None:
         """As `Injector` has it."""
-        self._run = run
+        self._run, self._aim = run, aim
         self._bpf.set_words("state", _PASSED, 0)
         self._bpf.set_words("state", _NOTED, 0)
         self._order(_MODES[aim], wanted)
@@ -217,11 +217,10 @@ class OverrideInjector:
 
     def end(self, name: Namer) -> Told:
         """As `Injector` has it."""
-        mode = self._bpf.words("orders", 0, ORDER_WORDS)[0]
         self._order(0, 0)
         (noted,) = self._bpf.words("state", _NOTED, 1)
         failures = self._failures(min(noted, MOST_STACKS), name)
-        if mode == _MODES[Aim.NOTHING]:
+        if self._aim is Aim.NOTHING:
             return Told(None, failures)
         return Told(failures[0] if failures else None)
 
