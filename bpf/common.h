@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* What every program needs: loss counters, switches, context, hidden addresses. */
 
-#define INLINE static inline __attribute__((always_inline))
-
 INLINE void count(u32 what)
 {
 	u32 zero = 0;

@@ -48,12 +48,6 @@ struct stack_path {
 };
 BPF_TABLE("hash", u64, struct stack_path, stack_paths, STACK_PATHS);
 
-INLINE u64 mix(u64 value)
-{
-	value *= 0xff51afd7ed558ccdULL;
-	return value ^ value >> 32;
-}
-
 /* Bytes from the program's context to the end of the stack it runs on. */
 INLINE u64 rest_of_stack(u64 base)
 {

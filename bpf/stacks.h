@@ -10,27 +10,6 @@
 #endif
 
 /*
- * 1 if an address lies outside, else 0. Without a branch, as all that is done for each frame: the verifier follows each
- * branch of each turn of a loop, and a start would take half as long again.
- */
-INLINE u64 outside(u64 address, u64 start, u64 length)
-{
-	u64 distance = address - start;
-
-	return ((length - 1 - distance) | distance) >> 63;
-}
-
-/* Where kallsyms does not tell where they are, nothing lies in them. */
-#ifndef ENTRY_TEXT /* where an interrupt, a fault or a system call enters the kernel */
-#define ENTRY_TEXT 0ULL
-#define ENTRY_TEXT_LENGTH 0ULL
-#endif
-#ifndef KERNEL_TEXT /* code that is always the same, as that of modules is not */
-#define KERNEL_TEXT 0ULL
-#define KERNEL_TEXT_LENGTH 0ULL
-#endif
-
-/*
  * Unwind into the scratch, and give the stack a key that is the same for the same frames: those up to where the kernel
  * was entered, since an interrupt may come upon anything, and there would be no end of stacks. 0: no stack could be
  * taken.

@@ -20,6 +20,7 @@ _COMMANDS = {
     "trace": "Show outstanding allocations while the kernel runs.",
     "rates": "Show who allocates, frees and grows how fast, next to what the machine says.",
     "run": "Trace while a command runs, then scan and judge.",
+    "inject": "Let allocations fail, one in each run of a command, and tell which error paths leak.",
     "mark": "Begin a new round, inside a command under `run`.",
     "confirm": "Give a verdict on every suspect that kmemleak lists now.",
     "record": "Keep what is learned in a capture until Ctrl-C.",

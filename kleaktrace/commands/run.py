@@ -19,17 +19,14 @@ from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.judging import judged
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option, pages_option
 from kleaktrace.commands.running import run_command
-from kleaktrace.commands.scanning import scan_and_watch
+from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.evidence.rounds import RoundSeries, marked
-from kleaktrace.core.kmemleak.diagnosis import State
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.recording import Recording
-from kleaktrace.edge.kmemleak.client import KmemleakClient
-from kleaktrace.edge.kmemleak.diagnosis import diagnose
 from kleaktrace.edge.kmemleak.freelist_scrub import scrub_freelists
 from kleaktrace.edge.machine.marks import marks
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
@@ -90,7 +87,7 @@ def run(
         raise UsageError(f"there is no command {command[0]!r}", "kleaktrace run -- CMD ARG…")
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
-    client, gaps = (None, []) if no_kmemleak else _kmemleak()
+    client, gaps = (None, []) if no_kmemleak else kmemleak_if_on()
     for gap in gaps:
         console.make(stderr=True).print(f"kleaktrace: {gap}")
     with (
@@ -141,18 +138,6 @@ def run(
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))
-
-
-def _kmemleak() -> tuple[KmemleakClient | None, list[str]]:
-    """The client if kmemleak is on; else why not, what that costs, and what to do."""
-    client = KmemleakClient()
-    health = diagnose(client)
-    if health.state is State.ON:
-        return client, []
-    return None, [
-        f"{health.what}. Without kmemleak nothing says which outstanding memory nobody points to any more: "
-        f"only what an unloaded module left behind can be judged. {health.fix}"
-    ]
 
 
 def _settle(session: Session, ending: DeferredInterrupt, compared_ns: int | None) -> Settled | None:

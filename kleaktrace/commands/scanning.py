@@ -9,9 +9,11 @@ from contextlib import contextmanager
 
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.events.records import Kind, hide
+from kleaktrace.core.kmemleak.diagnosis import State
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.edge.kmemleak.client import GAP_S, KmemleakClient, ScanPhase, ScanReading, scan_protocol
+from kleaktrace.edge.kmemleak.diagnosis import diagnose
 from kleaktrace.edge.kmemleak.vmap_area_fill import filled_vmap_areas
 from kleaktrace.errors import EnvironmentRefusal, EvidenceLost
 from kleaktrace.session.session import Session
@@ -21,6 +23,18 @@ _QUIESCE_S = 1.0
 """For what was set going before: RCU callbacks, delayed work, dying tasks."""
 
 Progress = Callable[[int, int, ScanPhase], None]
+
+
+def kmemleak_if_on() -> tuple[KmemleakClient | None, list[str]]:
+    """The client if kmemleak is on; else why not, what that costs, and what to do."""
+    client = KmemleakClient()
+    health = diagnose(client)
+    if health.state is State.ON:
+        return client, []
+    return None, [
+        f"{health.what}. Without kmemleak nothing says which outstanding memory nobody points to any more: "
+        f"only what an unloaded module left behind can be judged. {health.fix}"
+    ]
 
 
 @contextmanager

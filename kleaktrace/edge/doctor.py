@@ -25,7 +25,8 @@ def examine() -> list[Check]:
         checks += _probes()
     kmemleak = _kmemleak()
     checks += [_debugfs(), kmemleak]
-    return [*checks, _new_memory()] if kmemleak.health is Health.OK else checks
+    checks += [_new_memory()] if kmemleak.health is Health.OK else []
+    return [*checks, _injection()]
 
 
 def unmounted() -> list[Check]:
@@ -189,3 +190,20 @@ def _new_memory() -> Check:
         f"{found}: kmemleak takes words that are left in it for references, and does not list what they point to",
         "add init_on_alloc=1 to the kernel's command line and reboot",
     )
+
+
+def _injection() -> Check:
+    """Only `inject` needs it."""
+    from kleaktrace.edge.injection.choose import FIX, choose
+
+    if os.geteuid() != 0:
+        return Check("injection", Health.MISSING, "not tried: only root can let allocations fail", "run it with sudo")
+    try:
+        chosen = choose(None)
+    except KleaktraceError as error:
+        return Check("injection", Health.MISSING, error.what, error.fix)
+    chosen.injector.close()
+    if chosen.refused:
+        found = f"{chosen.injector.means}: BPF can't override ({chosen.refused})"
+        return Check("injection", Health.MISSING, found, FIX)
+    return Check("injection", Health.OK, chosen.injector.means)

@@ -30,7 +30,7 @@ class MadeUpMachine:
         for module in (run_module, confirm_module):
             monkeypatch.setattr(module, "live_session", lambda **_: Session(self.source))
             monkeypatch.setattr(module, "missing_since", lambda *_: [])
-        monkeypatch.setattr(run_module, "_kmemleak", lambda: (self.kmemleak, []))
+        monkeypatch.setattr(run_module, "kmemleak_if_on", lambda: (self.kmemleak, []))
         monkeypatch.setattr(run_module, "scrub_freelists", lambda: None)
         monkeypatch.setattr(run_module, "settle", lambda left, sleep: None)
         monkeypatch.setattr(confirm_module, "KmemleakClient", lambda: self.kmemleak)

@@ -7,6 +7,7 @@ module_load, so `__init` functions are in it); modules that go keep their names,
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.arrays.types import U64
+
+_SPLIT = r"(?:\.(?:isra|constprop|part|cold|llvm|lto_priv)(?:\.\d+)?)*"
+"""What compilers add to the names of what they make of a function."""
 
 _FORMER = 16
 """So many modules are still remembered after others have taken their places."""
@@ -79,6 +83,11 @@ class SymbolTable:
         name, _, module = self.text[offset : end if end >= 0 else None].partition(b"\t")
         return name.decode(errors="replace"), module.strip(b"[] ").decode(errors="replace") or None
 
+    def size_at(self, address: int) -> int:
+        """Bytes from a symbol's address to the next symbol."""
+        frame = self.find(address)
+        return frame.size if frame else 0
+
     def address_of(self, name: str) -> int | None:
         """Address of a symbol of the kernel itself, not of a module."""
         found = _find_line(self.text, name)
@@ -141,6 +150,19 @@ class TextRange:
         return not other.length or (other.start in self and other.start + other.length <= self.start + self.length)
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionPlace:
+    """Where a function lies, in bytes; the module is empty for the kernel's own text."""
+
+    module: str
+    address: int
+    length: int
+    text: TextRange | None = None
+    """Of its module, the part that it is in; None: not known."""
+    in_init: bool = False
+    """Whether that is what is given back when the module's init has run."""
+
+
 @dataclass
 class ModuleImage:
     """A module as it was when it was loaded: where its code is and what its symbols are.
@@ -185,6 +207,17 @@ class ModuleImage:
         chosen = chosen[_has_name(chosen["name"], string_table)]
         self.symbols = chosen[np.argsort(chosen["value"], kind="stable")]
         self.strings = string_table
+
+    def places_of(self, function: str) -> list[FunctionPlace]:
+        """Where a function lies in it, and what a compiler split off."""
+        pattern = re.compile(rf"{re.escape(function)}{_SPLIT}")
+        found: list[FunctionPlace] = []
+        for index in range(self.symbols.size):
+            if pattern.fullmatch(self._name(index)):
+                start = int(self.symbols["value"][index])
+                area = self.text if start in self.text else self.init_text
+                found.append(FunctionPlace(self.name, start, self.find(start).size, area, area is self.init_text))
+        return found
 
     def find(self, address: int) -> Frame:
         """Name an address of this module."""
@@ -321,6 +354,18 @@ class Symbols:
             return self._known.functions[address]
         found = self.frame(address + 1)
         return found.name if found.name and found.offset == 1 else None
+
+    def places_of(self, function: str) -> list[FunctionPlace]:
+        """Where a function is, in the kernel and in modules as they were loaded last; and what a compiler split off."""
+        line = rf"^([0-9a-f]{{16}}) [tTwW] {re.escape(function)}{_SPLIT}(?:\t\[(\S+)\])?$"
+        pattern = re.compile(line.encode(), re.MULTILINE)
+        found = [
+            FunctionPlace(module.decode(errors="replace"), int(digits, 16), self._base.size_at(int(digits, 16)))
+            for digits, module in pattern.findall(self._base.text)
+        ]
+        newest = {image.name: image for image in self._images}
+        of_images = [place for image in newest.values() for place in image.places_of(function)]
+        return [place for place in found if place.module not in newest] + of_images
 
     def outside_kernel(self, addresses: U64) -> npt.NDArray[np.bool_]:
         """Which of these return addresses are not in the kernel's own text: those that modules share in turn."""

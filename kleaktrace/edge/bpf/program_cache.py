@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,10 +22,15 @@ from kleaktrace.edge.bpf import bcc_library
 from kleaktrace.edge.bpf.compiled_programs import FORMAT, Programs, decoded, encoded
 from kleaktrace.errors import EnvironmentRefusal
 
-_SOURCES = (
-    *("records.h", "maps.h", "common.h", "stack_paths.h", "stacks.h", "events.h"),
+TRACER = (
+    *("base.h", "records.h", "maps.h", "common.h", "stack_paths.h", "stacks.h", "events.h"),
     *("slab.c", "vmalloc.c", "percpu.c", "pages.c", "modules.c", "objects.c", "exec.c"),
 )
+"""The sources of what traces; they are compiled as one."""
+
+INJECTION = ("base.h", "inject.c")
+"""Those of what makes allocations fail."""
+
 _MOST_FILES = 32
 """Each about 100 kB. There is one for each set of options that are compiled in."""
 
@@ -58,17 +63,17 @@ def cache_directory() -> Path:
     return base / "kleaktrace" / "programs"
 
 
-def compiled_programs(macros: Mapping[str, str | int]) -> Programs:
-    """Our C sources, compiled with `macros`; what the cache has, else what goes into it.
+def compiled_programs(macros: Mapping[str, str | int], names: Sequence[str] = TRACER) -> Programs:
+    """Our C sources of these names, compiled with `macros`; what the cache has, else what goes into it.
 
     Raises `EnvironmentRefusal` when they have to be compiled, and can't be.
     """
     sources = source_directory()
-    key = _key(sources, macros)
+    key = _key(sources, macros, names)
     kept = _load(key)
     _LOG.info("programs %s are %s", key[:12], "compiled now" if kept is None else "kept from an earlier start")
     if kept is None:
-        text = "\n".join((sources / name).read_text() for name in _SOURCES)
+        text = "\n".join((sources / name).read_text() for name in names)
         kept = bcc_library.compile_programs(text, sources / "shim", macros)
         _store(key, kept)
     return kept
@@ -87,12 +92,13 @@ def trouble() -> str:
     return ""
 
 
-def _key(sources: Path, macros: Mapping[str, str | int]) -> str:
+def _key(sources: Path, macros: Mapping[str, str | int], names: Sequence[str]) -> str:
     """Of everything that decides what clang makes, but itself. bcc also asks the kernel what it can do."""
     system = os.uname()
     given = {
         "format": FORMAT.decode(),
         "flags": bcc_library.FLAGS,
+        "compiled": list(names),
         "macros": sorted((name, str(value)) for name, value in macros.items()),
         "kernel": (system.release, system.version, system.machine),
         "settings": sorted(

@@ -43,6 +43,13 @@ def signal_all(root: int, number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether it has not ended yet; what has, and is only to be waited for, is not alive."""
+    with contextlib.suppress(OSError, IndexError):
+        return (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return False
+
+
 def environment(pid: int) -> dict[bytes, bytes]:
     """The environment that a process was started with; empty where we may not see it."""
     with contextlib.suppress(OSError):

@@ -56,7 +56,7 @@ def document(report: Report) -> dict[str, Any]:
             "unknown_frees": report.totals.unknown_frees,
         },
         "implied_from": [{"cache": cache, "frees": count} for cache, count in report.implied_from],
-        "suspects": [_suspect(suspect) | source_fields(suspect.stack, sources) for suspect in report.suspects],
+        "suspects": [suspect_fields(suspect) | source_fields(suspect.stack, sources) for suspect in report.suspects],
         "growing": [_growing(one, end_ns) | source_fields(one.lines(), sources) for one in report.growing],
         "growing_kept": [_growing(one, end_ns) | source_fields(one.lines(), sources) for one in report.growing_kept],
         "outstanding": outstanding(report.outstanding, end_ns, sources),
@@ -138,7 +138,8 @@ def _growing(one: GrowingStack, now_ns: int) -> dict[str, Any]:
     }
 
 
-def _suspect(suspect: JudgedSuspect) -> dict[str, Any]:
+def suspect_fields(suspect: JudgedSuspect) -> dict[str, Any]:
+    """A suspect with its evidence."""
     siblings = suspect.siblings
     return {
         "source": str(suspect.source),

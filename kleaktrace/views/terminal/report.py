@@ -173,12 +173,13 @@ def _show_suspects(
     _line(console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", _STYLES[verdict])
     for group in groups[:_MANY_GROUPS]:
         leak = known.get(group[0].stack) if verdict is Verdict.CONFIRMED else None
-        _show_group(console, group, leak, report.source_lines)
+        show_group(console, group, leak, report.source_lines)
     if len(groups) > _MANY_GROUPS:
         _line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
 
 
-def _show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | None, sources: SourceLines) -> None:
+def show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | None, sources: SourceLines) -> None:
+    """Suspects of one call stack with their evidence. leak: what they are, if they are confirmed."""
     first = group[0]
     console.print()
     _line(console, f"  {requester_words(first.stack)}: {what(group)}")

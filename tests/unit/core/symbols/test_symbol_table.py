@@ -307,3 +307,27 @@ def test_symbols_of_a_table_cut_in_its_strings_keep_the_whole_names() -> None:
     image = module_image(functions={})
     image.set_symbols(symbol_table, strings[:-6])
     assert image.find(DRIVER + 0x42).name == "drv_probe"
+
+
+def test_a_function_is_found_in_the_kernel_and_in_modules_with_what_was_split_off() -> None:
+    table = kallsyms({"probe": BASE, "probe.cold": BASE + 0x100, "probed": BASE + 0x200})
+    loaded_before = kallsyms({"probe": DRIVER - 0x10000, "other": DRIVER - 0xFF00}, "old")
+    symbols = Symbols(parse_kallsyms(table + loaded_before))
+    init = DRIVER + 0x8000
+    functions = {"probe.isra.0": 0x100, "last": 0x200, "probe": 0x8000}
+    symbols.module_loaded(module_image(functions=functions, init=(init, 0x1000)))
+    found = symbols.places_of("probe")
+    assert [(place.module, place.address, place.length, place.in_init) for place in found] == [
+        ("", BASE, 0x100, False),
+        ("", BASE + 0x100, 0x100, False),
+        ("old", DRIVER - 0x10000, 0x100, False),
+        ("drv", DRIVER + 0x100, 0x100, False),
+        ("drv", init, 0x1000, True),
+    ]
+    assert symbols.places_of("prob") == []
+
+
+def test_a_function_of_a_module_that_came_again_is_where_it_is_now() -> None:
+    symbols = Symbols(parse_kallsyms(kallsyms({"probe": DRIVER}, "drv")))
+    symbols.module_loaded(module_image(functions={"probe": 0x300}))
+    assert [place.address for place in symbols.places_of("probe")] == [DRIVER + 0x300]

@@ -152,7 +152,7 @@ def test_a_link_is_not_followed(compiler: Compiler, tmp_path: Path) -> None:
 
 
 def _key() -> str:
-    return program_cache._key(program_cache.source_directory(), MACROS)
+    return program_cache._key(program_cache.source_directory(), MACROS, program_cache.TRACER)
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o705, 0o770, 0o777])

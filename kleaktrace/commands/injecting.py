@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs a command again and again, and has one allocation fail in each run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.core.injection.error_paths import PathOutcome
+from kleaktrace.core.injection.runs import Aim, FailedAllocation, InjectedRun, RunEnd, Walk
+from kleaktrace.core.injection.unexplained import ROUNDS
+from kleaktrace.core.symbols.call_stacks import function_of
+from kleaktrace.core.symbols.symbol_table import FunctionPlace
+from kleaktrace.edge.injection.injector import Injector, Namer, Told
+from kleaktrace.edge.injection.walk_file import KnownPath, WalkFile
+from kleaktrace.edge.machine.kernel_bugs import KernelBugs
+from kleaktrace.edge.machine.processes import descendants, is_alive
+from kleaktrace.errors import EnvironmentRefusal, UsageError
+
+_LEAST_TIMEOUT_S = 30.0
+_TIMES_PLAIN = 10
+"""A run that takes so many times as long as one in which nothing fails hangs."""
+_KILL_AFTER_S = 5.0
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to stop: after so many failures, and how long a run may take (None: by the plain run)."""
+
+    most: int | None = None
+    timeout_s: float | None = None
+    again: bool = False
+    """Fail by number, call stacks that have failed already, too."""
+
+
+@dataclass
+class Progress:
+    """What is told while it goes on."""
+
+    tell: Callable[[str], None] = lambda text: None
+    started: float = field(default_factory=time.monotonic)
+
+    def failing(self, done: int, planned: int, spent_s: float) -> None:
+        """So many have failed, of about so many."""
+        left = max(planned - done, 0)
+        about = f", about {left * spent_s / done:.0f} s left" if done and left else ""
+        self.tell(f"failure {done + 1} of about {max(planned, done + 1)}{about}")
+
+
+class Walker:
+    """Does the runs. `walk` is what there is of them, whenever it is asked."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        injector: Injector,
+        name: Namer,
+        ending: DeferredInterrupt,
+        limits: Limits,
+        progress: Progress,
+        file: WalkFile | None = None,
+    ) -> None:
+        self._command = tuple(command)
+        self._injector = injector
+        self._name = name
+        self._ending = ending
+        self._limits = limits
+        self._progress = progress
+        self._file = file
+        self._runs: list[InjectedRun] = []
+        self._stopped = ""
+        self.could_fail: Sequence[FailedAllocation] = ()
+        """Of the plain run."""
+        self.planned = 0
+
+    @property
+    def walk(self) -> Walk:
+        """The runs so far."""
+        end_ns = time.monotonic_ns()
+        return Walk(self._injector.means, tuple(self._runs), self.planned, end_ns, self._stopped)
+
+    def plain(self) -> InjectedRun:
+        """Run the command without any failure, and see what could fail. Raises `UsageError` if it does not end well."""
+        self._progress.tell("the plain run")
+        run, told = self._run(Aim.NOTHING, 0, self._limits.timeout_s)
+        self.could_fail, self.planned = told.could_fail, len(told.could_fail)
+        if run.ended is RunEnd.EXITED and run.status:
+            raise UsageError(
+                f"the command fails by itself ({_ending(run.status)}): nobody could tell what a failing allocation "
+                "adds to that",
+                "give a command that ends with status 0 when nothing fails",
+            )
+        if run.ended is not RunEnd.EXITED:
+            what = {RunEnd.CRASHED: "brings the kernel down", RunEnd.INTERRUPTED: "was interrupted"}
+            raise UsageError(
+                f"the command {what.get(run.ended, 'does not end')} before anything fails",
+                "give one that ends by itself, or more time (--timeout)",
+            )
+        self._runs.append(run)
+        if self._file is not None:
+            self._go_on(self._file)
+        return run
+
+    def only_through(self, function: str, places: Sequence[FunctionPlace]) -> None:
+        """Let only fail what goes through a function, from now on."""
+        self._injector.only_through(places)
+        self.could_fail = [one for one in self.could_fail if function in map(function_of, one.stack)]
+        self.planned = len(self.could_fail)
+
+    def _go_on(self, file: WalkFile) -> None:
+        """Have what is known from before the machine was restarted count, and what it died of."""
+        known = {one.key for one in file.known}
+        if file.running:
+            deadly = next((one for one in self.could_fail if one.key not in known), None)
+            if deadly is not None:
+                # Only one allocation fails in a run: up to there, that run was like the plain one.
+                now_ns = time.monotonic_ns()
+                said = ("the machine did not live to tell",)
+                self._runs.append(InjectedRun(len(self._runs), now_ns, now_ns, deadly, 0, RunEnd.CRASHED, said))
+                file.add([KnownPath(deadly.key, deadly.stack, PathOutcome.CRASH)], finished=False)
+                known.add(deadly.key)
+        self._injector.has_failed(sorted(known))
+        self.planned -= sum(one.key in known for one in self.could_fail)
+
+    def fail_all(self) -> None:
+        """Have one allocation after the other fail, until a run asks for none that has not."""
+        began, done = time.monotonic(), 0
+        while not self._stopped:
+            if self._limits.most is not None and done >= self._limits.most:
+                self._stopped = f"after {done} failures (--max)"
+                return
+            self._progress.failing(done, self.planned, time.monotonic() - began)
+            by_number = self._limits.again or not self._injector.sees_stacks
+            if self._file is not None:
+                self._file.begin_run()
+            run, _ = self._run(Aim.NUMBER if by_number else Aim.NEXT, done + 1, self._timeout_s)
+            if self._file is not None:
+                self._file.end_run()
+            self._add(run)
+            if run.failed is None:
+                return
+            done += 1
+
+    def repeat(self, runs: Sequence[InjectedRun]) -> None:
+        """Do again what these runs did, each so often that what it leaves behind can be judged by repetition."""
+        for place, run in enumerate(runs, start=1):
+            for _ in range(ROUNDS):
+                if self._stopped:
+                    return
+                self._progress.tell(f"repeating error path {place} of {len(runs)}, to see what grows")
+                aim, key = (Aim.CHOSEN, run.failed.key) if run.failed else (Aim.NOTHING, 0)
+                again, _ = self._run(aim, key, self._timeout_s)
+                self._add(replace(again, again=True))
+                if run.failed is not None and again.failed is None:
+                    break  # it was not asked for this time: there is nothing to compare
+
+    @property
+    def _timeout_s(self) -> float:
+        if self._limits.timeout_s is not None:
+            return self._limits.timeout_s
+        return max(_LEAST_TIMEOUT_S, _TIMES_PLAIN * self._runs[0].seconds)
+
+    def _add(self, run: InjectedRun) -> None:
+        """Keep a run, and stop where the next one could not start."""
+        self._runs.append(run)
+        if run.ended is RunEnd.INTERRUPTED:
+            self._stopped = "when it was interrupted"
+        elif run.ended is RunEnd.STUCK:
+            took = f"which took more than {self._timeout_s:.0f} s and can't be killed"
+            self._stopped = f"in run {run.number}, {took}: restart the machine"
+        elif run.failed is None and not run.is_plain:
+            before = self._runs[-2]  # nothing else has changed since it could be started
+            self._runs[-2] = replace(before, left_unfit=True)
+            self._stopped = (
+                f"after run {before.number}, which left a state that the command can't start from: restart the machine"
+            )
+        elif run.ended in (RunEnd.CRASHED, RunEnd.HUNG):
+            again, _ = self._run(Aim.NOTHING, 0, self._timeout_s)  # whether it still can be started
+            self._add(again)
+
+    def _run(self, aim: Aim, wanted: int, timeout_s: float | None) -> tuple[InjectedRun, Told]:
+        number, start_ns = len(self._runs), time.monotonic_ns()
+        with KernelBugs() as bugs:
+            self._injector.begin(number, aim, wanted)
+            try:
+                status, ended = run_once(self._injector, self._command, self._ending, timeout_s)
+            finally:
+                told = self._injector.end(self._name)
+            said = bugs.said()
+        if bugs.is_fatal:
+            ended = RunEnd.CRASHED
+        return InjectedRun(number, start_ns, time.monotonic_ns(), told.failed, status, ended, tuple(said)), told
+
+
+def _ending(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def run_once(
+    injector: Injector, command: Sequence[str], ending: DeferredInterrupt, timeout_s: float | None
+) -> tuple[int, RunEnd]:
+    """Run the command to its end, or ours, or its time's: its status, and which it was.
+
+    What does not end when it is killed, as the kernel does not let it, is left alone: its status is 0 then.
+    """
+    command = injector.command(command)
+    try:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise EnvironmentRefusal(f"{command[0]} could not be started: {error}", "see what it says by itself") from error
+    fd = os.pidfd_open(child.pid)
+    ended = RunEnd.EXITED
+    try:
+        try:
+            _wait(fd, ending, timeout_s)
+        except KeyboardInterrupt:
+            print("kleaktrace: ending the command", file=sys.stderr)
+            ended = RunEnd.INTERRUPTED
+        except TimeoutError:
+            ended = RunEnd.HUNG
+        left = [] if ended is RunEnd.EXITED else end_all(child.pid, partial(_wait, fd, ending, _KILL_AFTER_S))
+        injector.exited(child.pid)
+    finally:
+        os.close(fd)
+    status = child.poll()
+    return status or 0, RunEnd.STUCK if left else ended
+
+
+def end_all(root: int, wait: Callable[[], None]) -> list[int]:
+    """Ask a process and what it has started to end, then kill them; those that nothing ends.
+
+    wait: until the process has ended, and raises TimeoutError if that takes long.
+    """
+    left = descendants(root)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        with contextlib.suppress(TimeoutError, KeyboardInterrupt):
+            wait()
+        left = [pid for pid in left if is_alive(pid)]
+    deadline = time.monotonic() + _KILL_AFTER_S
+    while left and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        left = [pid for pid in left if is_alive(pid)]
+    return left
+
+
+def _wait(pidfd: int, ending: DeferredInterrupt, timeout_s: float | None) -> None:
+    """Return when the process has ended, at once. Raises TimeoutError, and KeyboardInterrupt."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while not select.select([pidfd], [], [], _POLL_S)[0]:
+        ending.sleep(0)
+        if deadline is not None and time.monotonic() > deadline:
+            raise TimeoutError

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Error paths of a driver in the guest: what each allocation that fails leaks, and what hangs or kills the kernel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guest_tool import PROJECT, build_module, built_tree, run_tool
+from schemas import validated
+
+pytestmark = pytest.mark.guest
+
+SCENARIO = PROJECT / "tests" / "guest" / "inject_scenario.sh"
+LEAKING = {
+    "alloc_name": {"alloc_ctx"},
+    "alloc_table": {"alloc_name"},
+    "alloc_shadow": {"alloc_counters"},
+    "alloc_large": {"alloc_table"},
+    "alloc_map": {"alloc_ring", "alloc_shadow"},
+}
+"""What inject_module/inject_paths.c leaks, by the function in which an allocation fails."""
+
+CLEAN = {"alloc_ctx", "alloc_cache", "alloc_object", "alloc_ring", "alloc_copy", "alloc_free_pages", "alloc_label"}
+
+
+class Seen:
+    """What one boot has brought, step by step."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def json(self, step: str) -> Any:
+        return validated(json.loads((self._out / f"{step}.json").read_text()))
+
+    def text(self, step: str) -> str:
+        return (self._out / f"{step}.txt").read_text()
+
+    def status(self, step: str) -> int:
+        return int((self._out / f"{step}.status").read_text())
+
+
+@pytest.fixture(scope="module")
+def seen(guest_options: list[str], kernel_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    out = tmp_path_factory.mktemp("inject")
+    options = [*guest_options, "--config", str(PROJECT / "tools" / "inject.config")]
+    module = build_module(PROJECT / "tests" / "guest" / "inject_module", built_tree(options)) / "inject_paths.ko"
+    command = ("sh", str(SCENARIO), str(out), str(module))
+    done = run_tool(*options, "--keep-files", "--timeout=1500", f"--rwdir={out}", "--", *command, timeout_s=1600)
+    assert done.status == 0, done.stdout + done.stderr
+    return Seen(out)
+
+
+def caller(stack: list[str]) -> str:
+    """The driver's innermost function."""
+    return next(frame.partition("+")[0] for frame in stack if frame.endswith("[inject_paths]"))
+
+
+def outcomes(report: Any) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for path in report["error_paths"]:
+        found.setdefault(caller(path["failed"]["stack"]), set()).add(path["outcome"])
+    return found
+
+
+def test_doctor_says_which_means_there_is(seen: Seen) -> None:
+    (check,) = [one for one in seen.json("doctor")["checks"] if one["name"] == "injection"]
+    assert (check["health"], check["found"]) == (
+        "ok",
+        "BPF override of should_failslab and should_fail_alloc_page",
+    )
+
+
+def test_each_leaking_error_path_is_named_by_the_call_that_fails(seen: Seen) -> None:
+    assert seen.status("walk") == 1, seen.text("walk")
+    found = outcomes(seen.json("walk"))
+    assert {call for call, said in found.items() if "leaks" in said} == set(LEAKING), seen.text("walk")
+
+
+def test_all_other_error_paths_are_clean(seen: Seen) -> None:
+    found = outcomes(seen.json("walk"))
+    found.pop("alloc_counters", None)  # rarely, per-CPU memory needs pages
+    assert {call: said for call, said in found.items() if call not in LEAKING} == {call: {"clean"} for call in CLEAN}
+
+
+def test_what_leaks_is_what_the_driver_forgets(seen: Seen) -> None:
+    leaked: dict[str, set[str]] = {}
+    for run in seen.json("walk")["injections"]:
+        for suspect in run["suspects"]:
+            if suspect["verdict"] == "confirmed":
+                leaked.setdefault(caller(run["failed"]["stack"]), set()).add(caller(suspect["stack"]))
+    assert leaked == LEAKING
+
+
+def test_runs_without_a_failure_come_first_and_last_and_are_clean(seen: Seen) -> None:
+    runs = [run for run in seen.json("walk")["injections"] if not run["again"]]
+    assert [runs[0]["failed"], runs[-1]["failed"]] == [None, None]
+    assert [runs[0]["status"], runs[-1]["status"]] == [0, 0]
+    assert all(run["failed"] for run in runs[1:-1])
+    assert seen.json("walk")["walk"]["stopped"] is None
+
+
+def test_the_report_begins_with_the_leaks(seen: Seen) -> None:
+    lines = [line for line in seen.text("walk").splitlines() if line.startswith("LEAK ")]
+    named = {line.partition(" in ")[2].partition("+")[0] for line in lines}
+    assert len(lines) >= len(LEAKING)
+    assert set(LEAKING) <= named | {line.partition(", for ")[2].partition("+")[0] for line in lines}
+
+
+def test_only_what_goes_through_a_function_fails(seen: Seen) -> None:
+    found = outcomes(seen.json("inside"))
+    assert set(found) == {"alloc_table"}, seen.text("inside")
+    assert "leaks" in found["alloc_table"]
+
+
+def test_a_command_that_fails_by_itself_is_refused(seen: Seen) -> None:
+    assert seen.status("fails") == 2
+    assert "the command fails by itself" in seen.text("fails")
+
+
+def test_a_run_that_hangs_is_ended_and_told(seen: Seen) -> None:
+    assert outcomes(seen.json("wait")) == {"alloc_map": {"hang"}}, seen.text("wait")
+    assert "HANG when" in seen.text("wait")
+
+
+def test_a_run_that_kills_the_kernel_is_told_with_what_it_said(seen: Seen) -> None:
+    (path,) = seen.json("oops")["error_paths"]
+    assert path["outcome"] == "crash", seen.text("oops")
+    assert path["said"][0].startswith("BUG: kernel NULL pointer dereference")
+    assert seen.status("oops") in (1, 4)

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`inject` on a source, a kmemleak and an injector that the test makes up: the runs, and who is to blame for what."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import suspect
+from click.testing import CliRunner, Result
+from made_up_machine import MadeUpMachine
+from schemas import validated
+
+from kleaktrace.commands import inject as inject_module
+from kleaktrace.commands import injecting
+from kleaktrace.core.injection.runs import Aim, FailedAllocation, RunEnd
+from kleaktrace.core.symbols.symbol_table import FunctionPlace
+from kleaktrace.edge.injection.choose import Chosen
+from kleaktrace.edge.injection.injector import Namer, Told
+from kleaktrace.edge.injection.walk_file import WalkFile
+from kleaktrace.session.session import Session
+
+A = 0xFFFF888100010000
+CALLS = ("alloc_ctx", "alloc_name", "alloc_ring")
+
+
+class MadeUpInjector:
+    """A command that makes these calls, one of which may fail. during: what happens then; None: none fails."""
+
+    means = "made up"
+    sees_stacks = True
+
+    def __init__(self, calls: Sequence[str]) -> None:
+        self.calls = calls
+        self.failed: set[int] = set()
+        self.aims: list[Aim] = []
+        self.during: Callable[[str | None], None] = lambda call: None
+        self.status: dict[str | None, int] = {}
+        self._told = Told(None)
+
+    def begin(self, run: int, aim: Aim, wanted: int = 0) -> None:
+        self.aims.append(aim)
+        calls = [self._allocation(number) for number in range(len(self.calls))]
+        self._told = Told(None, calls)
+        if aim is not Aim.NOTHING:
+            ready = [c for c in calls if c.key == wanted] if aim is Aim.CHOSEN else calls
+            ready = [c for c in ready if c.key not in self.failed] if aim is Aim.NEXT else ready
+            ready = ready[wanted - 1 :] if aim is Aim.NUMBER else ready
+            self._told = Told(ready[0] if ready else None)
+        if self._told.failed:
+            self.failed.add(self._told.failed.key)
+
+    def _allocation(self, number: int) -> FailedAllocation:
+        stack = (f"{self.calls[number]}+0x12/0x40 [drv]", "drv_init+0x22/0x90 [drv]")
+        return FailedAllocation(time.monotonic_ns(), stack, 64, key=number + 1)
+
+    def only_through(self, places: Sequence[FunctionPlace]) -> None:
+        raise NotImplementedError
+
+    def has_failed(self, keys: Sequence[int]) -> None:
+        self.failed |= set(keys)
+
+    def command(self, command: Sequence[str]) -> Sequence[str]:
+        call = self._told.failed.stack[0].partition("+")[0] if self._told.failed else None
+        self.during(call)
+        return ("sh", "-c", f"exit {self.status.get(call, 1 if call else 0)}")
+
+    def exited(self, pid: int) -> None:
+        """Nothing to ask."""
+
+    def end(self, name: Namer) -> Told:
+        return self._told
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Machine(MadeUpMachine):
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.injector = MadeUpInjector(CALLS)
+        self._file = file
+
+    def inject(self, *arguments: str) -> Result:
+        return CliRunner().invoke(inject_module.inject, ["--json", str(self._file), *arguments, "--", "true"])
+
+    def allocate(self, **fields: object) -> int:
+        """At another address each time; which is returned."""
+        address = A + 0x1000 * self.source.reported
+        self.source.allocate(address, **fields)
+        return address
+
+    def leak(self) -> None:
+        """The same, and nothing points to it."""
+        address = self.allocate()
+        self.kmemleak.listed += (suspect(0, address, 100, jiffies=self.source.last.jiffies),)
+
+    @property
+    def document(self) -> Any:
+        return validated(json.loads(self._file.read_text()))
+
+    def outcomes(self) -> dict[str, str]:
+        """By failing call."""
+        return {
+            one["failed"]["stack"][0].partition("+")[0]: one["outcome"]
+            for one in self.document["injections"]
+            if one["failed"] and not one["again"]
+        }
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    made = Machine(tmp_path / "report.json")
+    made.stand_in(monkeypatch)
+    monkeypatch.setattr(inject_module, "live_session", lambda: Session(made.source))
+    monkeypatch.setattr(inject_module, "missing_since", lambda *_: [])
+    monkeypatch.setattr(inject_module, "kmemleak_if_on", lambda: (made.kmemleak, []))
+    monkeypatch.setattr(inject_module, "scrub_freelists", lambda: None)
+    monkeypatch.setattr(inject_module, "settle", lambda left, sleep: None)
+    monkeypatch.setattr(inject_module, "choose", lambda module: Chosen(made.injector))
+    return made
+
+
+def test_each_call_fails_once_and_the_last_run_has_none_left(machine: Machine) -> None:
+    done = machine.inject()
+    assert done.exit_code == 0, done.output
+    assert machine.injector.aims == [Aim.NOTHING, *[Aim.NEXT] * 4]
+    assert machine.outcomes() == dict.fromkeys(CALLS, "clean")
+    assert [one["failed"] is None for one in machine.document["injections"]] == [True, False, False, False, True]
+    assert machine.document["walk"]["failed"] == machine.document["walk"]["planned"] == 3
+    assert "clean: 3 error paths: 3 clean" in done.output
+
+
+def test_what_kmemleak_lists_is_blamed_on_the_call_that_failed_in_that_run(machine: Machine) -> None:
+    machine.injector.during = lambda call: machine.leak() if call == "alloc_name" else None
+    done = machine.inject()
+    assert done.exit_code == 1, done.output
+    assert machine.outcomes() == {"alloc_ctx": "clean", "alloc_name": "leaks", "alloc_ring": "clean"}
+    first = next(line for line in done.output.splitlines() if line.startswith("LEAK"))
+    assert first.startswith("LEAK when 64 bytes in alloc_name+0x12 fails: 1 object, 100 B, from drv_probe, never")
+    assert "the 2 other error paths free everything" in done.output
+
+
+def test_what_something_points_to_is_judged_by_repetition(machine: Machine) -> None:
+    machine.injector.during = lambda call: machine.allocate(stack=2) if call == "alloc_ring" else None
+    done = machine.inject()
+    assert done.exit_code == 1, done.output
+    assert machine.injector.aims.count(Aim.CHOSEN) == 9
+    assert machine.outcomes() == {"alloc_ctx": "clean", "alloc_name": "clean", "alloc_ring": "leaks"}
+    again = [one for one in machine.document["injections"] if one["again"]]
+    assert {one["outcome"] for one in again} <= {"leaks", "undecided"}
+    assert [path["outcome"] for path in machine.document["error_paths"]] == ["leaks", "clean", "clean"]
+
+
+def test_a_command_that_fails_by_itself_is_refused(machine: Machine) -> None:
+    machine.injector.status[None] = 3
+    done = machine.inject()
+    assert "fails by itself (exit status 3)" in str(done.exception)
+
+
+def test_a_state_that_the_next_run_cannot_start_from_ends_it(machine: Machine) -> None:
+    def during(call: str | None) -> None:
+        if call == "alloc_name":  # a module that could not be removed, for instance
+            machine.injector.calls = ()
+            machine.injector.status[None] = 17
+
+    machine.injector.during = during
+    done = machine.inject()
+    assert done.exit_code == 4, done.output
+    assert machine.outcomes() == {"alloc_ctx": "clean", "alloc_name": "undecided"}
+    assert machine.document["walk"]["stopped"].startswith("after run 2, which left a state")
+    assert "UNFIT when 64 bytes in alloc_name+0x12 fails" in done.output
+
+
+def test_it_ends_after_so_many_failures(machine: Machine) -> None:
+    done = machine.inject("--max", "2")
+    assert done.exit_code == 4, done.output
+    assert machine.document["walk"]["stopped"] == "after 2 failures (--max)"
+
+
+def test_by_number_the_same_may_fail_again(machine: Machine) -> None:
+    machine.injector.calls = ("alloc_ctx", "alloc_ctx")
+    assert machine.inject("--all").exit_code == 0
+    assert machine.injector.aims == [Aim.NOTHING, *[Aim.NUMBER] * 3]
+
+
+def test_a_crash_is_told_and_the_next_run_is_tried(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = {"alloc_name": RunEnd.CRASHED}
+    run_once = injecting.run_once
+
+    def crashing(*arguments: Any) -> tuple[int, RunEnd]:
+        status, ended = run_once(*arguments)
+        failed = machine.injector.end(lambda stacks: []).failed
+        return status, ends.get(failed.stack[0].partition("+")[0], ended) if failed else ended
+
+    monkeypatch.setattr(injecting, "run_once", crashing)
+    done = machine.inject()
+    assert done.exit_code == 4, done.output
+    assert machine.outcomes() == {"alloc_ctx": "clean", "alloc_name": "crash", "alloc_ring": "clean"}
+    assert machine.injector.aims == [Aim.NOTHING, Aim.NEXT, Aim.NEXT, Aim.NOTHING, Aim.NEXT, Aim.NEXT]
+
+
+def test_what_was_judged_before_a_restart_does_not_fail_again(machine: Machine, tmp_path: Path) -> None:
+    file = tmp_path / "walk"
+    assert machine.inject("--resume", str(file), "--max", "2").exit_code == 4
+    machine.injector = MadeUpInjector(CALLS)
+    assert machine.inject("--resume", str(file)).exit_code == 0
+    assert machine.outcomes() == {"alloc_ring": "clean"}
+    assert json.loads(file.read_text())["finished"]
+
+
+def test_what_the_machine_died_of_is_told_and_does_not_fail_again(machine: Machine, tmp_path: Path) -> None:
+    file = tmp_path / "walk"
+    WalkFile.opened(file, ("true",)).begin_run()
+    done = machine.inject("--resume", str(file))
+    assert done.exit_code == 4, done.output
+    assert machine.outcomes() == {"alloc_ctx": "crash", "alloc_name": "clean", "alloc_ring": "clean"}
+    assert "CRASH when 64 bytes in alloc_ctx+0x12 fails: the machine did not live to tell" in done.output
