@@ -138,7 +138,7 @@ def test_a_text_without_kmemleak_is_refused(text: str | bytes) -> None:
 
 
 def test_a_text_of_which_nothing_can_be_read_is_refused_with_its_line() -> None:
-    result = run("\n" + REPORT[: REPORT.index("  hex")].replace("pid", "PID"), "--json")
+    result = run("\n" + REPORT[: REPORT.index("  comm")] + "\nnothing more\n", "--json")
     assert result.exit_code == 2
     assert validated(json.loads(result.output))["problems"][0]["line"] == 2
 
