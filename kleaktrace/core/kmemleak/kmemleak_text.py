@@ -102,10 +102,14 @@ class Problem(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A line of the kernel log in which kmemleak speaks about itself, or of a shell that could not use it."""
+    """A line of the kernel log in which kmemleak speaks about itself, or of a shell that could not use it.
+
+    time_s: seconds since boot, where printk's time stands before it.
+    """
 
     line: int
     text: str
+    time_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ _INVISIBLE = rf"(?:{dict(_MARKS)['colour']})*"
 _TIMES = frozenset(("kmsg", "unix_time", "time", "printk", "date", "boxed_time", "tag"))
 _OF_ANY_LINE = frozenset(("blank", "colour", "quote", "comment"))
 _CALLER = re.compile(r"\[\s*([TC]\d{1,10})\]")
+_BOOT_TIME = re.compile(r"\[\s*(\d{1,10}\.\d{1,9})[^\[\]\n]{0,24}\]")
 _COLOURS_AROUND = re.compile(r"^(?:\s|\x1b\[[0-9;]{0,16}[A-Za-z])++|(?:\s|\x1b\[[0-9;]{0,16}[A-Za-z])++$")
 _PIECE = re.compile(r"\d+|\s+|.", re.DOTALL)
 _IS_TEXT = re.compile(r"\+0x[0-9a-f]|\[<|jiffies|backtrace|(?:[A-Za-z]{2,}[,.]?\s+){5}")
@@ -107,6 +108,12 @@ def caller_of(line: str) -> str | None:
     """The task or processor that printed it, `T123` or `C1`, if the kernel says so (CONFIG_PRINTK_CALLER)."""
     found = _CALLER.search(line, 0, _MOST_MARGIN)
     return found[1] if found else None
+
+
+def time_of(line: str) -> float | None:
+    """Seconds since boot when it was printed, if printk says so."""
+    found = _BOOT_TIME.search(line, 0, _MOST_MARGIN)
+    return float(found[1]) if found else None
 
 
 class Belongs(Enum):

@@ -244,12 +244,13 @@ class _Reader:
         if 'comm "' not in line.text:
             return None
         raw = line.raw if 'comm "' in line.raw else line.text
-        pieces = [raw[raw.index('comm "') + len('comm "') :].removesuffix("\r")]
+        end = "\r" if self.lines[0].text.endswith("\r") else ""  # else it is the comm's
+        pieces = [raw[raw.index('comm "') + len('comm "') :].removesuffix(end)]
         for at in range(self.at + 1, min(self.at + _COMM_LINES, len(self.lines))):
             part = self.lines[at]
             if part.belongs is Belongs.NO or hex_head_of(part.body) or backtrace_of(part.body) or header_in(part.body):
                 return None
-            text = (part.raw or part.text).removesuffix("\r")
+            text = (part.raw or part.text).removesuffix(end)
             last = last_part_of_comm(text)
             if last is None:
                 pieces.append(text)

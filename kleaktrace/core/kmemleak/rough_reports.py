@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from kleaktrace.core.kmemleak.decoding import decoded
 from kleaktrace.core.kmemleak.interleaving import by_caller
 from kleaktrace.core.kmemleak.kmemleak_text import LooseStack, Message, ObjectDump, Problem, Suspect
-from kleaktrace.core.kmemleak.margins import TAG, Belongs, Margin, OwnLine, OwnLines, marks_of, strip
+from kleaktrace.core.kmemleak.margins import TAG, Belongs, Margin, OwnLine, OwnLines, marks_of, strip, time_of
 from kleaktrace.core.kmemleak.messages import message_in, shell_error_in
 from kleaktrace.core.kmemleak.object_dumps import dump_starts, read_dump
 from kleaktrace.core.kmemleak.reflow import reflowed
@@ -186,7 +186,7 @@ class _Walk:
         text = line.text
         said = message_in(text, following)
         if said:
-            self.out.messages.append(Message(line.number, said[0]))
+            self.out.messages.append(Message(line.number, said[0], time_of(text)))
             return 1 + said[1]
         error = shell_error_in(text)
         if error:
