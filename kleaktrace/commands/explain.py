@@ -39,7 +39,7 @@ def explain(ctx: click.Context, file: str, as_json: bool) -> None:
 
 def _readable(text: KmemleakText) -> bool:
     """Whether anything of kmemleak could be read, not only recognised."""
-    return bool(text.objects or text.dumps or text.messages)
+    return bool(text.objects or text.dumps or text.messages or text.stacks)
 
 
 def _read(file: str) -> str:

@@ -61,6 +61,7 @@ class KernelEnvironment:
     privileged: bool = True
 
 
+_PRINTK_TIME = re.compile(r"\s*(?:<\d+>)?\[\s*(\d{1,10}\.\d{1,9})\]")
 _GUEST = "tools/guest -- CMD boots one under QEMU"
 _REBOOT_ON = (
     "add kmemleak=on to the kernel's command line (GRUB_CMDLINE_LINUX in /etc/default/grub, update-grub) and reboot"
@@ -97,10 +98,34 @@ _LOG_REASONS: tuple[tuple[re.Pattern[str], Reason, str, str], ...] = (
         "reboot: kmemleak cannot be switched on again",
     ),
 )
+_POOL_EMPTY = re.compile(r"Memory pool empty")
+_DETECTOR_DISABLED = re.compile(r"Kernel memory leak detector disabled")
+_BOOT_S = 60.0
+"""Until then the kernel boots; the memory pool is for the time before its allocators work."""
+_START_S = 5.0
+"""Before that, nobody can have switched kmemleak off but the kernel's configuration or command line."""
 
 
-def read_message(line: str) -> tuple[Reason, str, str] | None:
-    """Return reason, what and fix if a line of the kernel log says why kmemleak is off."""
+def read_message(line: str, time_s: float | None = None) -> tuple[Reason, str, str] | None:
+    """Return reason, what and fix if a line of the kernel log says why kmemleak is off.
+
+    time_s: seconds since boot; None if they are not known, or stand in the line.
+    """
+    if time_s is None:
+        printed = _PRINTK_TIME.match(line)
+        time_s = float(printed[1]) if printed else None
+    if time_s is not None and time_s > _BOOT_S and _POOL_EMPTY.search(line):
+        return (
+            Reason.DISABLED_AT_RUN_TIME,
+            "kmemleak disabled itself: the machine had no memory for its records, and the pool for that was used up",
+            "give the machine more memory, or find what uses it up (`kleaktrace rates`); reboot to have kmemleak again",
+        )
+    if time_s is not None and time_s < _START_S and _DETECTOR_DISABLED.search(line):
+        return (
+            Reason.DEFAULT_OFF,
+            "kmemleak was off from the start: configured so (CONFIG_DEBUG_KMEMLEAK_DEFAULT_OFF), or told so",
+            _REBOOT_ON,
+        )
     for pattern, reason, what, fix in _LOG_REASONS:
         if pattern.search(line):
             return reason, what, fix
@@ -204,9 +229,11 @@ def _off(state: State, around: KernelEnvironment) -> KmemleakHealth:
             "CONFIG_DEBUG_KMEMLEAK_DEFAULT_OFF=y",
             _REBOOT_ON,
         )
-    for pattern, reason, what, fix in _LOG_REASONS:
+    for pattern, *_ in _LOG_REASONS:  # a cause says more than that it is disabled, and comes before it in the table
         for line in around.log or ():
-            if pattern.search(line):
+            meaning = read_message(line) if pattern.search(line) else None
+            if meaning:
+                reason, what, fix = meaning
                 return KmemleakHealth(state, reason, what, line.strip(), fix)
     unread = "the kernel log cannot be read" if around.log is None else "the kernel log does not say why"
     return KmemleakHealth(state, Reason.UNKNOWN, "kmemleak is off", unread, _REBOOT_ON)

@@ -2,7 +2,8 @@
 """Reads one line of a kmemleak backtrace, raw or decoded, into a `KmemleakFrame`.
 
 The kernel prints `[<%p>] %pS` up to 6.12 and plain `%pS` since (mm/kmemleak.c, `print_unreferenced`);
-decoders (scripts/decode_stacktrace.sh, syzkaller, addr2line) add `file:line`, `[inline]` and whole lines.
+decoders (scripts/decode_stacktrace.sh, syzkaller, addr2line) add `file:line`, `[inline]` and whole lines. Programs
+that texts pass through take the angle brackets for a tag of HTML and drop them, or leave them out.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 MAX_FRAMES = 16
 """Frames kmemleak keeps per object (MAX_TRACE, mm/kmemleak.c): a full stack is a cut stack."""
 
 
-@dataclass(frozen=True, slots=True)
-class KmemleakFrame:
+class KmemleakFrame(NamedTuple):  # a long report has millions, and no other kind of class is made as fast
     """One frame of a printed backtrace.
 
     `address` is the code address if the text gives it in the clear, else None; `printed` is what stood in
@@ -56,23 +56,39 @@ class KmemleakFrame:
 END_MARK = KmemleakFrame(printed="end")
 """A printed line that is no frame but the end of the trace: `0xffffffffffffffff`, `0x0` or `(null)`."""
 
-_BRACKET = r"(?:\[<\s*+(?P<printed>[^>\n]{0,32})>\]\s*+)?+"
+_PRINTED = r"(?:0x)?[0-9a-fA-F]{8,16}|\(?_*ptrval_*\)?|\(null\)|\.{2,}|…|0|"
+BRACKET = (
+    r"(?:(?:#\d{1,2}:?\s+)?(?:"
+    r"\[\s?<\s*+(?P<printed>[^>\n]{0,32})>\s?\]"
+    # What is left of it where angle brackets went lost, and what others print.
+    rf"|\[(?P<unpointed>{_PRINTED})\]|<(?P<unboxed>{_PRINTED})>|\((?P<round>(?:0x)?[0-9a-f]{{8,16}})\)"
+    r"|(?P<unmarked>(?:0x)?[0-9a-f]{8,16}):?(?=\s+[^\s+]*\+0x)"
+    r")\s*+)?+"
+)
+"""The address of a frame, whatever marks it."""
+SYMBOL = r"[^\s+\[(<?!@#0-9'\"`|{},;:=*&%~/\\>)-][^\s+\\]{0,511}?"
+DEMANGLED = r"<[^\n+]{1,400}?>::[\w:]{1,100}|[A-Za-z_][\w:<>~]{0,200}\([^()\n+]{0,300}\)"
+OFFSET = r"\+0x(?P<offset>[0-9a-f]{1,16})/0x(?P<size>[0-9a-f]{1,16})(?![0-9a-f])"
+SOURCE = r"(?:[^\s()\[\]:<>]{1,511}:(?:\d{1,9}|\?)|[^()\[\]:<>\n]{1,511}\.\w{1,4}:\d{1,9})"
+
 _PLAIN = re.compile(
-    _BRACKET + r"(?:"
-    r"(?P<symbol>[^\s+\[(][^\s+]{0,511})\+0x(?P<offset>[0-9a-f]{1,16})/0x(?P<size>[0-9a-f]{1,16})(?![0-9a-f])"
+    BRACKET + r"(?:"
+    rf"(?P<symbol>{DEMANGLED}|{SYMBOL}){OFFSET}"
     r"|0x(?P<bare>[0-9a-f]{1,16})(?=\s|--|$)"
     r"|(?P<null>\(null\))"
     r")(?P<rest>.*)"
 )
 _DECODED = re.compile(
-    _BRACKET + r"(?P<inlined>\(inlined by\)\s+)?(?P<symbol>[A-Za-z_.$][\w.$]{0,511})\s+"
-    r"(?P<at>at\s+)?(?P<open>\()?(?P<source>[^\s()\[\]:]{1,512}:(?:\d{1,9}|\?))(?P<rest>.*)"
+    BRACKET + r"(?P<inlined>\(inlined by\)\s+)?(?P<symbol>[A-Za-z_.$][\w.$]{0,511})\s+"
+    r"(?P<at>at\s+)?(?P<open>\()?(?P<source>(?(open)" + SOURCE + r"|[^\s()\[\]:]{1,512}:(?:\d{1,9}|\?)))(?P<rest>.*)"
 )
 _NAME_ONLY = re.compile(
     r"\[<\s*(?P<printed>[^>\n]{0,32})>\]\s+(?P<symbol>[A-Za-z_.$][\w.$]{0,511})(?P<rest>(?:\s+\[[\w.-]+\])?)-*$"
 )
 _MODULE = re.compile(r"\[(?!inline\])([\w.-]{1,64})(?: [0-9a-f]{8,64})?\]")
-_SOURCE = re.compile(r"[^\s()\[\]:]+:\d+")
+_MODULE_BEHIND = re.compile(r".*\)\s+([A-Za-z_][\w-]{0,63})\s*$")
+_SOURCES = re.compile(r"[^\s()\[\]:]+:\d+")
+_IN_BRACKETS = re.compile(rf"\(({SOURCE})")
 _DECODED_TAIL = re.compile(r"\s*(?:\(discriminator \d+\)\s*)?(?:\[[\w.-]+\]\s*)*-*")
 _ALL_ONES = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
@@ -90,6 +106,12 @@ def parse_frame(line: str) -> KmemleakFrame | None:
         printed = named["printed"].strip()
         return KmemleakFrame(_clear_address(printed), named["symbol"], module=_module(named["rest"]), printed=printed)
     return None
+
+
+def tail_of(line: str) -> str:
+    """What stands behind a frame of the form that the kernel prints; "" if there is nothing, or no such frame."""
+    plain = _PLAIN.match(line)
+    return plain["rest"].strip() if plain else ""
 
 
 def is_addr2line(line: str) -> bool:
@@ -113,14 +135,21 @@ def settle(
     if not _look_like_code(shown):
         return tuple(merged)
     return tuple(
-        replace(f, address=int(f.printed, 16)) if f.address is None and f.printed and _is_hex(f.printed, 8) else f
+        f._replace(address=int(f.printed, 16)) if f.address is None and f.printed and _is_hex(f.printed, 8) else f
         for f in merged
     )
 
 
+def _printed(match: re.Match[str]) -> str | None:
+    found = next(
+        (match[name] for name in ("printed", "unpointed", "unboxed", "round", "unmarked") if match[name] is not None),
+        None,
+    )
+    return None if found is None else found.strip().removeprefix("0x")
+
+
 def _plain_frame(match: re.Match[str]) -> KmemleakFrame:
-    printed = match["printed"]
-    printed = printed.strip() if printed is not None else None
+    printed = _printed(match)
     if match["null"]:
         return END_MARK
     if match["bare"]:
@@ -133,7 +162,7 @@ def _plain_frame(match: re.Match[str]) -> KmemleakFrame:
         int(match["offset"], 16),
         int(match["size"], 16),
         _module(rest) if rest else None,
-        " ".join(_SOURCE.findall(rest)) or None if rest else None,
+        _sources(rest) if rest else None,
         "[inline]" in rest,
         printed,
     )
@@ -142,23 +171,34 @@ def _plain_frame(match: re.Match[str]) -> KmemleakFrame:
 def _decoded_frame(match: re.Match[str]) -> KmemleakFrame | None:
     """Read a frame whose offset the decoder replaced by its source; prose that looks like one is refused."""
     rest = match["rest"]
-    marked = match["printed"] is not None or match["inlined"] or match["at"] or match["open"]
+    printed = _printed(match)
+    marked = printed is not None or match["inlined"] or match["at"] or match["open"]
     if not marked and not _DECODED_TAIL.fullmatch(rest):
         return None
-    printed = match["printed"]
-    more = _SOURCE.findall(rest) if match["open"] else []
+    more = _SOURCES.findall(rest) if match["open"] else []
     return KmemleakFrame(
         _clear_address(printed),
         match["symbol"],
-        module=_module(rest),
+        module=_module(f"({match['source']}{rest}" if match["open"] else rest),
         source=" ".join([match["source"], *more]),
         inline="[inline]" in rest or bool(match["inlined"]),
-        printed=printed.strip() if printed is not None else None,
+        printed=printed,
     )
 
 
+def _sources(rest: str) -> str | None:
+    """The places in the source behind a frame: `file:line`, or several in brackets, where inlined code came along."""
+    first = _IN_BRACKETS.search(rest)
+    if first and first[1].startswith("??"):  # what addr2line says where it knows nothing
+        return None
+    if first:
+        return " ".join([first[1], *_SOURCES.findall(rest, first.end())])
+    return " ".join(_SOURCES.findall(rest)) or None
+
+
 def _module(rest: str) -> str | None:
-    found = _MODULE.search(rest)
+    """The module named behind a frame: `[mod]`, or after source lines the last word (scripts/decode_stacktrace.sh)."""
+    found = _MODULE.search(rest) or _MODULE_BEHIND.match(rest)
     return found[1] if found else None
 
 
@@ -196,6 +236,6 @@ def _with_notes(frames: Sequence[KmemleakFrame], notes: Sequence[tuple[int, Kmem
     merged: list[KmemleakFrame] = []
     for index, frame in enumerate(frames):
         chain = below.get(index, [])
-        merged += [replace(note, inline=True) for note in chain[:-1]]
-        merged.append(replace(frame, source=chain[-1].source) if chain else frame)
+        merged += [note._replace(inline=True) for note in chain[:-1]]
+        merged.append(frame._replace(source=chain[-1].source) if chain else frame)
     return merged

@@ -10,21 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
-
-_SUFFIX = (
-    r"(?:_(?:32|array|buckets|bulk|cache|caller|exec|flex|gfp|huge|large|lru|node|nolock|noprof|obj|objs|order|range"
-    r"|reserved|trace|track|user))*"
-)
-_ALLOCATOR = re.compile(
-    r"create_object|__link_object|set_track_prepare|slab_post_alloc_hook|slab_alloc(?:_node)?"
-    r"|kmemleak_(?:alloc|vmalloc)\w*"
-    r"|(?:_*(?:do_)?k(?:v|m|z|c|vm|vz|vc)?(?:alloc|realloc)|kmem_cache_z?alloc"
-    rf"|_*v[mz]alloc|pcpu_alloc|_*alloc_percpu){_SUFFIX}"
-)
+from kleaktrace.core.symbols.requesters import asks, is_allocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +33,16 @@ class SuspectGroup:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the objects that are printed."""
-        return sum(m.size for m in self.members)
+        """Bytes of all objects: those that the log only counts are of the size of the one before them."""
+        return sum(m.size * (1 + m.more) for m in self.members)
 
     @property
     def sizes(self) -> Counter[int]:
-        """How many printed objects there are of each size in bytes."""
-        return Counter(m.size for m in self.members)
+        """How many objects there are of each size in bytes."""
+        sizes: Counter[int] = Counter()
+        for member in self.members:
+            sizes[member.size] += 1 + member.more
+        return sizes
 
     @property
     def allocators(self) -> Counter[tuple[str, int]]:
@@ -63,10 +57,28 @@ class SuspectGroup:
                 return index
         return 0
 
+    @property
+    def requester_at(self) -> int | None:
+        """The index of the innermost frame that asked in its own interest (`requesters.asks`), or that has no name."""
+        return next((i for i, f in enumerate(self.frames) if f.symbol is None or asks(f.symbol)), None)
 
-def is_allocator(symbol: str) -> bool:
-    """Whether a function is part of the allocators, whatever its suffix (`_noprof`, `.isra.0`)."""
-    return bool(_ALLOCATOR.fullmatch(symbol.partition(".")[0]))
+    @property
+    def requester(self) -> KmemleakFrame | None:
+        """Who asked for the memory; None if no frame tells."""
+        return None if self.requester_at is None else self.frames[self.requester_at]
+
+    @property
+    def caller(self) -> KmemleakFrame | None:
+        """The innermost frame of a module, if the kernel's own code asked on its behalf."""
+        at = self.requester_at
+        if at is None or self.frames[at].module or not self.frames[at].resolved:
+            return None
+        return next((frame for frame in self.frames[at + 1 :] if frame.module or not frame.resolved), None)
+
+    @property
+    def module(self) -> str | None:
+        """The module that the requester is of: None if it is of the kernel itself, or has no name."""
+        return self.requester.module if self.requester else None
 
 
 def group(suspects: Iterable[Suspect]) -> tuple[SuspectGroup, ...]:
@@ -80,18 +92,23 @@ def group(suspects: Iterable[Suspect]) -> tuple[SuspectGroup, ...]:
     return tuple(sorted(groups, key=lambda g: -g.bytes))
 
 
-_IRQ_ENTRY = re.compile(r"__irq_svc|__irq_usr|el1h?_irq|el1h_64_irq\w*|asm_\w*interrupt\w*|handle_int|ret_from_intr")
+_IRQ_ENTRY = re.compile(
+    r"__irq_svc|__irq_usr|el[01]h?(?:_64|t_64)?_irq\w*|asm_\w*interrupt\w*|handle_int|plat_irq_dispatch|ret_from_intr"
+    r"|(?:smp_)?(?:apic_timer|call_function|reschedule|common|hardware)_interrupt\w*|do_IRQ|call_do_irq|xen_\w*_upcall"
+)
 _FALSE_POSITIVES = (
     (
         re.compile(r"setup_zone_pageset|setup_per_cpu_pageset"),
         "a known false positive: the pagesets of memory zones are kept where kmemleak does not look",
     ),
     (
-        re.compile(r"kvmppc_\w+|\w*(?:pte|pmd|pud|pgd)_alloc\w*|\w*pgtable\w*|\w*iommu\w*map\w*"),
+        re.compile(
+            r"kvmppc_\w+|_*(?:pte|pmd|pud|p4d|pgd)_alloc\w*|\w*alloc_pgtable\w*|\w*io_?pgtable\w*|\w*iommu\w*map\w*"
+        ),
         "often a false positive: page tables hold physical addresses, which kmemleak does not follow",
     ),
     (
-        re.compile(r"dma_pool_alloc\w*|dma_alloc_\w+|\w*virtqueue_add\w*|\w*virtnet_\w*"),
+        re.compile(r"dma_pool_alloc\w*|dma_alloc_\w+|\w*virtqueue_add\w*"),
         "may be a false positive: a device may be the only one to hold the pointer, as a bus address",
     ),
     (
@@ -99,6 +116,7 @@ _FALSE_POSITIVES = (
         "may be on its way through RCU: see whether a later scan still lists it",
     ),
 )
+_INITCALL = "do_one_initcall"
 _BOOT_WRAP = 1 << 32
 _BOOT_SPAN = 300 * 1200  # INITIAL_JIFFIES is 300 s before the 32-bit wrap; HZ is at most 1200
 
@@ -111,15 +129,12 @@ def hints(group: SuspectGroup) -> tuple[str, ...]:
 def _limits(frames: Sequence[KmemleakFrame], first: Suspect) -> list[str]:
     found = []
     if not frames:
-        found.append("no backtrace: allocated before stacks could be taken, or the text was cut")
+        found.append(
+            "no backtrace to be read: kmemleak has none of very early allocations, or the text is cut or damaged"
+        )
     if first.truncated:
         found.append("the stack is cut at 16 frames: whoever called the outermost function is not shown")
-    gone = sum(not f.resolved for f in frames)
-    if gone:
-        found.append(
-            f"{gone} frame{'s' * (gone > 1)} without a name: the module was unloaded before kmemleak printed it; "
-            "`kleaktrace run` keeps the names"
-        )
+    found += _nameless(frames)
     if first.kind == SuspectKind.PERCPU:
         found.append("a per-CPU object: the address is an offset, one copy of the size exists for every CPU")
     if first.kind == SuspectKind.PHYS:
@@ -131,9 +146,35 @@ def _limits(frames: Sequence[KmemleakFrame], first: Suspect) -> list[str]:
     return found
 
 
+def _nameless(frames: Sequence[KmemleakFrame]) -> list[str]:
+    """Why frames have no name: their module is gone, or they are of code that is freed once it has run."""
+    init = {
+        index
+        for index, (frame, caller) in enumerate(pairwise(frames))
+        if not frame.resolved and caller.symbol and caller.symbol.startswith(_INITCALL)
+    }
+    gone = sum(not frame.resolved for index, frame in enumerate(frames) if index not in init)
+    found = []
+    if gone:
+        gone += len(init)
+        found.append(
+            f"{gone} frame{'s' * (gone > 1)} without a name: the module was unloaded before kmemleak printed it; "
+            "`kleaktrace run` keeps the names"
+        )
+    elif init:
+        within = next((f.module for f in frames[: min(init)][::-1] if f.module), None)
+        found.append(
+            f"the frame without a name is {f'of [{within}]: ' if within else ''}the init function, whose code is freed "
+            f"when it has run{'' if within else ', unless its whole module was unloaded'}"
+        )
+    return found
+
+
 def _innocence(group: SuspectGroup) -> list[str]:
     found = []
-    names = [f.symbol for f in group.frames if f.symbol]
+    # Further out stands what called for other reasons: it says nothing of this memory.
+    near = group.frames if group.requester_at is None else group.frames[: group.requester_at + 1]
+    names = [f.symbol for f in near if f.symbol]
     for pattern, what in _FALSE_POSITIVES:
         if any(pattern.fullmatch(name) for name in names):
             found.append(what)

@@ -47,6 +47,7 @@ _ALLOCATORS: Mapping[str, tuple[str, ...]] = {
     "mm/percpu.c": ("pcpu_alloc", "alloc_percpu"),
     "mm/page_alloc.c": ("get_free_pages", "get_zeroed_page", "alloc_pages", "alloc_frozen_pages"),
     "lib/kasprintf.c": ("kasprintf", "kvasprintf"),
+    "mm/kmemleak.c": ("create_object", "link_object", "kmemleak_alloc", "kmemleak_vmalloc", "set_track_prepare"),
 }
 """Families: `kmalloc` stands for `kmalloc_node_track_caller` and all its other variants too."""
 

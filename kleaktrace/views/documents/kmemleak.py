@@ -6,14 +6,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kleaktrace.core.kmemleak.report_parser import KmemleakText, Problem, Suspect
+from kleaktrace.core.explanation.conclusions import Conclusion, Explanation, Likelihood, explain
+from kleaktrace.core.explanation.object_facts import facts_of
+from kleaktrace.core.kmemleak.kmemleak_text import (
+    UNREAD,
+    KmemleakText,
+    LooseStack,
+    Message,
+    ObjectDump,
+    Problem,
+    Suspect,
+)
+from kleaktrace.core.kmemleak.message_meanings import meaning_of, new_suspects
 
 
 def document(text: KmemleakText, problems: Sequence[Problem]) -> dict[str, Any]:
     """Return the JSON document of `explain --json` and `kmemleak show --json`."""
+    explained = explain(text)
     return {
         "objects": [_object(s) for s in text.objects],
         "problems": [{"line": p.line, "what": p.what} for p in problems],
+        "conclusion": _conclusion(explained),
+        "groups": [_group(one) for one in explained.conclusions],
+        "modules": [{"module": m.module, "objects": m.count, "bytes": m.bytes} for m in explained.modules],
+        "stacks": [_stack(one) for one in text.stacks],
+        "dumps": [_dump(one) for one in text.dumps],
+        "messages": [_message(one) for one in text.messages],
     }
 
 
@@ -23,12 +41,77 @@ def _object(suspect: Suspect) -> dict[str, Any]:
         "size": suspect.size,
         "kind": str(suspect.kind),
         "comm": suspect.comm,
-        "pid": suspect.pid,
-        "jiffies": suspect.jiffies,
+        "pid": None if suspect.pid == UNREAD else suspect.pid,
+        "jiffies": None if suspect.jiffies == UNREAD else suspect.jiffies,
         "age_s": suspect.age_s,
         "crc": suspect.crc,
         "frames": [str(frame) for frame in suspect.frames],
         "truncated": suspect.truncated,
         "more": suspect.more,
         "line": suspect.line,
+        "contents": suspect.contents.hex(" "),
+        "facts": list(facts_of(suspect)),
+    }
+
+
+def _conclusion(explained: Explanation) -> dict[str, Any]:
+    return {
+        "objects": explained.count,
+        "bytes": explained.bytes,
+        **{str(likelihood): explained.of(likelihood) for likelihood in Likelihood},
+        "new_suspects": new_suspects(explained.text.messages),
+        "decides": explained.decides,
+    }
+
+
+def _group(one: Conclusion) -> dict[str, Any]:
+    group = one.group
+    return {
+        "objects": group.count,
+        "bytes": group.bytes,
+        "kind": str(group.kind),
+        "lines": [member.line for member in group.members],
+        "requester": one.requester or None,
+        "module": group.module,
+        "caller": group.caller.text if group.caller else None,
+        "likelihood": str(one.likelihood),
+        "for": list(one.speaks_for),
+        "against": list(one.speaks_against),
+        "decides": one.decides,
+        "facts": list(one.facts),
+        "hints": list(one.hints),
+        "source_command": one.source_command or None,
+    }
+
+
+def _stack(one: LooseStack) -> dict[str, Any]:
+    return {"line": one.line, "comm": one.comm, "pid": one.pid, "frames": [str(frame) for frame in one.frames]}
+
+
+def _dump(one: ObjectDump) -> dict[str, Any]:
+    return {
+        "address": f"0x{one.address:08x}",
+        "size": one.size,
+        "comm": one.comm,
+        "pid": one.pid,
+        "jiffies": one.jiffies,
+        "min_count": one.min_count,
+        "count": one.count,
+        "flags": one.flags,
+        "checksum": one.checksum,
+        "frames": [str(frame) for frame in one.frames],
+        "state": one.state,
+        "line": one.line,
+    }
+
+
+def _message(one: Message) -> dict[str, Any]:
+    meaning = meaning_of(one)
+    return {
+        "line": one.line,
+        "text": one.text,
+        "time_s": one.time_s,
+        "meaning": meaning.what if meaning else None,
+        "leak": meaning.is_leak if meaning else None,
+        "fix": meaning.fix if meaning else None,
     }

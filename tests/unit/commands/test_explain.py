@@ -73,33 +73,127 @@ def test_the_json_document() -> None:
         "truncated": False,
         "more": 0,
         "line": 1,
+        "contents": " ".join(["00"] * 32),
+        "facts": ["nothing but zeros in 32 bytes"],
     }
     assert (second["kind"], second["address"], second["crc"]) == ("percpu", "0x607773052bc0", 0)
+
+
+def test_groups_modules_and_the_conclusion_in_the_json_document() -> None:
+    document = validated(json.loads(run(TWO + OTHER, "--json").output))
+    first, second = document["groups"]
+    assert (first["requester"], first["module"], first["objects"], first["bytes"]) == (
+        "leak_init+0x44/0xf0 [leaky]",
+        "leaky",
+        2,
+        256,
+    )
+    assert (first["likelihood"], first["lines"], second["likelihood"]) == ("likely", [1, 10], "open")
+    assert first["decides"] == "sudo kleaktrace run --repeat 5 -- sh -c 'modprobe leaky && rmmod leaky'"
+    assert first["source_command"] == "scripts/faddr2line leaky.ko leak_init+0x44/0xf0"
+    assert document["modules"] == [
+        {"module": "leaky", "objects": 2, "bytes": 256},
+        {"module": "nf_tables", "objects": 1, "bytes": 8},
+    ]
+    conclusion = document["conclusion"]
+    assert (conclusion["likely"], conclusion["open"], conclusion["unlikely"]) == (1, 1, 0)
+    assert conclusion["decides"] == first["decides"]
 
 
 def test_the_screen() -> None:
     assert (
         screen(TWO + OTHER)
         == """\
-3 objects, 264 bytes, 2 different backtraces
+3 objects, 264 bytes, 2 different backtraces: 1 likely a leak, 1 may be a leak
+asked for by: leaky 256 bytes in 2; nf_tables 8 bytes in 1
+to decide it: sudo kleaktrace run --repeat 5 -- sh -c 'modprobe leaky && rmmod leaky'
 
-1. 2 objects, 256 bytes, 128 each
+1. likely a leak: 2 objects, 256 bytes, 128 each
+   asked for by leak_init+0x44/0xf0 [leaky]
+   for: asked for by a module's own code (leaky)
    by "insmod" (pid 762), "insmod" (pid 763); jiffies 4295831244
+   holds: nothing but zeros in 32 bytes
      __kmalloc_cache_noprof+0x236/0x290
      leak_init+0x44/0xf0 [leaky]
      0xffffffffc03a204b
    · 1 frame without a name: the module was unloaded before kmemleak printed it; `kleaktrace run` keeps the names
+   source line: scripts/faddr2line leaky.ko leak_init+0x44/0xf0
 
-2. 1 object (percpu), 8 bytes
-   by "softirq" (pid 0); jiffies 4295831250
-   at 0x607773052bc0
+2. may be a leak: 1 object (percpu), 8 bytes
+   asked for by counter_clone+0x2c/0x330 [nf_tables]
+   for: asked for by a module's own code (nf_tables)
+   against: crc 0, all bytes zero: such objects can be listed by their first scan already; scan again
+   by "softirq" (pid 0); jiffies 4295831250; at 0x607773052bc0
+   holds: nothing but zeros in 8 bytes
      pcpu_alloc_noprof+0x5e0/0xf10
      counter_clone+0x2c/0x330 [nf_tables]
    · a per-CPU object: the address is an offset, one copy of the size exists for every CPU
    · allocated in a softirq: comm and pid do not tell who asked
-   · crc 0, all bytes zero: such objects can be listed by their first scan already; scan again
+   source line: scripts/faddr2line nf_tables.ko counter_clone+0x2c/0x330
+   to decide it: sudo kleaktrace run --repeat 5 -- CMD  (CMD: what made it happen)
+
+kmemleak lists no pages, no DMA memory, nothing that is still pointed to:
+`kleaktrace run` looks for those. `kleaktrace kmemleak clear` hides what is known.
 """
     )
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("kmemleak: Trying to color unknown object at 0xff11000100e918c0 as Black", "no leak by itself"),
+        ("kmemleak: Freeing unknown object at 0xff11000100e918c0", "freed twice"),
+        ("kmemleak: Found object by alias at 0xffffff80049b5e80", "in the middle of an object"),
+        ("kmemleak: Kernel memory leak detector initialized (mem pool available: 15678)", "kmemleak is on"),
+        ("kmemleak: Kmemleak disabled without freeing internal data.", "what it had found is still"),
+        ("bash: echo: write error: Operation not permitted", "kmemleak=on"),
+        ("cat: /sys/kernel/debug/kmemleak: Device or resource busy", "kleaktrace doctor"),
+        ("cat: /sys/kernel/debug/kmemleak: No such file or directory", "mount -t debugfs"),
+        ("  backtrace:\n    drv_probe+0x1/0x2 [drv]\n    really_probe+0x1/0x2", "first line is missing"),
+    ],
+)
+def test_nothing_of_kmemleak_is_left_without_an_answer(log: str, said: str) -> None:
+    result = run(f"{log}\n")
+    assert (result.exit_code, said in result.output) == (0, True), result.output
+    validated(json.loads(run(f"{log}\n", "--json").output))
+
+
+def test_counts_of_several_scans_add_up() -> None:
+    log = "".join(f"[  {at}.0] kmemleak: {n} new suspected memory leaks\n" for at, n in ((100, 3), (700, 4)))
+    assert "7 new suspected memory leaks" in run(log).output
+    assert json.loads(run(log, "--json").output)["conclusion"]["new_suspects"] == 7
+
+
+def test_objects_that_the_log_only_counts_are_bytes_too() -> None:
+    assert "6 objects, 768 bytes" in run(f"{REPORT}  ... and 5 more object(s) with the same backtrace\n").output
+
+
+def test_what_was_found_before_kmemleak_went_off() -> None:
+    log = (
+        "[  812.5] kmemleak: Cannot allocate a kmemleak_object structure\n"
+        "[  812.6] kmemleak: Kernel memory leak detector disabled\n"
+    )
+    assert "is lost" in run(log).output
+    kept = run(f"{log}[  812.7] kmemleak: Kmemleak disabled without freeing internal data.\n").output
+    assert "is lost" not in kept
+    assert "what it had found is still in" in kept
+
+
+def test_a_pool_that_is_empty_long_after_boot_was_not_too_small() -> None:
+    line = "kmemleak: Memory pool empty, consider increasing CONFIG_DEBUG_KMEMLEAK_MEM_POOL_SIZE\n"
+    assert "pool was too small" in run(f"[    0.1] {line}").output
+    assert "the machine had no memory" in run(f"[ 8123.1] {line}").output
+
+
+def test_a_detector_that_is_disabled_at_boot_was_never_on() -> None:
+    assert "off from the start" in run("[    0.056279] kmemleak: Kernel memory leak detector disabled\n").output
+
+
+def test_a_pid_that_the_text_does_not_tell_is_null() -> None:
+    damaged = REPORT.replace('"insmod", pid 762, jiffies 4295831244', '"insmod"')
+    (one,) = validated(json.loads(run(damaged, "--json").output))["objects"]
+    assert (one["comm"], one["pid"], one["jiffies"]) == ("insmod", None, None)
+    assert "pid not told" in run(damaged).output
 
 
 def test_a_hostile_comm_does_not_reach_the_terminal() -> None:
@@ -138,7 +232,7 @@ def test_a_text_without_kmemleak_is_refused(text: str | bytes) -> None:
 
 
 def test_a_text_of_which_nothing_can_be_read_is_refused_with_its_line() -> None:
-    result = run("\n" + REPORT[: REPORT.index("  hex")].replace("pid", "PID"), "--json")
+    result = run("\n" + REPORT[: REPORT.index("  comm")] + "\nnothing more\n", "--json")
     assert result.exit_code == 2
     assert validated(json.loads(result.output))["problems"][0]["line"] == 2
 

@@ -10,6 +10,7 @@ from kleaktrace.core.kmemleak.diagnosis import (
     State,
     clears_new_memory,
     diagnosis_of,
+    read_message,
 )
 
 BUILT = "CONFIG_DEBUG_FS=y\nCONFIG_DEBUG_KMEMLEAK=y\nCONFIG_DEBUG_KMEMLEAK_MEM_POOL_SIZE=16000\n"
@@ -138,3 +139,18 @@ CLEARS = "CONFIG_INIT_ON_ALLOC_DEFAULT_ON=y\n"
 )
 def test_whether_new_memory_is_cleared(cmdline: str, config: str | None, cleared: bool | None) -> None:
     assert clears_new_memory(KernelEnvironment(cmdline, config)) is cleared
+
+
+def test_an_empty_pool_means_another_thing_long_after_boot() -> None:
+    line = "kmemleak: Memory pool empty, consider increasing CONFIG_DEBUG_KMEMLEAK_MEM_POOL_SIZE"
+    early, late = read_message(f"[    0.5] {line}"), read_message(line, 4000.0)
+    assert early is not None
+    assert late is not None
+    assert (early[0], late[0]) == (Reason.POOL_TOO_SMALL, Reason.DISABLED_AT_RUN_TIME)
+    assert "no memory" in late[1]
+
+
+def test_disabled_before_anybody_could_is_off_from_the_start() -> None:
+    found = read_message("[    0.056279] kmemleak: Kernel memory leak detector disabled")
+    assert found is not None
+    assert found[0] is Reason.DEFAULT_OFF

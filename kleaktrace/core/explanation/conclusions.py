@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How likely suspects are leaks, by their text alone; what speaks for it, what against, and the command that decides.
+
+A text proves nothing: kmemleak says "nobody points to this", a verdict says "and it is never freed". So no conclusion
+here is a verdict (`core/verdicts`), and each one comes with the command that gets one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kleaktrace.core.explanation.object_facts import common_facts
+from kleaktrace.core.explanation.source_command import source_command
+from kleaktrace.core.explanation.stack_trust import doubts
+from kleaktrace.core.kmemleak.groups import SuspectGroup, group, hints
+from kleaktrace.core.kmemleak.kmemleak_text import KmemleakText, Suspect
+from kleaktrace.core.symbols.requesters import Role, role_of
+
+_MANY = 3
+_OLD_S = 600.0
+_YOUNG_S = 10.0
+_INIT = re.compile(r"do_one_initcall|do_init_module|load_module|\w*init_module\w*")
+_KERNEL_TASKS = re.compile(
+    r"kworker/.*|swapper.*|kthreadd|softirq|hardirq|ksoftirqd/.*|\(udev-worker\)|systemd-udevd|init|systemd"
+)
+_MODULE_NAME = re.compile(r"[\w-]{1,64}")
+_LOADERS = ("insmod", "modprobe", "kmodloader", "(udev-worker)", "systemd-udevd", "systemd-modules")
+_SHELL_NAME = re.compile(r"[\w.+-]{1,15}")
+
+
+class Likelihood(StrEnum):
+    """How likely it is a leak. The values are part of JSON documents."""
+
+    LIKELY = "likely"
+    OPEN = "open"
+    UNLIKELY = "unlikely"
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What is to be thought of suspects with one backtrace.
+
+    `speaks_for` and `speaks_against` its being a leak are short phrases; `decides` is the command to type.
+    """
+
+    group: SuspectGroup
+    likelihood: Likelihood
+    speaks_for: tuple[str, ...]
+    speaks_against: tuple[str, ...]
+    decides: str
+    facts: tuple[str, ...]
+    hints: tuple[str, ...]
+    source_command: str
+
+    @property
+    def requester(self) -> str:
+        """Who asked for the memory, as in the backtrace; "" if no frame tells."""
+        return self.group.requester.text if self.group.requester else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleShare:
+    """The suspects that the code of one module asked for; "" is the kernel itself, None a module that is gone."""
+
+    module: str | None
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A text, explained: conclusions most bytes first, what each module asked for, and the command for all of it."""
+
+    text: KmemleakText
+    conclusions: tuple[Conclusion, ...]
+    modules: tuple[ModuleShare, ...]
+    decides: str
+
+    @property
+    def count(self) -> int:
+        """Number of objects."""
+        return sum(one.group.count for one in self.conclusions)
+
+    @property
+    def bytes(self) -> int:
+        """Their bytes."""
+        return sum(one.group.bytes for one in self.conclusions)
+
+    def of(self, likelihood: Likelihood) -> int:
+        """How many of the groups are so likely leaks."""
+        return sum(one.likelihood is likelihood for one in self.conclusions)
+
+
+def explain(text: KmemleakText) -> Explanation:
+    """Explain all that a text has of suspects."""
+    groups = group(text.objects)
+    conclusions = tuple(conclude(one) for one in groups)
+    decides = next((one.decides for one in conclusions if one.likelihood is not Likelihood.UNLIKELY), "")
+    return Explanation(text, conclusions, _modules(groups), decides)
+
+
+def conclude(one: SuspectGroup) -> Conclusion:
+    """Weigh what the text says of suspects with one backtrace."""
+    said = hints(one)
+    against = [hint for hint in said if _is_excuse(hint)]
+    speaks_for = [] if any("known false positive" in hint for hint in against) else _for(one)
+    if any("known false positive" in hint or "often a false positive" in hint for hint in against):
+        likelihood = Likelihood.UNLIKELY
+    elif speaks_for and not against:
+        likelihood = Likelihood.LIKELY
+    else:
+        likelihood = Likelihood.OPEN
+    if not against and len(one.members) == 1 and not one.members[0].more and not speaks_for:
+        against.append("a single object, which nothing else in the text tells about")
+    others = (
+        *(hint for hint in said if not _is_excuse(hint)),
+        *_shared(one),
+        *doubts(one.frames, one.requester_at),
+    )
+    return Conclusion(
+        one,
+        likelihood,
+        tuple(speaks_for),
+        tuple(against),
+        _decides(one),
+        common_facts(one.members),
+        others,
+        source_command(one.requester),
+    )
+
+
+_EXCUSES = ("false positive", "through RCU", "crc 0", "younger than")
+
+
+def _is_excuse(hint: str) -> bool:
+    return any(word in hint for word in _EXCUSES)
+
+
+def _for(one: SuspectGroup) -> list[str]:
+    found = []
+    if one.count >= _MANY:
+        found.append(f"{one.count:,} objects from one place")
+    ages = [m.age_s for m in one.members if m.age_s is not None]
+    if ages and max(ages) >= _OLD_S:
+        found.append(f"unreferenced though {max(ages):,.0f} s old")
+    span = _span(one.members)
+    if span and one.count > 1 and not ages:
+        found.append("allocated at different times")
+    asked = one.requester
+    if asked is not None and not asked.resolved and not _init_only(one):
+        found.append("the module that asked for it is gone, and left it behind")
+    if asked is not None and asked.module:
+        found.append(f"asked for by a module's own code ({asked.module})")
+    return found
+
+
+def _shared(one: SuspectGroup) -> list[str]:
+    """Whether what was asked for has no single owner, by the innermost function that says so (`requesters`)."""
+    inner = one.frames[: one.requester_at]
+    names = [f.symbol for f in inner if f.symbol and role_of(f.symbol) is Role.SHARING]
+    return (
+        [f"what {names[0]} allocates is freed by whoever comes last: who asked need not be who forgot it"]
+        if names
+        else []
+    )
+
+
+def _init_only(one: SuspectGroup) -> bool:
+    return any("init function" in hint for hint in hints(one))
+
+
+def _span(members: Sequence[Suspect]) -> int:
+    times = [m.jiffies for m in members if m.jiffies >= 0]
+    return max(times) - min(times) if times else 0
+
+
+def _decides(one: SuspectGroup) -> str:
+    """The command whose verdict settles it: what allocated this, run again under our eyes."""
+    repeat = "sudo kleaktrace run --repeat 5 -- "
+    module = next((f.module for f in one.frames if f.module), None)
+    in_init = any(f.symbol and _INIT.fullmatch(f.symbol) for f in one.frames)
+    comm = one.members[0].comm
+    if in_init or (module and comm in _LOADERS):
+        name = module if module and _MODULE_NAME.fullmatch(module) else "MODULE"
+        return f"{repeat}sh -c 'modprobe {name} && rmmod {name}'"
+    if _SHELL_NAME.fullmatch(comm) and not _KERNEL_TASKS.fullmatch(comm):
+        return f"{repeat}{comm} …"
+    return f"{repeat}CMD  (CMD: what made it happen)"
+
+
+def _modules(groups: Sequence[SuspectGroup]) -> tuple[ModuleShare, ...]:
+    shares: dict[str | None, ModuleShare] = {}
+    for one in groups:
+        asked = one.requester
+        module = None if asked is not None and not asked.resolved else one.module or ""
+        before = shares.get(module, ModuleShare(module, 0, 0))
+        shares[module] = ModuleShare(module, before.count + one.count, before.bytes + one.bytes)
+    return tuple(sorted(shares.values(), key=lambda share: -share.bytes))

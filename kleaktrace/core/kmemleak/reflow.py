@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Puts the lines of a report together again that a mail program wrapped, refilled or made one paragraph of.
+
+All parts of a report can be told by how they begin and end, so lines do not matter: what stands on them is joined, and
+parted again where the kernel does. What is none of its parts stays on lines of its own, for the reader to tell.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+
+from kleaktrace.core.kmemleak.frames import OFFSET, parse_frame
+from kleaktrace.core.kmemleak.margins import Belongs, OwnLine
+from kleaktrace.core.kmemleak.report_grammar import (
+    BACKTRACE,
+    COMM,
+    HEADER,
+    HEX_HEAD,
+    MORE,
+    frame_of,
+    hex_head_of,
+    without_glued,
+)
+
+_MOST_LINES = 400
+"""A report has some forty lines, wrapped perhaps a hundred; beside lines of others."""
+_ROW = 16
+_DEEP = 99
+_MARKS = re.compile(r"[\[\]<>+@(){}=&\\|]|0x")
+_BLANK = r"(?:[^\S\n]+(?:\n[^\S\n]*)?|\n[^\S\n]*)"
+"""Blanks between parts of a line, of which one may be its wrap; an empty line is the end of a paragraph."""
+_NAME = r"[A-Za-z_.$][^\s+<>()\[\]{}\"',;]{0,511}"
+_DEMANGLED = r"<[^\n+]{1,400}?>::[\w:]{1,100}|[A-Za-z_][\w:<>~]{0,200}\([^()\n+]{0,300}\)"
+_ADDRESS = r"(?:\[\s?<[^>\n]{0,32}>\s?\]|\[(?:[0-9a-f]{8,16})?\](?=\s)|<[0-9a-f]{8,16}>)"
+_PLACE = r"(?:[\w./+~-]{1,500}\.\w{1,4}:\d{1,9}|\?\?:[\d?]{1,9})"
+_DISCRIMINATOR = rf"(?:{_BLANK}\(discriminator{_BLANK}\d+\))?"
+_IN_BRACKETS = rf"\(\s*{_PLACE}{_DISCRIMINATOR}(?:{_BLANK}{_PLACE}{_DISCRIMINATOR})*\s*\)"
+_MODULE = r"\[(?!inline\])[A-Za-z_][\w.-]{0,63}(?:\s[0-9a-f]{8,64})?\]"
+_TAIL = (
+    rf"(?:{_BLANK}{_MODULE})?(?:{_BLANK}(?:{_IN_BRACKETS}(?:[^\S\n]+[A-Za-z_][\w-]{{0,63}}(?=[^\S\n]*(?:\n|$)))?|{_PLACE}))?"
+    rf"{_DISCRIMINATOR}(?:{_BLANK}\[inline\])?(?:{_BLANK}{_MODULE})?"
+)
+_OFFSET = OFFSET.replace("?P<offset>", "?:").replace("?P<size>", "?:")
+FRAME = (
+    rf"(?:{_ADDRESS}\s*)?(?:(?:{_DEMANGLED}|{_NAME}){_OFFSET}{_TAIL}"
+    rf"|{_NAME}{_BLANK}(?:{_IN_BRACKETS}|{_PLACE}){_TAIL}|0x[0-9a-f]{{8,16}}(?=\s|$)|0x0(?=\s|$))"
+    rf"|(?:\(inlined\s+by\){_BLANK})?{_NAME}{_BLANK}at{_BLANK}{_PLACE}"
+    rf"|{_ADDRESS}{_BLANK}{_NAME}(?:{_BLANK}{_MODULE})?(?=\s*(?:\n|$))"
+)
+_FRAME = re.compile(FRAME)
+_ADDRESS_ONLY = re.compile(_ADDRESS)
+
+
+def _anonymous(pattern: str) -> str:
+    return re.sub(r"\?P<\w+>", "?:", pattern)
+
+
+_PARTS = tuple(
+    re.compile(_anonymous(part))
+    for part in (HEADER, COMM.replace("|(?P<none>)", "").replace(r"[^\n]{0,", r"[\s\S]{0,"), HEX_HEAD, BACKTRACE, MORE)
+)
+_HEADER, _COMM, _HEX_HEAD, _BACKTRACE, _MORE = _PARTS
+_INDENTS = {_HEADER: 0, _FRAME: 4}
+_ANY_HEAD = re.compile(r"(?<![^\s>|(])(?=comm\b|hex\s+dump|backtrace|\.\.\.\s+and)")
+_ANY_FRAME = re.compile(
+    rf"(?<![^\s>|(])(?<!\? )(?={_ADDRESS}|\(inlined by\)|{_NAME}\s+at\s+{_PLACE}|\.\.\.\s+and"
+    rf"|(?:{_DEMANGLED}|{_NAME}){_OFFSET}|0x[0-9a-f]{{8,16}}\b)"
+)
+_BYTE = re.compile(r"\s*([0-9a-f]{2})(?=\s|$)")
+_OTHER_COLUMN = re.compile(r"\s*(?![0-9a-f]{2}\s)(?!backtrace)\S{1,16}(?=\s|$)")
+"""Characters that are not those of the bytes, because somebody wrote others."""
+_TAGS_WITHIN = re.compile(
+    r"(?<=\S)\s+(?:<\d>)?(?:\[\s*\d{1,10}\.\d{1,9}\](?:c\d{1,3})?\s*)?(?:\[\s*[TC]\d+\]\s*)?kmemleak:(?=\s)"
+)
+_GLUED_BEHIND = re.compile(r"(?:\[\s*\d{1,10}\.\d{1,9}\][^\n]*)?")
+_CUT = re.compile(r"(?:\[<[^>]{0,32}>\]\s*)?[A-Za-z_.$][\w.$]*(?:\+(?:0(?:x[0-9a-f]*(?:/(?:0(?:x[0-9a-f]*)?)?)?)?)?)?$")
+
+
+def reflowed(lines: Sequence[OwnLine]) -> list[OwnLine]:
+    """Return the lines of one report as the kernel prints them, each with the number of the line where it began."""
+    kept = [line for line in _mended(lines[:_MOST_LINES]) if line.belongs is not Belongs.NO]
+    foreign = [line for line in lines[:_MOST_LINES] if line.belongs is Belongs.NO]
+    return sorted([*_parted(kept), *foreign], key=lambda line: line.number) + list(lines[_MOST_LINES:])
+
+
+def _mended(lines: Sequence[OwnLine]) -> list[OwnLine]:
+    """Join lines that a narrow screen or another message cut in the middle of a word."""
+    mended: list[OwnLine] = []
+    for line in lines:
+        last = mended[-1] if mended else None
+        if last is not None and line.body and last.belongs is not Belongs.NO and line.belongs is not Belongs.NO:
+            head, _ = without_glued(last.body)
+            if _CUT.search(head) and len(head) + len(line.body) < 1024:
+                whole = head + line.body
+                if _is_better(whole, head, line.body):
+                    mended[-1] = last._replace(text=whole)
+                    continue
+        mended.append(line)
+    return mended
+
+
+def _is_better(whole: str, head: str, rest: str) -> bool:
+    """Whether two pieces make a frame together, and did not stand for themselves."""
+    if frame_of(whole) is None or _FRAME.fullmatch(whole) is None or _FRAME.fullmatch(f"{head} {rest}"):
+        return False
+    begun = parse_frame(head)
+    if begun is None or (begun.symbol and begun.offset is None):
+        return not _ADDRESS_ONLY.fullmatch(head)
+    return frame_of(rest) is None and not rest.startswith("[")
+
+
+class _Paragraph:
+    """The bodies of lines, joined; it knows on which line each place was."""
+
+    def __init__(self, lines: Sequence[OwnLine]) -> None:
+        bodies = [_TAGS_WITHIN.sub("\n", _without_message(line.body)) for line in lines]
+        self.text = "\n".join(bodies)
+        self._lines = lines
+        self._starts: list[int] = []
+        length = 0
+        for body in bodies:
+            self._starts.append(length)
+            length += len(body) + 1
+
+    def line(self, start: int, end: int, indent: int) -> OwnLine:
+        """What stands from `start` to `end`, as a line of its own."""
+        number = self._lines[bisect_right(self._starts, start) - 1].number
+        return OwnLine(number, " ".join(self.text[start:end].split()), indent, Belongs.YES)
+
+    def lines(self, start: int, end: int) -> Iterator[OwnLine]:
+        """The same, as the lines that it stood on."""
+        at = start
+        for piece in self.text[start:end].rstrip(" \t").removesuffix("\n").split("\n"):
+            place = bisect_right(self._starts, at) - 1
+            is_whole = at == self._starts[place]
+            # Behind a part, what has such marks is more likely one that was not understood than a sentence.
+            indent = self._lines[place].indent if is_whole else _DEEP if _MARKS.search(piece) else 0
+            yield self.line(at, at + len(piece), indent)
+            at += len(piece) + 1
+
+
+def _without_message(body: str) -> str:
+    """The line without a message of the kernel that came into it; both, where it may have cut a number or a word."""
+    before, message = without_glued(body)
+    is_cut = before[-1:].isalnum() and "+0x" not in before
+    return before if message and not is_cut and any(part.search(before) for part in (*_PARTS, _FRAME)) else body
+
+
+def _parted(lines: Sequence[OwnLine]) -> Iterator[OwnLine]:
+    paragraph = _Paragraph(lines)
+    text = paragraph.text
+    in_trace = False
+    at = _after_blanks(text, 0)
+    while at < len(text):
+        end, part = _part_at(text, at, in_trace)
+        if part is None:
+            end = _next_part(text, at, in_trace)
+            yield from paragraph.lines(at, end)
+        else:
+            if part is _COMM:
+                end = _GLUED_BEHIND.match(text, end).end()  # type: ignore[union-attr]
+            yield paragraph.line(at, end, _INDENTS.get(part, 2))
+        if part is _HEX_HEAD:
+            for row, start, after in _rows(text, end, _promised(text[at:end])):
+                yield paragraph.line(start, start, 4)._replace(text=row)
+                end = after
+        in_trace = in_trace or part is _BACKTRACE or part is _FRAME
+        at = _after_blanks(text, end)
+
+
+def _after_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+def _part_at(text: str, at: int, in_trace: bool) -> tuple[int, re.Pattern[str] | None]:
+    for part in (_MORE, _FRAME) if in_trace else (*_PARTS, _FRAME):
+        found = part.match(text, at)
+        if found:
+            return found.end(), part
+    return at, None
+
+
+def _next_part(text: str, at: int, in_trace: bool) -> int:
+    found = (_ANY_FRAME if in_trace else _ANY_HEAD).search(text, at + 1)
+    while found and _part_at(text, found.end(), in_trace)[1] is None:
+        found = (_ANY_FRAME if in_trace else _ANY_HEAD).search(text, found.end() + 1)
+    return found.end() if found else len(text)
+
+
+def _promised(hex_head: str) -> int:
+    head = hex_head_of(" ".join(hex_head.split()))
+    return head.promised if head else 0
+
+
+def _rows(text: str, at: int, promised: int) -> Iterator[tuple[str, int, int]]:
+    """The rows of a hex dump, as bytes in words, with where each begins and ends; ASCII columns are passed over."""
+    for left in range(promised, 0, -_ROW):
+        row: list[str] = []
+        start = end = at
+        while len(row) < min(_ROW, left) and (found := _BYTE.match(text, end)):
+            start = start if row else found.start(1)
+            row.append(found[1])
+            end = found.end()
+        if not row:
+            return
+        at = _after_ascii(text, end, bytes.fromhex("".join(row)))
+        yield " ".join(row), start, at
+
+
+def _after_ascii(text: str, at: int, row: bytes) -> int:
+    """Where the column of characters ends, as far as it is there: blanks in it may be lost."""
+    end = at
+    for byte in row:
+        place = _after_blanks(text, end)
+        character = chr(byte) if 0x20 < byte < 0x7F else " " if byte == 0x20 else "."
+        if character == " ":
+            continue
+        if not text.startswith(character, place):
+            found = _OTHER_COLUMN.match(text, at) if end == at else None
+            return found.end() if found else end
+        end = place + 1
+    return end

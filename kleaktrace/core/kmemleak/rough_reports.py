@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads reports as people have them: from logs, consoles, mails and web pages, quoted, wrapped, decoded or damaged.
+
+What is there is read as it stands first. Only where that leaves something unread are lines mended (`reflow`) and
+decoded (`decoding`), and what comes of it is taken if more could be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kleaktrace.core.kmemleak.decoding import decoded
+from kleaktrace.core.kmemleak.interleaving import by_caller
+from kleaktrace.core.kmemleak.kmemleak_text import LooseStack, Message, ObjectDump, Problem, Suspect
+from kleaktrace.core.kmemleak.margins import TAG, Belongs, Margin, OwnLine, OwnLines, marks_of, strip, time_of
+from kleaktrace.core.kmemleak.messages import message_in, shell_error_in
+from kleaktrace.core.kmemleak.object_dumps import dump_starts, read_dump
+from kleaktrace.core.kmemleak.reflow import reflowed
+from kleaktrace.core.kmemleak.report_grammar import (
+    backtrace_of,
+    begun_header,
+    claims_header,
+    comm_of,
+    frame_of,
+    header_in,
+    is_cut_header,
+    starts_comm,
+)
+from kleaktrace.core.kmemleak.report_reader import Reading, read_headless, read_report
+from kleaktrace.core.kmemleak.text_lines import MAX_LINE, Line
+
+_MOST_LINES = 4096
+"""So far the lines of one report are looked for; lines of others may stand between."""
+_MOST_CHARACTERS = 1 << 15
+_MOST_HEADLESS = 256
+_MARGIN_LOOKED_AT = 8
+_WRAPS_OF_HEADER = 3
+
+
+@dataclass(slots=True)
+class RoughReports:
+    """What was read of a part of a text, in its order."""
+
+    objects: list[Suspect] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    dumps: list[ObjectDump] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    stacks: list[LooseStack] = field(default_factory=list)
+    torn: bool = False
+
+    def add(self, more: RoughReports) -> None:
+        """Add what was read of the part that follows."""
+        self.objects += more.objects
+        self.problems += more.problems
+        self.dumps += more.dumps
+        self.messages += more.messages
+        self.stacks += more.stacks
+
+    @property
+    def merit(self) -> tuple[int, int]:
+        """More is better."""
+        frames = sum(len(one.frames) for one in self.objects) + sum(len(one.frames) for one in self.dumps)
+        whole = sum(one.pid >= 0 for one in self.objects)
+        return len(self.objects) + len(self.dumps) + len(self.messages), frames + whole - len(self.problems)
+
+
+def read_rough(lines: Sequence[Line], is_finished: bool = True) -> RoughReports:
+    """Read all that lines hold. is_finished: whether the last one has its end, or the text may be cut there."""
+    as_it_is = _Walk(lines, is_finished).read()
+    if not as_it_is.problems and not as_it_is.torn and not _is_marked_up(lines, as_it_is):
+        return as_it_is
+    plain = decoded(lines)
+    if plain == list(lines):
+        return as_it_is
+    mended = _Walk(plain, is_finished).read()
+    return mended if mended.merit > as_it_is.merit else as_it_is
+
+
+def _is_marked_up(lines: Sequence[Line], read: RoughReports) -> bool:
+    """Whether nothing was read of a text with words of kmemleak's, or less than its marks say."""
+    found = bool(read.objects or read.dumps or read.messages)
+    return not found and any("ferenced" in text or "kmemleak" in text or "backtrace" in text for _, text in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a report begins: the index of the line, and the place on it."""
+
+    index: int
+    at: int
+    is_read: bool
+
+
+class _Walk:
+    """One pass over the lines: reports, and what stands between them."""
+
+    def __init__(self, lines: Sequence[Line], is_finished: bool) -> None:
+        self.lines = by_caller(lines)
+        self.is_finished = is_finished
+        self.out = RoughReports()
+        self.starts = _starts(self.lines)
+        self.has_objects = any(start.is_read for start in self.starts)
+
+    def read(self) -> RoughReports:
+        at = 0
+        for number, start in enumerate(self.starts):
+            if start.index > at:
+                self._between(self.lines[at : start.index])
+            following = self.starts[number + 1] if number + 1 < len(self.starts) else None
+            at = self._report(start, following)
+        self._between(self.lines[at:])
+        for found in (self.out.problems, self.out.messages):
+            found.sort()
+        return self.out
+
+    # --- reports
+
+    def _report(self, start: _Start, following: _Start | None) -> int:
+        """Read one report and what comes after it, up to the next; return the index where that begins."""
+        end = len(self.lines) if following is None else following.index
+        last = self.lines[end : end + 1] if following and following.at and following.index > start.index else []
+        first = self.lines[start.index]
+        until = following.at if following and following.index == start.index else start.at + _MOST_CHARACTERS
+        rest = self.lines[start.index + 1 : min(end, start.index + _MOST_LINES)]
+        if last and following:
+            before = last[0].text[: following.at]
+            if strip(before)[0]:  # the report above ends on the line where this one begins
+                rest.append(Line(last[0].number, before))
+        own: Sequence[OwnLine] = _own(first, start.at, until, rest)
+        numbers = [first.number, *(line.number for line in rest)]
+        finished = self.is_finished or following is not None
+        reading = read_report(own, finished)
+        if not reading.is_clean:
+            parted = reflowed(own)
+            mended = read_report(parted, finished)
+            if mended.merit > reading.merit:
+                numbers, reading = [line.number for line in parted], mended
+        self._take(reading)
+        left = _left_over(numbers, reading)
+        self._between([line for line in rest if line.number in left] + self.lines[start.index + 1 + _MOST_LINES : end])
+        return start.index if following and following.index == start.index else max(end, start.index + 1)
+
+    def _take(self, reading: Reading) -> None:
+        if reading.suspect:
+            self.out.objects.append(reading.suspect)
+        if reading.stack:
+            self.out.stacks.append(reading.stack)
+        self.out.problems += reading.problems
+        self.out.torn |= reading.torn
+
+    # --- what stands between them
+
+    def _between(self, lines: Sequence[Line]) -> None:
+        at = 0
+        after_stack = False
+        while at < len(lines):
+            line = lines[at]
+            text = line.text
+            if not text or len(text) > MAX_LINE:
+                at += 1
+                continue
+            if TAG in text and dump_starts(text):
+                dump, problem, used = read_dump(lines[at : at + _MOST_HEADLESS])
+                if dump:
+                    self.out.dumps.append(dump)
+                if problem:
+                    self.out.problems.append(problem)
+                at += max(used, 1)
+                continue
+            is_last = not self.is_finished and line is self.lines[-1]
+            if "object" in text and (claims_header(strip(text)[0]) or (is_last and is_cut_header(text))):
+                self.out.problems.append(
+                    Problem(line.number, "a report begins here, but its first line cannot be read")
+                )
+                at += 1
+                continue
+            used = self._message(line, lines[at + 1].text if at + 1 < len(lines) else "")
+            if not used and not after_stack and self._starts_headless(lines, at):
+                used = self._headless(lines[at : at + _MOST_HEADLESS])
+            after_stack = _is_foreign_stack(text) or (after_stack and bool(text.strip()))
+            at += max(used, 1)
+
+    def _message(self, line: Line, following: str) -> int:
+        """Take a message of kmemleak's; return how many lines it was on."""
+        text = line.text
+        said = message_in(text, following)
+        if said:
+            self.out.messages.append(Message(line.number, said[0], time_of(text)))
+            return 1 + said[1]
+        error = shell_error_in(text)
+        if error:
+            self.out.messages.append(Message(line.number, error))
+            return 1
+        return 0
+
+    def _starts_headless(self, lines: Sequence[Line], at: int) -> bool:
+        """Whether the rest of a report begins here whose first line is missing."""
+        text = lines[at].text
+        if "+0x" not in text and "comm" not in text and "backtrace" not in text and "0x" not in text:
+            return False
+        body, tagged = strip(text)
+        if starts_comm(body):
+            comm = comm_of(body)
+            return comm is not None and comm.jiffies is not None
+        if backtrace_of(body):
+            return True
+        if frame_of(body) is None:
+            return False
+        if tagged:
+            return True
+        timed = marks_of(text).names & {"printk", "time", "kmsg"}
+        is_first = not self.out.objects and not self.out.stacks
+        return not timed and is_first and ("[<" in body or not self.has_objects) and "+0x" in body
+
+    def _headless(self, lines: Sequence[Line]) -> int:
+        text = lines[0].text
+        body = strip(text)[0]
+        reading = read_headless(_own(lines[0], text.find(body) if body else 0, MAX_LINE, lines[1:]))
+        if reading.stack is None or not (reading.stack.frames or reading.stack.comm is not None):
+            return 0
+        if reading.stack.frames:
+            self.out.stacks.append(reading.stack)
+        self.out.problems.append(
+            Problem(
+                lines[0].number,
+                "a report goes on here, but its first line is missing"
+                + ("" if reading.stack.frames else ", and its backtrace"),
+            )
+        )
+        self.out.problems += [p for p in reading.problems if "breaks off" not in p.what]
+        return reading.used
+
+
+def _starts(lines: Sequence[Line]) -> list[_Start]:
+    """Where reports begin, also those whose first line is wrapped."""
+    found: list[_Start] = []
+    for index, line in enumerate(lines):
+        text = line.text
+        if "ferenced" not in text:
+            continue
+        at = 0
+        while (header := header_in(text, at)) is not None:
+            found.append(_Start(index, header.at, True))
+            at = header.at + 1
+        begun = begun_header(text[-MAX_LINE:])
+        if begun is not None and not (
+            found and found[-1].index == index and found[-1].at >= len(text[:-MAX_LINE]) + begun
+        ):
+            place = len(text[:-MAX_LINE]) + begun
+            whole = text[place:]
+            for follower in lines[index + 1 : index + 1 + _WRAPS_OF_HEADER]:
+                whole = f"{whole} {_without_quote(follower.text)}"
+                if (header := header_in(whole)) is not None and header.at == 0:
+                    found.append(_Start(index, place, True))
+                    break
+    return found
+
+
+def _without_quote(text: str) -> str:
+    body, _ = strip(text)
+    return body
+
+
+def _is_foreign_stack(text: str) -> bool:
+    """Whether a backtrace of another kind begins: of an oops, a warning, a stack dump of a task."""
+    return "race:" in text and "backtrace:" not in text
+
+
+def _own(first: Line, at: int, until: int, rest: Sequence[Line]) -> OwnLines:
+    """The lines of a report whose first one begins at a place on a line, and ends on it at another at the latest."""
+    margin = Margin(first.text[max(0, at - MAX_LINE) : at], [line.text for line in rest[:_MARGIN_LOOKED_AT]])
+    before = first.text[max(0, at - MAX_LINE) : at].expandtabs()
+    indent = len(before) - len(before.rstrip())
+    return OwnLines(margin, OwnLine(first.number, first.text[at:until], indent, Belongs.YES), rest)
+
+
+def _left_over(numbers: Sequence[int], reading: Reading) -> frozenset[int]:
+    """Which of the lines with these numbers a report did not take: those of others, and those after its end."""
+    others = set(reading.others)
+    taken = {number for at, number in enumerate(numbers[: reading.used]) if at not in others}
+    return frozenset({*numbers[reading.used :], *(numbers[at] for at in others)} - taken)
