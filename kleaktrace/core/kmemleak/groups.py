@@ -15,7 +15,7 @@ from itertools import pairwise
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
-from kleaktrace.core.symbols.requesters import asks, is_allocator
+from kleaktrace.core.symbols.requesters import is_allocator, requester_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class SuspectGroup:
 
     @property
     def requester_at(self) -> int | None:
-        """The index of the innermost frame that asked in its own interest (`requesters.asks`), or that has no name."""
-        return next((i for i, f in enumerate(self.frames) if f.symbol is None or asks(f.symbol)), None)
+        """The index of the innermost frame that asked in its own interest (`requester_place`), or that has no name."""
+        return requester_place([(frame.symbol, bool(frame.module)) for frame in self.frames])
 
     @property
     def requester(self) -> KmemleakFrame | None:
