@@ -28,6 +28,8 @@ _MOST_LINES = 400
 """A report has some forty lines, wrapped perhaps a hundred; beside lines of others."""
 _ROW = 16
 _DEEP = 99
+_SENTENCE = 4
+"""Words that make one."""
 _MARKS = re.compile(r"[\[\]<>+@(){}=&\\|]|0x")
 _BLANK = r"(?:[^\S\n]+(?:\n[^\S\n]*)?|\n[^\S\n]*)"
 """Blanks between parts of a line, of which one may be its wrap; an empty line is the end of a paragraph."""
@@ -136,9 +138,13 @@ class _Paragraph:
             place = bisect_right(self._starts, at) - 1
             is_whole = at == self._starts[place]
             # Behind a part, what has such marks is more likely one that was not understood than a sentence.
-            indent = self._lines[place].indent if is_whole else _DEEP if _MARKS.search(piece) else 0
+            indent = self._lines[place].indent if is_whole else _DEEP if _is_unlike_words(piece) else 0
             yield self.line(at, at + len(piece), indent)
             at += len(piece) + 1
+
+
+def _is_unlike_words(piece: str) -> bool:
+    return bool(_MARKS.search(piece)) and len(piece.split()) < _SENTENCE
 
 
 def _without_message(body: str) -> str:
