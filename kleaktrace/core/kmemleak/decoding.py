@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from kleaktrace.core.kmemleak.margins import same_margin_off
 from kleaktrace.core.kmemleak.text_lines import Line
 
 _MOST_JOINED = 1 << 14
@@ -21,7 +22,6 @@ _QP_CODE = re.compile(r"=([0-9A-F]{2})")
 _QP_CODES = re.compile(r"(?:=[0-9A-F]{2})+")
 _QP_SIGN = re.compile(r"=(?:20|09|0D|3D|A0|C2=A0|E2=80)")
 _QP_NAMED = re.compile(r"^content-transfer-encoding:\s*quoted-printable", re.IGNORECASE)
-_QUOTE = re.compile(r"[>|\s]*")
 _FULL_ROW = re.compile(r"(?:^|[\s>|])(?:[0-9a-f]{2}[ \t]+){1,31}3d[ \t]+\S.*=$")
 """A row of a hex dump whose last byte is the character `=`."""
 
@@ -87,9 +87,7 @@ def without_quoted_printable(lines: Sequence[Line]) -> list[Line]:
     for line in lines:
         text = line.text
         if pieces:
-            quote = _QUOTE.match(pieces[0])
-            if quote and quote[0].strip() and text.startswith(quote[0].rstrip()):
-                text = text[len(quote[0].rstrip()) :].removeprefix(" ")
+            text = same_margin_off(pieces[0], text)
         else:
             number = line.number
         if _is_soft_break(text) and len(pieces) < _MOST_JOINED:

@@ -416,7 +416,7 @@ class _Reader:
             return False
         after_blank = self.at > 0 and not self.lines[self.at - 1].body
         if after_blank:
-            return False
+            return line.body.startswith("[<") or (not self.frames and "+0x" in line.body)
         is_set_off = self.indent is not None and self.indent > self.lines[0].indent
         if (self.frames and is_set_off and line.indent >= (self.indent or 0)) or _HAS_FRAME.search(line.body):
             return True

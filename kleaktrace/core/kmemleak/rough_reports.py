@@ -70,7 +70,8 @@ class RoughReports:
 def read_rough(lines: Sequence[Line], is_finished: bool = True) -> RoughReports:
     """Read all that lines hold. is_finished: whether the last one has its end, or the text may be cut there."""
     as_it_is = _Walk(lines, is_finished).read()
-    if not as_it_is.problems and not as_it_is.torn and not _is_marked_up(lines, as_it_is):
+    found = as_it_is.objects or as_it_is.dumps or as_it_is.messages
+    if found and not as_it_is.problems and not as_it_is.torn:
         return as_it_is
     plain = decoded(lines)
     if plain == list(lines):
@@ -78,12 +79,6 @@ def read_rough(lines: Sequence[Line], is_finished: bool = True) -> RoughReports:
     mended = _Walk(plain, is_finished).read()
     is_better = (mended.merit, not mended.torn) > (as_it_is.merit, not as_it_is.torn)
     return mended if is_better else as_it_is
-
-
-def _is_marked_up(lines: Sequence[Line], read: RoughReports) -> bool:
-    """Whether nothing was read of a text with words of kmemleak's, or less than its marks say."""
-    found = bool(read.objects or read.dumps or read.messages)
-    return not found and any("ferenced" in text or "kmemleak" in text or "backtrace" in text for _, text in lines)
 
 
 @dataclass(frozen=True, slots=True)
