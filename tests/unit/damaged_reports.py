@@ -161,6 +161,22 @@ def in_json(text: str) -> str:
     return json.dumps({"msg": text.rstrip("\n")}) + "\n"
 
 
+def in_records(text: str) -> str:
+    """As LAVA and Docker keep logs."""
+    lines = (f"[   12.733362] kmemleak: {line}" for line in text.splitlines())
+    return "".join(
+        "- " + json.dumps({"dt": "2026-11-20T21:41:54", "lvl": "target", "msg": line}) + "\n" for line in lines
+    )
+
+
+def in_yaml_records(text: str) -> str:
+    return "".join(f"- {{dt: '2026-11-20', lvl: target, msg: '{line}'}}\n" for line in text.splitlines())
+
+
+def of_journald(text: str) -> str:
+    return "".join(json.dumps({"PRIORITY": "4", "MESSAGE": f"kmemleak: {line}"}) + "\n" for line in text.splitlines())
+
+
 def in_c(text: str) -> str:
     return "".join('    "' + line.replace("\\", "\\\\").replace('"', '\\"') + '\\n"\n' for line in text.splitlines())
 
@@ -238,12 +254,18 @@ WHOLE: dict[str, Damage] = {
     "html, breaks": in_breaks,
     "html in a mail": html_in_mail,
     "json": in_json,
+    "records": in_records,
+    "records of yaml": in_yaml_records,
+    "journald": of_journald,
     "strings of C": in_c,
     "markdown": in_markdown,
     "[]": without_pointed_brackets,
     "[address]": without_square_content,
     "[<...>]": dotted,
     "double spaced": double_spaced,
+    "wrapped, quoted, double spaced": lambda text: double_spaced(wrapped(72, "> ", "> ")(text)),
+    "log wrapped, [address]": lambda text: without_square_content(wrapped(72, "[   12.733362] kmemleak: ")(text)),
+    "quoted-printable that was quoted": lambda text: prefixed("> > ")(quoted_printable(text)),
     "without indent": without_indent,
     "trailing blanks": trailing_blanks,
     "remarks": remarks,

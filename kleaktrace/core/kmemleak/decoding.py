@@ -7,9 +7,11 @@ Each is undone only where it is clearly there. All are pure: lines in, lines out
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterable, Sequence
 
+from kleaktrace.core.kmemleak.margins import same_margin_off
 from kleaktrace.core.kmemleak.text_lines import Line
 
 _MOST_JOINED = 1 << 14
@@ -20,7 +22,6 @@ _QP_CODE = re.compile(r"=([0-9A-F]{2})")
 _QP_CODES = re.compile(r"(?:=[0-9A-F]{2})+")
 _QP_SIGN = re.compile(r"=(?:20|09|0D|3D|A0|C2=A0|E2=80)")
 _QP_NAMED = re.compile(r"^content-transfer-encoding:\s*quoted-printable", re.IGNORECASE)
-_QUOTE = re.compile(r"[>|\s]*")
 _FULL_ROW = re.compile(r"(?:^|[\s>|])(?:[0-9a-f]{2}[ \t]+){1,31}3d[ \t]+\S.*=$")
 """A row of a hex dump whose last byte is the character `=`."""
 
@@ -50,6 +51,9 @@ _SURELY_ESCAPED = 3
 """Ends of lines within one; fewer may be a name's."""
 _ESCAPED_LAST = re.compile(r"(?:\\r)?\\n\s*[\"',}\])]{0,4}\s*$|[\"'][\s\"',}\])]{0,6}$")
 _ESCAPED_QUOTE = re.compile(r'comm\s+\\+"')
+_RECORD = re.compile(r"\s*(?:-\s+)?(\{.{2,65536}\})\s*,?\s*$")
+_MESSAGE_FIELDS = ("MESSAGE", "msg", "message", "log", "line", "text")
+_YAML_MESSAGE = re.compile(r"\bmsg: '(.*)'\}$")
 _MARKDOWN = re.compile(r"\\([\[\]<>_*#+`~()-])")
 _MARKDOWN_SIGN = re.compile(r"\s\\\[[\w.-]+\\\]|\\\[\\?<|\\<[0-9a-fA-F]{8}|\w\\_\w[^\n]*\\?\+0x")
 _BLANK_CODES = re.compile(r"\\xc2\\xa0|\\xa0|\u00c2\u00a0|[\u200b\u200c\u200d\u2060\ufeff]")
@@ -59,7 +63,14 @@ _BLANK_CODES = re.compile(r"\\xc2\\xa0|\\xa0|\u00c2\u00a0|[\u200b\u200c\u200d\u2
 def decoded(lines: Iterable[Line]) -> list[Line]:
     """Undo all that `lines` show signs of."""
     found = list(lines)
-    for stage in (without_quoted_printable, without_html, without_escapes, without_markdown, without_strange_blanks):
+    for stage in (
+        without_quoted_printable,
+        without_html,
+        without_records,
+        without_escapes,
+        without_markdown,
+        without_strange_blanks,
+    ):
         found = stage(found)
     return found
 
@@ -76,9 +87,7 @@ def without_quoted_printable(lines: Sequence[Line]) -> list[Line]:
     for line in lines:
         text = line.text
         if pieces:
-            quote = _QUOTE.match(pieces[0])
-            if quote and quote[0].strip() and text.startswith(quote[0].rstrip()):
-                text = text[len(quote[0].rstrip()) :].removeprefix(" ")
+            text = same_margin_off(pieces[0], text)
         else:
             number = line.number
         if _is_soft_break(text) and len(pieces) < _MOST_JOINED:
@@ -139,6 +148,30 @@ def _with_whole_tags(lines: Sequence[Line]) -> list[Line]:
             whole.append(line)
         count = count + 1 if "<" in line.text and _OPEN_TAG.search(whole[-1].text) else 0
     return whole
+
+
+def without_records(lines: Sequence[Line]) -> list[Line]:
+    """Take the message out of log records in JSON or YAML, a record each line: those of journald, Docker, LAVA."""
+    plain: list[Line] = []
+    for line in lines:
+        found = _RECORD.match(line.text) if "{" in line.text else None
+        message = _message_in(found[1]) if found else None
+        if message is None:
+            plain.append(line)
+        else:
+            plain += [Line(line.number, part) for part in message.rstrip("\r\n").split("\n")]
+    return plain
+
+
+def _message_in(record: str) -> str | None:
+    try:
+        fields = json.loads(record)
+    except (ValueError, RecursionError):
+        found = _YAML_MESSAGE.search(record)
+        return found[1].replace("''", "'") if found else None
+    if not isinstance(fields, dict):
+        return None
+    return next((fields[name] for name in _MESSAGE_FIELDS if isinstance(fields.get(name), str)), None)
 
 
 def without_escapes(lines: Sequence[Line]) -> list[Line]:

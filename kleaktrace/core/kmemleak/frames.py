@@ -85,7 +85,9 @@ _DECODED = re.compile(
 _NAME_ONLY = re.compile(
     r"\[<\s*(?P<printed>[^>\n]{0,32})>\]\s+(?P<symbol>[A-Za-z_.$][\w.$]{0,511})(?P<rest>(?:\s+\[[\w.-]+\])?)-*$"
 )
-_MODULE = re.compile(r"\[(?!inline\])([\w.-]{1,64})(?: [0-9a-f]{8,64})?\]")
+NO_ADDRESS = r"(?!(?:0x)?[0-9a-f]{8}(?:[0-9a-f]{8})?\])"
+"""Ahead of what is in square brackets: the name of a module, not an address that lost its pointed ones."""
+_MODULE = re.compile(rf"\[(?!inline\]){NO_ADDRESS}([\w.-]{{1,64}})(?: [0-9a-f]{{8,64}})?\]")
 _MODULE_BEHIND = re.compile(r".*\)\s+([A-Za-z_][\w-]{0,63})\s*$")
 _SOURCES = re.compile(r"[^\s()\[\]:]+:\d+")
 _IN_BRACKETS = re.compile(rf"\(({SOURCE})")

@@ -92,6 +92,15 @@ def strip(line: str) -> tuple[str, bool]:
     return trimmed(line[marks.end :]), "tag" in marks.names
 
 
+def same_margin_off(line: str, other: str) -> str:
+    """The `other` line without the known marks that stand before `line`, if the same stand before it."""
+    marks = marks_of(line)
+    if not marks.names - {"blank"}:
+        return other
+    found = _pattern_of(line[: marks.end].rstrip()).match(other)
+    return other[found.end() :].removeprefix(" ") if found and found[0].strip() else other
+
+
 def after_tag(line: str) -> str | None:
     """What stands behind `kmemleak:`, whatever is before it; None if that is not on the line."""
     at = line.rfind(TAG, 0, MAX_LINE)

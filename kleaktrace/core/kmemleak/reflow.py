@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-from kleaktrace.core.kmemleak.frames import OFFSET, parse_frame
+from kleaktrace.core.kmemleak.frames import NO_ADDRESS, OFFSET, parse_frame
 from kleaktrace.core.kmemleak.margins import Belongs, OwnLine
 from kleaktrace.core.kmemleak.report_grammar import (
     BACKTRACE,
@@ -28,6 +28,8 @@ _MOST_LINES = 400
 """A report has some forty lines, wrapped perhaps a hundred; beside lines of others."""
 _ROW = 16
 _DEEP = 99
+_SENTENCE = 4
+"""Words that make one."""
 _MARKS = re.compile(r"[\[\]<>+@(){}=&\\|]|0x")
 _BLANK = r"(?:[^\S\n]+(?:\n[^\S\n]*)?|\n[^\S\n]*)"
 """Blanks between parts of a line, of which one may be its wrap; an empty line is the end of a paragraph."""
@@ -37,7 +39,7 @@ _ADDRESS = r"(?:\[\s?<[^>\n]{0,32}>\s?\]|\[(?:[0-9a-f]{8,16})?\](?=\s)|<[0-9a-f]
 _PLACE = r"(?:[\w./+~-]{1,500}\.\w{1,4}:\d{1,9}|\?\?:[\d?]{1,9})"
 _DISCRIMINATOR = rf"(?:{_BLANK}\(discriminator{_BLANK}\d+\))?"
 _IN_BRACKETS = rf"\(\s*{_PLACE}{_DISCRIMINATOR}(?:{_BLANK}{_PLACE}{_DISCRIMINATOR})*\s*\)"
-_MODULE = r"\[(?!inline\])[A-Za-z_][\w.-]{0,63}(?:\s[0-9a-f]{8,64})?\]"
+_MODULE = rf"\[(?!inline\]){NO_ADDRESS}[A-Za-z_][\w.-]{{0,63}}(?:\s[0-9a-f]{{8,64}})?\]"
 _TAIL = (
     rf"(?:{_BLANK}{_MODULE})?(?:{_BLANK}(?:{_IN_BRACKETS}(?:[^\S\n]+[A-Za-z_][\w-]{{0,63}}(?=[^\S\n]*(?:\n|$)))?|{_PLACE}))?"
     rf"{_DISCRIMINATOR}(?:{_BLANK}\[inline\])?(?:{_BLANK}{_MODULE})?"
@@ -72,7 +74,8 @@ _BYTE = re.compile(r"\s*([0-9a-f]{2})(?=\s|$)")
 _OTHER_COLUMN = re.compile(r"\s*(?![0-9a-f]{2}\s)(?!backtrace)\S{1,16}(?=\s|$)")
 """Characters that are not those of the bytes, because somebody wrote others."""
 _TAGS_WITHIN = re.compile(
-    r"(?<=\S)\s+(?:<\d>)?(?:\[\s*\d{1,10}\.\d{1,9}\](?:c\d{1,3})?\s*)?(?:\[\s*[TC]\d+\]\s*)?kmemleak:(?=\s)"
+    r"(?<=\S)\s+(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [\w.-]+ kernel: )?(?:<\d>)?"
+    r"(?:\[\s*\d{1,10}\.\d{1,9}\](?:c\d{1,3})?\s*)?(?:\[\s*[TC]\d+\]\s*)?kmemleak:(?=\s)"
 )
 _GLUED_BEHIND = re.compile(r"(?:\[\s*\d{1,10}\.\d{1,9}\][^\n]*)?")
 _CUT = re.compile(r"(?:\[<[^>]{0,32}>\]\s*)?[A-Za-z_.$][\w.$]*(?:\+(?:0(?:x[0-9a-f]*(?:/(?:0(?:x[0-9a-f]*)?)?)?)?)?)?$")
@@ -80,9 +83,15 @@ _CUT = re.compile(r"(?:\[<[^>]{0,32}>\]\s*)?[A-Za-z_.$][\w.$]*(?:\+(?:0(?:x[0-9a
 
 def reflowed(lines: Sequence[OwnLine]) -> list[OwnLine]:
     """Return the lines of one report as the kernel prints them, each with the number of the line where it began."""
-    kept = [line for line in _mended(lines[:_MOST_LINES]) if line.belongs is not Belongs.NO]
+    kept = [line for line in _mended(_single_spaced(lines[:_MOST_LINES])) if line.belongs is not Belongs.NO]
     foreign = [line for line in lines[:_MOST_LINES] if line.belongs is Belongs.NO]
     return sorted([*_parted(kept), *foreign], key=lambda line: line.number) + list(lines[_MOST_LINES:])
+
+
+def _single_spaced(lines: Sequence[OwnLine]) -> Sequence[OwnLine]:
+    """The lines without empty ones, if every second one is empty."""
+    full = [line for line in lines if line.body]
+    return full if len(lines) - len(full) >= len(full) - 1 else lines
 
 
 def _mended(lines: Sequence[OwnLine]) -> list[OwnLine]:
@@ -136,9 +145,13 @@ class _Paragraph:
             place = bisect_right(self._starts, at) - 1
             is_whole = at == self._starts[place]
             # Behind a part, what has such marks is more likely one that was not understood than a sentence.
-            indent = self._lines[place].indent if is_whole else _DEEP if _MARKS.search(piece) else 0
+            indent = self._lines[place].indent if is_whole else _DEEP if _is_unlike_words(piece) else 0
             yield self.line(at, at + len(piece), indent)
             at += len(piece) + 1
+
+
+def _is_unlike_words(piece: str) -> bool:
+    return bool(_MARKS.search(piece)) and len(piece.split()) < _SENTENCE
 
 
 def _without_message(body: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from kleaktrace.core.kmemleak.frames import KmemleakFrame, parse_frame, tail_of
+from kleaktrace.core.kmemleak.frames import NO_ADDRESS, KmemleakFrame, parse_frame, tail_of
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.core.kmemleak.text_lines import MAX_LINE
 
@@ -59,8 +59,9 @@ _CUT_BY_AUTHOR = re.compile(
     re.IGNORECASE,
 )
 _TAIL = re.compile(
-    r"(?:\s*(?:\[inline\]|\[[\w.-]{1,64}(?: [0-9a-f]{8,64})?\](?:\(\w{1,8}\))?|\(discriminator \d+\)"
-    r"|\([^\n]{1,1000}:[\d?]{1,9}[^\n]{0,200}\)(?:\s+[A-Za-z_][\w-]{0,63})?|[^\s()\[\]:]{1,512}:(?:\d{1,9}|\?)|-{2,}|\\|[}\"',;]+))*\s*$"
+    rf"(?:\s*(?:\[inline\]|\[{NO_ADDRESS}[\w.-]{{1,64}}(?: [0-9a-f]{{8,64}})?\](?:\(\w{{1,8}}\))?|\(discriminator \d+\)"
+    r"|\([^\n]{1,1000}:[\d?]{1,9}[^\n]{0,200}\)(?:\s+[A-Za-z_][\w-]{0,63})?|[^\s()\[\]:]{1,512}:(?:\d{1,9}|\?)"
+    r"|-{2,}|\\|[}\"',;]+))*\s*$"
 )
 _REMARK = re.compile(r"\s*(?:<[-=]|[-=]+>|#|//|/\*|\(\*|\[\s*\d{1,10}\.\d{1,9}\]|←|\\n$)")
 _GLUED = re.compile(r"(?<=\S)(?:\[\s*\d{1,10}\.\d{1,9}\](?:\s*\[\s*[TC]\d+\])?\s|<\d>\[\s*\d{1,10}\.\d{1,9}\]).*$")

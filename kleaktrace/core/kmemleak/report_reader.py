@@ -50,7 +50,10 @@ _CUT_FRAME = re.compile(  # a frame whose end is missing
     r"\[<[^>]{0,32}$|(?:\[<[^>]{0,32}>\]\s*)?(?:[A-Za-z_$][\w.$]*(?:\+(?:0(?:x[0-9a-f]*(?:/(?:0x?)?)?)?)?)?)?$"
 )
 _REST_OF_FRAME = re.compile(r"\[[\w.-]{1,64}\]|\(?[^\s()\[\]:]+\.\w{1,4}:\d+|\(discriminator")
-_NEVER_OF_REPORT = re.compile(r"BUG: memory leak|Call [Tt]race:|```|\{code|\}\}\}|</?\w+>$|-{3,}$|={3,}$|\$|#\s|~\s*$")
+_NEVER_OF_REPORT = re.compile(
+    r"(?:Fixes|Cc|Link|Closes|[A-Z][a-z]+(?:-[a-z]+)*-by): |BUG: memory leak|Call [Tt]race:|```|\{code|\}\}\}|</?\w+>$"
+    r"|-{3,}$|={3,}$|\$|#\s|~\s*$"
+)
 
 
 @dataclass(slots=True)
@@ -413,8 +416,9 @@ class _Reader:
             return False
         after_blank = self.at > 0 and not self.lines[self.at - 1].body
         if after_blank:
-            return False
-        if (self.frames and self.indent and line.indent >= self.indent) or _HAS_FRAME.search(line.body):
+            return line.body.startswith("[<") or (not self.frames and "+0x" in line.body)
+        is_set_off = self.indent is not None and self.indent > self.lines[0].indent
+        if (self.frames and is_set_off and line.indent >= (self.indent or 0)) or _HAS_FRAME.search(line.body):
             return True
         if not self.frames and self.indent is not None and line.indent > self.indent:
             return True

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from kleaktrace.core.kmemleak.clean_reports import CleanReports
 from kleaktrace.core.kmemleak.decoding import decoded
 from kleaktrace.core.kmemleak.interleaving import by_caller
 from kleaktrace.core.kmemleak.kmemleak_text import LooseStack, Message, ObjectDump, Problem, Suspect
 from kleaktrace.core.kmemleak.margins import TAG, Belongs, Margin, OwnLine, OwnLines, marks_of, strip, time_of
-from kleaktrace.core.kmemleak.messages import message_in, shell_error_in
+from kleaktrace.core.kmemleak.messages import is_message, message_in, shell_error_in
 from kleaktrace.core.kmemleak.object_dumps import dump_starts, read_dump
 from kleaktrace.core.kmemleak.reflow import reflowed
 from kleaktrace.core.kmemleak.report_grammar import (
@@ -36,6 +37,7 @@ _MOST_CHARACTERS = 1 << 15
 _MOST_HEADLESS = 256
 _MARGIN_LOOKED_AT = 8
 _WRAPS_OF_HEADER = 3
+_MOST_BEFORE = 256
 
 
 @dataclass(slots=True)
@@ -68,19 +70,15 @@ class RoughReports:
 def read_rough(lines: Sequence[Line], is_finished: bool = True) -> RoughReports:
     """Read all that lines hold. is_finished: whether the last one has its end, or the text may be cut there."""
     as_it_is = _Walk(lines, is_finished).read()
-    if not as_it_is.problems and not as_it_is.torn and not _is_marked_up(lines, as_it_is):
+    found = as_it_is.objects or as_it_is.dumps or as_it_is.messages
+    if found and not as_it_is.problems and not as_it_is.torn:
         return as_it_is
     plain = decoded(lines)
     if plain == list(lines):
         return as_it_is
     mended = _Walk(plain, is_finished).read()
-    return mended if mended.merit > as_it_is.merit else as_it_is
-
-
-def _is_marked_up(lines: Sequence[Line], read: RoughReports) -> bool:
-    """Whether nothing was read of a text with words of kmemleak's, or less than its marks say."""
-    found = bool(read.objects or read.dumps or read.messages)
-    return not found and any("ferenced" in text or "kmemleak" in text or "backtrace" in text for _, text in lines)
+    is_better = (mended.merit, not mended.torn) > (as_it_is.merit, not as_it_is.torn)
+    return mended if is_better else as_it_is
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +97,7 @@ class _Walk:
         self.lines = by_caller(lines)
         self.is_finished = is_finished
         self.out = RoughReports()
+        self.clean = CleanReports()
         self.starts = _starts(self.lines)
         self.has_objects = any(start.is_read for start in self.starts)
 
@@ -119,14 +118,16 @@ class _Walk:
     def _report(self, start: _Start, following: _Start | None) -> int:
         """Read one report and what comes after it, up to the next; return the index where that begins."""
         end = len(self.lines) if following is None else following.index
-        last = self.lines[end : end + 1] if following and following.at and following.index > start.index else []
         first = self.lines[start.index]
         until = following.at if following and following.index == start.index else start.at + _MOST_CHARACTERS
         rest = self.lines[start.index + 1 : min(end, start.index + _MOST_LINES)]
-        if last and following:
-            before = last[0].text[: following.at]
+        if following and following.at and following.index > start.index:
+            before = self.lines[end].text[: following.at]
             if strip(before)[0]:  # the report above ends on the line where this one begins
-                rest.append(Line(last[0].number, before))
+                rest.append(Line(self.lines[end].number, before))
+        used = self._clean(first, start.at, rest) if until > len(first.text) else 0
+        if used:
+            return start.index + used
         own: Sequence[OwnLine] = _own(first, start.at, until, rest)
         numbers = [first.number, *(line.number for line in rest)]
         finished = self.is_finished or following is not None
@@ -140,6 +141,35 @@ class _Walk:
         left = _left_over(numbers, reading)
         self._between([line for line in rest if line.number in left] + self.lines[start.index + 1 + _MOST_LINES : end])
         return start.index if following and following.index == start.index else max(end, start.index + 1)
+
+    def _clean(self, first: Line, at: int, rest: Sequence[Line]) -> int:
+        """Read a report that is the kernel's own but for what is before its lines; return how many they are, 0 if none.
+
+        This is for speed: the long way would tell the same.
+        """
+        before = first.text[:at]
+        tagged = before.rstrip().endswith(TAG)
+        if not before or (not tagged and before.strip(" >|")):
+            return 0
+        bodies = [first.text[at:]]
+        for line in rest:
+            if tagged:
+                place = line.text.find(TAG, 0, _MOST_BEFORE)
+                body = line.text[place + len(TAG) + 1 :] if place >= 0 else ""
+            else:
+                body = line.text[at:] if line.text.startswith(before) else ""
+            if not body or is_message(body):
+                break
+            bodies.append(body)
+        following = rest[len(bodies) - 1].text if len(bodies) <= len(rest) else ""
+        if following.strip() and not (tagged and TAG in following):
+            return 0  # it may be the rest of the line above
+        text = "\n".join([*bodies, ""])
+        read = self.clean.read(text, 0, first.number) if "\r" not in text else None
+        if read is None or read[1] != len(text):
+            return 0
+        self.out.objects.append(read[0])
+        return len(bodies)
 
     def _take(self, reading: Reading) -> None:
         if reading.suspect:
@@ -187,6 +217,7 @@ class _Walk:
         said = message_in(text, following)
         if said:
             self.out.messages.append(Message(line.number, said[0], time_of(text)))
+            self.out.torn |= said[0].endswith("=")  # a soft break of quoted-printable
             return 1 + said[1]
         error = shell_error_in(text)
         if error:
