@@ -112,7 +112,8 @@ def inject(
     with (
         DeferredInterrupt() as ending,
         _injector(module, by_stacks=function is not None or resume is not None) as injector,
-        live_session() as session,
+        # Each run does something new, in few events: what it costs to learn stacks would not come back.
+        live_session(exact_stacks=True) as session,
         capturing(capture, session) as keep,
     ):
         say_unseen(session)

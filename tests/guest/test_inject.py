@@ -23,7 +23,7 @@ LEAKING = {
 }
 """What inject_module/inject_paths.c leaks, by the function in which an allocation fails."""
 
-CLEAN = {"alloc_ctx", "alloc_cache", "alloc_object", "alloc_ring", "alloc_copy", "alloc_free_pages", "alloc_label"}
+CLEAN = {"alloc_ctx", "alloc_object", "alloc_ring", "alloc_copy", "alloc_free_pages", "alloc_label"}
 
 
 class Seen:
@@ -76,12 +76,14 @@ def test_doctor_says_which_means_there_is(seen: Seen) -> None:
 def test_each_leaking_error_path_is_named_by_the_call_that_fails(seen: Seen) -> None:
     assert seen.status("walk") == 1, seen.text("walk")
     found = outcomes(seen.json("walk"))
+    found.pop("alloc_cache")  # see below
     assert {call for call, said in found.items() if "leaks" in said} == set(LEAKING), seen.text("walk")
 
 
 def test_all_other_error_paths_are_clean(seen: Seen) -> None:
     found = outcomes(seen.json("walk"))
     found.pop("alloc_counters", None)  # rarely, per-CPU memory needs pages
+    found.pop("alloc_cache")
     assert {call: said for call, said in found.items() if call not in LEAKING} == {call: {"clean"} for call in CLEAN}
 
 
@@ -91,7 +93,17 @@ def test_what_leaks_is_what_the_driver_forgets(seen: Seen) -> None:
         for suspect in run["suspects"]:
             if suspect["verdict"] == "confirmed":
                 leaked.setdefault(caller(run["failed"]["stack"]), set()).add(caller(suspect["stack"]))
+    leaked.pop("alloc_cache", None)
     assert leaked == LEAKING
+
+
+def test_of_a_new_cache_leaks_only_what_the_kernel_itself_forgets(seen: Seen) -> None:
+    """sysfs_slab_add (mm/slub.c) does not put the kobject whose adding has failed: docs/findings.md."""
+    for run in seen.json("walk")["injections"]:
+        if run["failed"] and caller(run["failed"]["stack"]) == "alloc_cache":
+            for suspect in run["suspects"]:
+                by_core = any(frame.startswith("sysfs_slab_add+") for frame in suspect["stack"])
+                assert suspect["verdict"] != "confirmed" or by_core, suspect
 
 
 def test_runs_without_a_failure_come_first_and_last_and_are_clean(seen: Seen) -> None:
@@ -105,8 +117,7 @@ def test_runs_without_a_failure_come_first_and_last_and_are_clean(seen: Seen) ->
 def test_the_report_begins_with_the_leaks(seen: Seen) -> None:
     lines = [line for line in seen.text("walk").splitlines() if line.startswith("LEAK ")]
     named = {line.partition(" in ")[2].partition("+")[0] for line in lines}
-    assert len(lines) >= len(LEAKING)
-    assert set(LEAKING) <= named | {line.partition(", for ")[2].partition("+")[0] for line in lines}
+    assert set(LEAKING) <= named
 
 
 def test_only_what_goes_through_a_function_fails(seen: Seen) -> None:

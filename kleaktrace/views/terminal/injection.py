@@ -14,7 +14,7 @@ from kleaktrace.core.injection.report import InjectionReport
 from kleaktrace.core.injection.runs import FailedAllocation, RunEnd
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.report import Outcome
-from kleaktrace.core.symbols.call_stacks import requester_function
+from kleaktrace.core.symbols.call_stacks import requester_function, requester_line
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
 from kleaktrace.views.terminal.frames import frame_lines
@@ -84,10 +84,11 @@ def path_words(path: ErrorPath) -> str:
 
 def call_words(failed: FailedAllocation) -> str:
     """Which call fails: in which function, and where in it; and the module's code behind, if core code asked."""
-    place = failed.stack[0].partition("/")[0] if failed.stack else "an unknown call"
+    asking = requester_line(failed.stack) or next(iter(failed.stack), "")
+    place = asking.partition("/")[0] or "an unknown call"
     in_module = next((frame for frame in failed.stack if frame.endswith("]")), "")
     asked = f"{failed.bytes:,} bytes" if failed.bytes else "an allocation"
-    if in_module and in_module != failed.stack[0]:
+    if in_module and in_module != asking:
         return f"{asked} in {place}, for {in_module.partition('/')[0]},"
     return f"{asked} in {place}"
 

@@ -43,70 +43,80 @@ struct ctx {
 
 static struct ctx *ctx;
 
-/* Each a function of its own, so that the call stack names it. */
+/*
+ * Each a function of its own, so that the call stack names it: with something left to do after the call, or the compiler
+ * would make a jump of it.
+ */
+#define RETURN(type, call)        \
+	({                        \
+		type made = call; \
+		barrier();        \
+		return made;      \
+	})
+
 static noinline struct ctx *alloc_ctx(void)
 {
-	return kzalloc(sizeof(struct ctx), GFP_KERNEL);
+	RETURN(struct ctx *, kzalloc(sizeof(struct ctx), GFP_KERNEL));
 }
 
 static noinline char *alloc_name(void)
 {
-	return kasprintf(GFP_KERNEL, "paths-%d", 7);
+	RETURN(char *, kasprintf(GFP_KERNEL, "paths-%d", 7));
 }
 
 static noinline u64 __percpu *alloc_counters(void)
 {
-	return alloc_percpu(u64);
+	RETURN(u64 __percpu *, alloc_percpu(u64));
 }
 
 static noinline struct kmem_cache *alloc_cache(void)
 {
-	return kmem_cache_create("inject_paths_object", 136, 0, SLAB_NO_MERGE, NULL);
+	RETURN(struct kmem_cache *, kmem_cache_create("inject_paths_object", 136, 0, SLAB_NO_MERGE, NULL));
 }
 
 static noinline void *alloc_object(void)
 {
-	return kmem_cache_zalloc(ctx->cache, GFP_KERNEL);
+	RETURN(void *, kmem_cache_zalloc(ctx->cache, GFP_KERNEL));
 }
 
 static noinline void *alloc_table(void)
 {
-	return vzalloc(5 * PAGE_SIZE);
+	RETURN(void *, vzalloc(5 * PAGE_SIZE));
 }
 
 static noinline void *alloc_ring(void)
 {
-	return kmalloc(1000, GFP_KERNEL);
+	RETURN(void *, kmalloc(1000, GFP_KERNEL));
 }
 
 static noinline void *alloc_shadow(void)
 {
-	return kvzalloc(300, GFP_KERNEL);
+	RETURN(void *, kvzalloc(300, GFP_KERNEL));
 }
 
 static noinline void *alloc_copy(void)
 {
-	return kmemdup(ctx->name, strlen(ctx->name) + 1, GFP_KERNEL);
+	RETURN(void *, kmemdup(ctx->name, strlen(ctx->name) + 1, GFP_KERNEL));
 }
 
 static noinline void *alloc_large(void)
 {
-	return kmalloc(5 * PAGE_SIZE, GFP_KERNEL);
+	RETURN(void *, kmalloc(5 * PAGE_SIZE, GFP_KERNEL));
 }
 
 static noinline unsigned long alloc_free_pages(void)
 {
-	return __get_free_pages(GFP_KERNEL, 1);
+	RETURN(unsigned long, __get_free_pages(GFP_KERNEL, 1));
 }
 
 static noinline unsigned long *alloc_map(void)
 {
-	return bitmap_zalloc(777, GFP_KERNEL);
+	RETURN(unsigned long *, bitmap_zalloc(777, GFP_KERNEL));
 }
 
 static noinline char *alloc_label(void)
 {
-	return kstrdup("a label of some length", GFP_KERNEL);
+	RETURN(char *, kstrdup("a label of some length", GFP_KERNEL));
 }
 
 static noinline void be_bad(void)

@@ -116,7 +116,7 @@ class Machine(MadeUpMachine):
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     made = Machine(tmp_path / "report.json")
     made.stand_in(monkeypatch)
-    monkeypatch.setattr(inject_module, "live_session", lambda: Session(made.source))
+    monkeypatch.setattr(inject_module, "live_session", lambda **_: Session(made.source))
     monkeypatch.setattr(inject_module, "missing_since", lambda *_: [])
     monkeypatch.setattr(inject_module, "kmemleak_if_on", lambda: (made.kmemleak, []))
     monkeypatch.setattr(inject_module, "scrub_freelists", lambda: None)

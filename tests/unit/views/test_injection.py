@@ -55,7 +55,7 @@ def test_a_leak_begins_with_the_call_that_fails() -> None:
 
 def test_where_core_code_asked_the_module_behind_is_named() -> None:
     text = shown(run(0, None), run(1, NODE), suspects=(allocated(1.1),), outcome=Outcome.LEAKS)
-    assert text.startswith("LEAK when 1,024 bytes in kernfs_new_node+0x56, for drv_init+0x70, fails: 1 object")
+    assert text.startswith("LEAK when 1,024 bytes in sysfs_create_dir_ns+0x8, for drv_init+0x70, fails: 1 object")
 
 
 def test_all_that_is_clean_takes_a_line() -> None:
@@ -73,7 +73,7 @@ def test_a_crash_a_hang_and_a_bad_state_come_with_what_is_known() -> None:
     assert text.splitlines()[0] == (
         "CRASH when 1,024 bytes in alloc_ring+0x12 fails: BUG: kernel NULL pointer dereference (run 1)"
     )
-    assert text.splitlines()[1].startswith("HANG when 1,024 bytes in kernfs_new_node+0x56")
+    assert text.splitlines()[1].startswith("HANG when 1,024 bytes in sysfs_create_dir_ns+0x8")
     assert "evidence incomplete: it ended in run 2, which can't be killed: restart the machine" in text
 
 
