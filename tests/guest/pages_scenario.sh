@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # pages_scenario.sh KLEAKTRACE LAB.KO PAGES.KO OUT: what --pages finds of the lab's pages, and of a module that only leaks
 # them; the lab's books beside it.
