@@ -19,7 +19,7 @@ step() {
 .venv/bin/kleaktrace doctor --json > "$out/doctor.json"
 step walk --module inject_paths -- sh -c "insmod $ko && rmmod inject_paths"
 step inside --no-kmemleak --in alloc_table -- sh -c "insmod $ko && rmmod inject_paths"
-step fails --module inject_paths -- sh -c "insmod $ko nonsense=1; false"
+step fails --module inject_paths -- sh -c "exit 3"
 step wait --no-kmemleak --in alloc_map --timeout 5 -- sh -c "insmod $ko bad=wait && rmmod inject_paths"
 step oops --no-kmemleak --in alloc_map --timeout 5 --resume "$out/walk" -- \
 	sh -c "insmod $ko bad=oops && rmmod inject_paths"

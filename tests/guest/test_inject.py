@@ -82,9 +82,9 @@ def test_each_leaking_error_path_is_named_by_the_call_that_fails(seen: Seen) -> 
 
 def test_all_other_error_paths_are_clean(seen: Seen) -> None:
     found = outcomes(seen.json("walk"))
-    found.pop("alloc_counters", None)  # rarely, per-CPU memory needs pages
-    found.pop("alloc_cache")
-    assert {call: said for call, said in found.items() if call not in LEAKING} == {call: {"clean"} for call in CLEAN}
+    others = {call: said for call, said in found.items() if call not in {*LEAKING, "alloc_cache"}}
+    assert set(others) >= CLEAN  # the kernel may ask for something at the module's exit, too
+    assert set().union(*others.values()) == {"clean"}, seen.text("walk")
 
 
 def test_what_leaks_is_what_the_driver_forgets(seen: Seen) -> None:
