@@ -21,6 +21,7 @@ from kleaktrace.core.kmemleak.report_grammar import (
     MORE,
     frame_of,
     hex_head_of,
+    starts_comm,
     without_glued,
 )
 
@@ -157,7 +158,7 @@ def _is_unlike_words(piece: str) -> bool:
 def _without_message(body: str) -> str:
     """The line without a message of the kernel that came into it; both, where it may have cut a number or a word."""
     before, message = without_glued(body)
-    is_cut = before[-1:].isalnum() and "+0x" not in before
+    is_cut = (before[-1:].isalnum() and "+0x" not in before) or starts_comm(body)  # the age may be behind it
     return before if message and not is_cut and any(part.search(before) for part in (*_PARTS, _FRAME)) else body
 
 

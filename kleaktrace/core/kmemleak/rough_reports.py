@@ -7,6 +7,7 @@ decoded (`decoding`), and what comes of it is taken if more could be read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,11 @@ from kleaktrace.core.kmemleak.text_lines import MAX_LINE, Line
 _MOST_LINES = 4096
 """So far the lines of one report are looked for; lines of others may stand between."""
 _MOST_CHARACTERS = 1 << 15
+_PART_BEHIND_WORDS = re.compile(
+    r"(?<=.)(?:backtrace(?: \(crc [0-9a-f]{1,8}\))?:|comm \".{0,64}\", pid \d|hex dump \(first \d"
+    r"|\[<[0-9a-f]{8,16}>\] \S|\s{4}\S{1,512}\+0x[0-9a-f]{1,16}/0x[0-9a-f]|    (?:[0-9a-f]{2} ){16}|\s{4}0x[0-9a-f]{8})"
+)
+_REGISTER = re.compile(r"\b(?:E?IP|RIP|PC|LR|pc|lr)\b(?: is at)?\s*:?")
 _MOST_HEADLESS = 256
 _MARGIN_LOOKED_AT = 8
 _WRAPS_OF_HEADER = 3
@@ -208,6 +214,9 @@ class _Walk:
             used = self._message(line, lines[at + 1].text if at + 1 < len(lines) else "")
             if not used and not after_stack and self._starts_headless(lines, at):
                 used = self._headless(lines[at : at + _MOST_HEADLESS])
+            if not used and not after_stack and _has_part_behind_words(text):
+                what = "a part of a report stands here behind the words of something else"
+                self.out.problems.append(Problem(line.number, what))
             after_stack = _is_foreign_stack(text) or (after_stack and bool(text.strip()))
             at += max(used, 1)
 
@@ -296,6 +305,14 @@ def _without_quote(text: str) -> str:
 def _is_foreign_stack(text: str) -> bool:
     """Whether a backtrace of another kind begins: of an oops, a warning, a stack dump of a task."""
     return "race:" in text and "backtrace:" not in text
+
+
+def _has_part_behind_words(text: str) -> bool:
+    """Whether a line of a report has come behind what another program or driver has printed.
+
+    Lines of a backtrace of another kind have nothing but marks before their frames, and registers a name.
+    """
+    return _PART_BEHIND_WORDS.search(strip(text)[0]) is not None and not _REGISTER.search(text)
 
 
 def _own(first: Line, at: int, until: int, rest: Sequence[Line]) -> OwnLines:

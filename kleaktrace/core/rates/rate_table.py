@@ -5,21 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from kleaktrace.core.arrays.types import U64
+from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 from kleaktrace.core.symbols.kernel_names import KernelNames
-
-if TYPE_CHECKING:
-    from kleaktrace.core.recording import Recording
 
 _CANDIDATES = 10
 """For each row asked for, so many groups have their interval taken: those that hold the most."""
@@ -136,6 +134,30 @@ class CountedGroups:
         return replace(self, labels=[self.labels[place] for place in left.tolist()], counters=self.counters.at(left))
 
 
+class Recorded(Protocol):
+    """What a recording has that rates are made of."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The books."""
+
+    @property
+    def names(self) -> KernelNames:
+        """Of what is in them."""
+
+    @property
+    def history(self) -> LevelHistory:
+        """Of what was outstanding, by stack."""
+
+    @property
+    def loss(self) -> Loss:
+        """What was lost."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted."""
+
+
 @dataclass(frozen=True, slots=True)
 class RateTable:
     """Rates since tracing began, and what the machine says about the same time. All growth is in bytes a second."""
@@ -160,7 +182,7 @@ class RateTable:
         return replace(self, groups=self.groups[:top])
 
     @classmethod
-    def of(cls, counted: CountedGroups, recording: Recording, machine: MachineHistory, top: int) -> RateTable:
+    def of(cls, counted: CountedGroups, recording: Recorded, machine: MachineHistory, top: int) -> RateTable:
         """The `top` groups of what was recorded."""
         ledger, seconds, traced = recording.ledger, recording.seconds, recording.history
         return cls(

@@ -57,7 +57,9 @@ def naive_label(event: dict, by: GroupBy, known: KernelNames) -> tuple[object, .
             return (context.name.lower(),)
     if not stack.frames:
         return ("(no stack could be taken)",)
-    return (next((frame.module for frame in stack.frames if frame.module), "(kernel)"),)
+    first = f"{stack.frames[0].name} {stack.frames[0].module}"
+    module = next((frame.module for frame in stack.frames if frame.module), "(kernel)")
+    return (first if by is GroupBy.REQUESTER else module,)
 
 
 @pytest.mark.parametrize("by", OUTSTANDING_BY)
