@@ -112,7 +112,7 @@ class _Dump:
             part = self.lines[at]
             if part.belongs is Belongs.BARE:  # wrapped
                 whole = comm_of(f"{line.body} {part.body}")
-                if whole and whole.jiffies is not None:
+                if whole and whole.jiffies is not None and whole.comm in line.body:  # else the comm holds the newline
                     self.at = at
                     return whole
             text = part.text.strip()

@@ -376,9 +376,15 @@ def test_object_dumps_are_read_and_are_no_reports() -> None:
     assert [m.line for m in read.messages] == [10]
 
 
-def test_a_dump_of_an_object_whose_comm_holds_a_newline() -> None:
-    text = DUMP.replace('"modprobe"', '"a", pid\n[   12.734800] "b"')
+@pytest.mark.parametrize("before", ["[   12.734800] ", ""])
+def test_a_dump_of_an_object_whose_comm_holds_a_newline(before: str) -> None:
+    text = DUMP.replace('"modprobe"', f'"a", pid\n{before}"b"')
     assert parse(text).dumps[0].comm == 'a", pid\n"b'
+
+
+def test_a_dump_whose_comm_line_is_wrapped() -> None:
+    text = DUMP.replace('"modprobe", pid', '"modprobe",\npid')
+    assert (parse(text).dumps[0].comm, parse(text).dumps[0].pid) == ("modprobe", 410)
 
 
 @pytest.mark.parametrize(
