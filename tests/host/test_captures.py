@@ -61,7 +61,7 @@ def test_however_often_it_is_killed_what_was_kept_is_read(tmp_path: Path) -> Non
 def test_no_stack_is_headed_by_a_function_that_only_allocates(tmp_path: Path) -> None:
     capture = tmp_path / "capture"
     work = "ls -lR /usr/share/doc > files; cp files copied; tar cf all files copied; python3 -c 'import json'"
-    kleaktrace(tmp_path, "run", "--no-kmemleak", "--capture", capture, "sh", "-c", work)
+    kleaktrace(tmp_path, "run", "--no-kmemleak", "--capture", capture, "sh", "-c", f"cd {tmp_path}; {work}")
     assert headed_by_allocators(read_capture(capture)) == []
 
 
