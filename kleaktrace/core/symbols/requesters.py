@@ -65,6 +65,7 @@ _HELPERS: Mapping[str, tuple[str, ...]] = {
     "kernel/dma/direct.c": ("dma_direct_alloc", "dma_direct_alloc_pages", "dma_direct_alloc_no_mapping"),
     "kernel/dma/ops_helpers.c": ("dma_common_alloc_pages",),
     "kernel/dma/contiguous.c": ("dma_alloc_contiguous",),
+    "kernel/bpf/verifier.c": ("copy_array", "realloc_array"),
     "lib/argv_split.c": ("argv_split",),
     "lib/bitmap.c": (
         *("bitmap_alloc", "bitmap_zalloc", "bitmap_alloc_node", "bitmap_zalloc_node"),
