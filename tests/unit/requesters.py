@@ -9,7 +9,7 @@ from kleaktrace.core.grouping.group_labels import GroupBy, label
 from kleaktrace.core.recording import Recording
 
 ALLOCATOR = re.compile(
-    r"_*((devm_|drmm_)?k?v?([mzc]|re)alloc\w*|(devm_)?k(mem|str)n?dup\w*|kmem_cache_z?alloc\w*|\w*alloc_(inode|skb|buffer_head)"
+    r"_*((devm_|drmm_)?k?v?([mzc]|re)alloc\w*|(devm_)?k(mem|str)n?dup\w*|kmem_cache_z?alloc\w*|\w*alloc_inode|_*alloc_(skb|buffer_head)"
     r"|(mas|xas|xa|radix_tree|idr|ida)_\w+|alloc_(empty_)?file\w*|getname\w*|d_alloc\w*|security_\w+_alloc|mempool_\w+)"
     r"(\.\w+)*( \[\w+\])?"
 )
