@@ -95,6 +95,6 @@ def test_next_to_it_is_what_the_machine_says(tmp_path: Path) -> None:
     done = kleaktrace(tmp_path, "rates", "--duration", 1, "--json", "-")
     assert done.status == 0
     document = validated(json.loads(done.stdout))
-    assert set(document["machine"]) == {"Slab", "SUnreclaim", "VmallocUsed", "Percpu"}
+    assert set(document["machine"]) == {"Slab", "SReclaimable", "SUnreclaim", "VmallocUsed", "Percpu"}
     assert document["traced"]["ci95"] is None, "a second is too short"
     assert "the machine itself:  Slab " in done.stderr
