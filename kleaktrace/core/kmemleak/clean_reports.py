@@ -7,6 +7,7 @@ What differs from the kernel's own form in any way is refused, and left to `roug
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from kleaktrace.core.kmemleak.frames import END_MARK, KmemleakFrame, is_addr2line, settle
 from kleaktrace.core.kmemleak.kmemleak_text import Suspect
@@ -22,13 +23,20 @@ _OBJECT = re.compile(
     # Where something else follows, a line may have been wrapped.
     r"(?=unreferenced object |\Z|\n|(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d )?BUG: memory leak\n)"
 )
-_SYMBOL = r"([A-Za-z_.$][^\s+\\]*+)\+0x([0-9a-f]{1,16}+)/0x([0-9a-f]{1,16}+)(?: \[([\w.-]{1,64}+)\])?+\n"
-_FRAME = re.compile(r"^    " + _SYMBOL, re.MULTILINE)
-_FRAME_WITH_ADDRESS = re.compile(r"^    \[<(?!00000000)([0-9a-f]{16})>\] " + _SYMBOL, re.MULTILINE)
-_FRAME_WITH_HASH = re.compile(r"^    \[<(00000000[0-9a-f]{8})>\] " + _SYMBOL, re.MULTILINE)
+_PLACE = (
+    r"(?:([A-Za-z_.$][^\s+\\]*+)\+0x([0-9a-f]{1,16}+)/0x([0-9a-f]{1,16}+)(?: \[([\w.-]{1,64}+)\])?+"
+    r"|0x([0-9a-f]{1,16}+))\n"
+)
+_FRAME = re.compile(r"^    " + _PLACE, re.MULTILINE)
+_FRAME_WITH_ADDRESS = re.compile(r"^    \[<([0-9a-f]{16}|[0-9a-f]{8})>\] " + _PLACE, re.MULTILINE)
 _HEX_COLUMNS = 4, 4 + 16 * 3
 """Where the bytes stand in a row of the hex dump (HEX_PREFIX, HEX_ROW_SIZE and HEX_GROUP_SIZE, mm/kmemleak.c)."""
+_HEX_WIDTH = 4 + 16 * 3 - 1 + 2 + 16 + 1
+"""Characters of a whole row, its end included: most objects show two."""
 _CACHE_LIMIT = 1 << 16
+_SHORT, _HASH = 8, "00000000"
+"""Digits of an address on 32-bit machines, and how a hashed one begins on others (`frames.settle`)."""
+_ENDS = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 _new_frame = tuple.__new__  # half of what the class itself takes
 
@@ -73,40 +81,8 @@ class CleanReports:
 
     def _frames(self, backtrace: str) -> tuple[KmemleakFrame, ...] | None:
         """The frames of a whole backtrace; None if any line of it needs a closer look."""
-        count = backtrace.count("\n")
-        found = _FRAME.findall(backtrace)
-        if len(found) == count:
-            return tuple(
-                [
-                    _new_frame(
-                        KmemleakFrame,
-                        (None, symbol, int(offset, 16), int(size, 16), module or None, None, False, None),
-                    )
-                    for symbol, offset, size, module in found
-                ]
-            )
-        for pattern, is_clear in (_FRAME_WITH_HASH, False), (_FRAME_WITH_ADDRESS, True):
-            found = pattern.findall(backtrace)
-            if len(found) == count:
-                return tuple(
-                    [
-                        _new_frame(
-                            KmemleakFrame,
-                            (
-                                int(printed, 16) if is_clear else None,
-                                symbol,
-                                int(offset, 16),
-                                int(size, 16),
-                                module or None,
-                                None,
-                                False,
-                                printed,
-                            ),
-                        )
-                        for printed, symbol, offset, size, module in found
-                    ]
-                )
-        return self._unlike_frames(backtrace)
+        found = _with_addresses(backtrace) if backtrace.startswith("    [<") else _without_addresses(backtrace)
+        return self._unlike_frames(backtrace) if found is None else found
 
     def _unlike_frames(self, backtrace: str) -> tuple[KmemleakFrame, ...] | None:
         """The same where the lines are not all of one form."""
@@ -134,10 +110,63 @@ def kind_of(printed: str | None, on_cpu: str | bool | None) -> SuspectKind:
     return SuspectKind.PERCPU if on_cpu else SuspectKind.SLAB
 
 
+def _without_addresses(backtrace: str) -> tuple[KmemleakFrame, ...] | None:
+    """The frames as they are printed since 6.13; None if any line is of another form."""
+    found = _FRAME.findall(backtrace)
+    if len(found) != backtrace.count("\n"):
+        return None
+    frames = [
+        _new_frame(KmemleakFrame, (None, symbol, int(offset, 16), int(size, 16), module or None, None, False, None))
+        if symbol
+        else _nameless(bare, None)
+        for symbol, offset, size, module, bare in found
+    ]
+    return _without_end(frames) if "    0x" in backtrace else tuple(frames)
+
+
+def _with_addresses(backtrace: str) -> tuple[KmemleakFrame, ...] | None:
+    """The frames as they were printed before, behind their addresses, in the clear or hashed."""
+    found = _FRAME_WITH_ADDRESS.findall(backtrace)
+    if len(found) != backtrace.count("\n"):
+        return None
+    frames = [
+        _new_frame(
+            KmemleakFrame,
+            (
+                None if len(printed) == _SHORT or printed.startswith(_HASH) else int(printed, 16),
+                symbol,
+                int(offset, 16),
+                int(size, 16),
+                module or None,
+                None,
+                False,
+                printed,
+            ),
+        )
+        if symbol
+        else _nameless(bare, printed)
+        for printed, symbol, offset, size, module, bare in found
+    ]
+    kept = _without_end(frames) if "] 0x" in backtrace else tuple(frames)
+    return settle(kept) if found and len(found[0][0]) == _SHORT else kept
+
+
+def _without_end(frames: Sequence[KmemleakFrame]) -> tuple[KmemleakFrame, ...]:
+    return tuple(frame for frame in frames if frame is not END_MARK)
+
+
+def _nameless(bare: str, printed: str | None) -> KmemleakFrame:
+    """The frame of a line with an address only."""
+    address = int(bare, 16)
+    return END_MARK if address in _ENDS else KmemleakFrame(address, printed=printed)
+
+
 def _contents(dump: str) -> bytes | None:
     """The bytes of the rows of a hex dump; None if they are not where they should be."""
     start, end = _HEX_COLUMNS
     try:
+        if len(dump) == 2 * _HEX_WIDTH and dump[_HEX_WIDTH - 1] == "\n":
+            return bytes.fromhex(dump[start:end] + dump[_HEX_WIDTH + start : _HEX_WIDTH + end])
         return bytes.fromhex("".join([line[start:end] for line in dump.split("\n")]))
     except ValueError:
         return None

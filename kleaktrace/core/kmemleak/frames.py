@@ -97,23 +97,25 @@ _ALL_ONES = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 def parse_frame(line: str) -> KmemleakFrame | None:
     """Read one backtrace line without indent and log prefix; None if it is no frame, `END_MARK` at an end."""
+    found = frame_and_rest(line)
+    return found[0] if found else None
+
+
+def frame_and_rest(line: str) -> tuple[KmemleakFrame, str] | None:
+    """The same, and what stands behind a frame of the form that the kernel prints."""
     plain = _PLAIN.match(line)
     if plain:
-        return _plain_frame(plain)
+        return _plain_frame(plain), plain["rest"]
     decoded = _DECODED.match(line)
     if decoded:
-        return _decoded_frame(decoded)
+        frame = _decoded_frame(decoded)
+        return (frame, "") if frame else None
     named = _NAME_ONLY.match(line)
     if named:
         printed = named["printed"].strip()
-        return KmemleakFrame(_clear_address(printed), named["symbol"], module=_module(named["rest"]), printed=printed)
+        module = _module(named["rest"])
+        return KmemleakFrame(_clear_address(printed), named["symbol"], module=module, printed=printed), ""
     return None
-
-
-def tail_of(line: str) -> str:
-    """What stands behind a frame of the form that the kernel prints; "" if there is nothing, or no such frame."""
-    plain = _PLAIN.match(line)
-    return plain["rest"].strip() if plain else ""
 
 
 def is_addr2line(line: str) -> bool:

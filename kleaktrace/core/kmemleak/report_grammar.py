@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from kleaktrace.core.kmemleak.frames import NO_ADDRESS, KmemleakFrame, parse_frame, tail_of
+from kleaktrace.core.kmemleak.frames import NO_ADDRESS, KmemleakFrame, frame_and_rest
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.core.kmemleak.text_lines import MAX_LINE
 
@@ -189,11 +189,11 @@ def is_cut(body: str) -> bool:
 
 def frame_of(body: str) -> KmemleakFrame | None:
     """Read a line of a backtrace; None if it is no frame, or there is more on the line than belongs to one."""
-    frame = parse_frame(body)
-    if frame is None:
+    found = frame_and_rest(body)
+    if found is None:
         return None
-    tail = tail_of(body)
-    return frame if _TAIL.match(tail) or is_remark(tail) else None
+    frame, rest = found
+    return frame if not rest or _TAIL.match(rest) or is_remark(rest) else None
 
 
 def is_remark(rest: str) -> bool:

@@ -59,10 +59,11 @@ class _Parser:
             if at == 0 or text[at - 1] == "\n":
                 if at - self.pos >= _CHUNK:
                     self._rough(at)
-                line = self.number + text.count("\n", self.pos, at)
+                line = self.number + text.count("\n", self.pos, at) if at > self.pos else self.number
                 read = clean.read(text, at, line)
                 if read is not None:
-                    self._rough(at)
+                    if at > self.pos:
+                        self._rough(at)
                     suspect, end = read
                     objects.append(suspect)
                     self.number += text.count("\n", at, end)
