@@ -131,7 +131,8 @@ def read_phase(directory: Path, phase: str) -> Phase:
     """Compare the verdicts of a phase with the truth of the objects, as the lab booked them."""
     text = (directory / f"{phase}.json").read_text()
     if not text:
-        raise SystemExit(f"no document for {phase}; it printed:\n{(directory / f'{phase}.txt').read_text()}")
+        printed = " ".join((directory / f"{phase}.txt").read_text().split())  # one line: more is not shown of an error
+        raise RuntimeError(f"no document for {phase}; it printed: {printed}")
     document = json.loads(text)
     by_kmemleak = listed(directory / f"{phase}.kmemleak")
     owners = {row.address: row for row in sorted(Object.read(directory / f"{phase}.objects"), key=_allocated)}
@@ -186,7 +187,7 @@ def run(directory: Path, options: Sequence[str] = (), cases: Sequence[str] = ())
         timeout_s=1000,
     )
     if result.status == 255:
-        raise SystemExit(f"the guest died:\n{result.stderr}")
+        raise RuntimeError(f"the guest died:\n{result.stderr}")
     return [read_phase(directory, "loaded"), read_phase(directory, "unloaded")]
 
 

@@ -14,6 +14,8 @@ class Architecture:
     """As `--arch` has it, and as it stands in the names of the cache."""
     debian: str
     """As Debian has it."""
+    wheels: str
+    """The platform that packages of Python with compiled code are tagged with."""
     packages: tuple[str, ...]
     """What building and booting it needs of the distribution, beside what every architecture does."""
     make: tuple[str, ...]
@@ -38,6 +40,7 @@ class Architecture:
 X86_64 = Architecture(
     name="x86_64",
     debian="amd64",
+    wheels="manylinux2014_x86_64",
     packages=("gcc", "qemu-system-x86"),
     make=(),
     option="X86",
@@ -53,6 +56,7 @@ X86_64 = Architecture(
 ARM64 = Architecture(
     name="arm64",
     debian="arm64",
+    wheels="manylinux2014_aarch64",
     packages=("gcc-aarch64-linux-gnu", "mmdebstrap", "qemu-system-arm"),
     make=("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-"),
     option="ARM64",

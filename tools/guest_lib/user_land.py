@@ -10,10 +10,14 @@ from pathlib import Path
 from guest_lib.architectures import Architecture
 from guest_lib.cache import cache_directory, made_once
 from guest_lib.errors import GuestError, say
+from guest_lib.kernel_build import venv_program
 from guest_lib.packages import unpack_packages
+from guest_lib.programs import run_logged
 
 SUITE = "trixie"
 """The first Debian whose own packages are new enough for all that kleaktrace needs."""
+PYTHON = "3.13"
+"""The Python of that Debian."""
 # What kleaktrace needs, then what the guest's scripts and tests do. They are unpacked, and not set up: that would take
 # an emulator, and none of it is needed.
 PACKAGES = (
@@ -21,6 +25,8 @@ PACKAGES = (
     *("bash", "coreutils", "dash", "findutils", "gawk", "grep", "iproute2", "iputils-ping", "kmod", "login"),
     *("mount", "procps", "sed", "util-linux"),
 )
+WHEELS = ("nanoarrow>=0.6",)
+"""What Debian does not have, from where this machine has its packages of Python."""
 VENV = "opt/kleaktrace"
 """Stands for the project's .venv there, which is for this machine."""
 ACCOUNTS = {"passwd": "root:x:0:0:root:/root:/bin/bash\n", "group": "root:x:0:\n"}
@@ -45,6 +51,7 @@ def unpack(architecture: Architecture, root: Path, log: Path) -> None:
     say(f"unpacking Debian {SUITE} for {architecture.name} to {root}")
     log.write_bytes(b"")
     unpack_packages(SUITE, architecture, PACKAGES, root, log)
+    _install_wheels(architecture, root / "usr/lib/python3/dist-packages", log)
     for name, line in ACCOUNTS.items():
         (root / "etc" / name).write_text(line)
     # Set up, a Debian has these by its choice of alternatives.
@@ -57,3 +64,10 @@ def unpack(architecture: Architecture, root: Path, log: Path) -> None:
     (programs / "python").symlink_to("/usr/bin/python3")
     (programs / "kleaktrace").write_text(KLEAKTRACE)
     (programs / "kleaktrace").chmod(0o755)
+
+
+def _install_wheels(architecture: Architecture, directory: Path, log: Path) -> None:
+    command = [str(venv_program("pip")), "install", "--disable-pip-version-check", "--root-user-action=ignore"]
+    command += ["--no-deps", "--only-binary=:all:", f"--platform={architecture.wheels}", f"--python-version={PYTHON}"]
+    command += [f"--target={directory}", *WHEELS]
+    run_logged(command, log, f"cannot install {' '.join(WHEELS)}", "check the network, then try again")
