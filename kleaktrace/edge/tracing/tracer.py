@@ -95,7 +95,10 @@ def event_ring_size(memory: int) -> int:
 
 def _pid_namespace() -> dict[str, int]:
     """Our PID namespace, if it is not the kernel's first, whose numbers are what the programs see by default."""
-    namespace = PID_NAMESPACE.stat()
+    try:
+        namespace = PID_NAMESPACE.stat()
+    except FileNotFoundError:  # a kernel without CONFIG_PID_NS has no other
+        return {}
     if namespace.st_ino == _FIRST_PID_NAMESPACE:
         return {}
     device = os.major(namespace.st_dev) << 20 | os.minor(namespace.st_dev)  # the kernel's own dev_t
