@@ -21,7 +21,7 @@ from guest_lib.kernel_config import config_of
 OBJECTS = ("*.o", "*.a")
 MADE = (*OBJECTS, "*.ko", "*.mod", "*.mod.c", ".*.cmd", ".tmp_versions", "modules.order", "Module.symvers")
 _VERSIONED = re.compile(r"[\w-]*gcc-[\d.]+")
-LAST_LINES = 20
+SHOWN_LINES = 20
 """Of what make said, if a module does not build."""
 
 
@@ -43,7 +43,7 @@ def built_modules(directories: Sequence[Path], tree: Path, home: Path) -> tuple[
 def build_module(source: Path, tree: Path, target: Path, symbols: Sequence[Path] = ()) -> None:
     """Build an external module against a tree, in a copy of its source; what has not changed is not built again.
 
-    symbols: the Module.symvers of modules whose symbols it uses. Raises `GuestError` with the compiler's last lines.
+    symbols: the Module.symvers of modules whose symbols it uses. Raises `GuestError` with what the compiler said.
     """
     if not any((source / name).is_file() for name in ("Kbuild", "Makefile", "makefile")):
         raise GuestError(
@@ -73,9 +73,15 @@ def build_module(source: Path, tree: Path, target: Path, symbols: Sequence[Path]
             check=False,
         )
     if done.returncode != 0:
-        last = "\n".join(done.stdout.rstrip().splitlines()[-LAST_LINES:])
-        raise GuestError(f"{source} does not build:\n{last}", f"make it build: {shlex.join(command)}", USAGE)
+        said = _first_error(done.stdout.replace(str(target), str(source)).rstrip().splitlines())
+        raise GuestError(f"{source} does not build:\n{said}", f"make it build: {shlex.join(command)}", USAGE)
     _refuse_none_built(source, target)
+
+
+def _first_error(lines: Sequence[str]) -> str:
+    """Return what the compiler said of its first error, else the last of what make said."""
+    begin = next((number for number, line in enumerate(lines) if "error:" in line), len(lines) - SHOWN_LINES)
+    return "\n".join(lines[max(0, begin) :][:SHOWN_LINES])
 
 
 def _refuse_none_built(source: Path, target: Path) -> None:

@@ -119,6 +119,18 @@ def test_a_failure_shows_what_the_compiler_said_and_the_command(tree: Path, tmp_
     assert f"make -C {tree} M={tmp_path}/copy modules" in raised.value.fix
 
 
+def test_of_many_lines_those_from_the_first_error_on_are_shown_by_the_source_s_path(tree: Path, tmp_path: Path) -> None:
+    source = driver(tmp_path / "drv")
+    lines = [*["so far all is well"] * 30, "$(M)/drv.c:1:1: error: no", *["note: for many reasons"] * 30]
+    recipe = "".join(f"\t@echo '{line}'\n" for line in lines)
+    (tree / "Makefile").write_text(f"modules:\n{recipe}\t@false\n")
+    with pytest.raises(GuestError) as raised:
+        build_module(source, tree, tmp_path / "copy")
+    shown = raised.value.what.splitlines()
+    assert shown[1:3] == [f"{source}/drv.c:1:1: error: no", "note: for many reasons"]
+    assert len(shown) == 21
+
+
 def test_a_module_that_is_no_longer_built_goes(tree: Path, tmp_path: Path) -> None:
     source, copy = driver(tmp_path / "drv"), tmp_path / "copy"
     build_module(source, tree, copy)
