@@ -107,7 +107,9 @@ INLINE struct recent_task *current_task(struct scratch *s)
 	recent->generation = now;
 	recent->task = task;
 	recent->ids = ids;
+#ifdef CGROUPS
 	recent->cgroup = bpf_get_current_cgroup_id();
+#endif
 	bpf_get_current_comm(recent->comm, sizeof(recent->comm));
 	cut_at_nul(recent->comm);
 	return recent;

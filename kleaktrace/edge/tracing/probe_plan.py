@@ -129,6 +129,8 @@ class _Planner:
         self.page_roles: Mapping[int, int] = {}
         if symbols.address_of("kmemleak_alloc") is not None:
             self.macros["KMEMLEAK"] = 1
+        if symbols.address_of("bpf_get_current_cgroup_id") is not None:  # not without CONFIG_CGROUPS
+            self.macros["CGROUPS"] = 1
 
     def event(self, name: str) -> Probe | None:
         """A raw tracepoint of ours, if this kernel has it with the arguments we need."""

@@ -430,3 +430,8 @@ def test_where_pages_cannot_be_traced_it_is_said(change: dict[str, Any], space: 
     assert words in need(found, "pages").if_missing
     assert not sources(found, "pages")
     assert "pages-bulk" not in [str(one.kind) for one in found.needs]
+
+
+def test_cgroups_are_asked_for_only_where_the_kernel_has_them() -> None:
+    assert "CGROUPS" not in plan(modern()).macros
+    assert plan(modern(), more="ffffffff81900000 T bpf_get_current_cgroup_id\n").macros["CGROUPS"] == 1
