@@ -90,7 +90,7 @@ def rates(
     if of is not None:
         whole, recording = _of_capture(of, GroupBy(by), max(top, _JSON_GROUPS), unreclaimable)
         output.write(dumps(document(whole, recording.report())))
-        screen.print(lines(whole.first(top), _FRAMES), soft_wrap=True)
+        screen.print(lines(whole.first(top), _FRAMES, screen.width), soft_wrap=True)
         return
     recorder = RateRecorder(GroupBy(by), unreclaimable)
     with (
@@ -105,7 +105,7 @@ def rates(
         whole = recorder.table(session, max(top, _JSON_GROUPS))
         recording = replace(session.recording(), gaps=[_NO_VERDICTS])
         output.write(dumps(document(whole, recording.report())))
-        screen.print(lines(whole.first(top), _FRAMES), soft_wrap=True)
+        screen.print(lines(whole.first(top), _FRAMES, screen.width), soft_wrap=True)
         keep(recording)
 
 
@@ -138,7 +138,7 @@ def _watch(
     end = None if duration is None else time.monotonic() + duration
     if not console.is_terminal:
         while ending.sleep_before(end, _PLAIN_S):
-            console.print(lines(recorder.table(session, top), _FRAMES))
+            console.print(lines(recorder.table(session, top), _FRAMES, console.width))
             console.print()
         return
 
@@ -147,6 +147,6 @@ def _watch(
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             frames = (console.size.height - _LIVE_REST) // top
-            live.update(lines(recorder.table(session, top), max(frames, 1)), refresh=True)
+            live.update(lines(recorder.table(session, top), max(frames, 1), console.width), refresh=True)
             if not ending.sleep_before(end, _LIVE_S):
                 break

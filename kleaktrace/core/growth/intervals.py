@@ -108,6 +108,12 @@ def settled(series: F64) -> F64:
     return series[cut:] if cut <= series.size // 3 else series
 
 
+def start_up(levels: F64) -> int:
+    """Return how many steps from one sample to the next are the start-up transient that `slope_interval` leaves out."""
+    steps = np.diff(levels)
+    return steps.size - settled(steps).size
+
+
 def slope_interval(levels: F64) -> Interval:
     """Return by how much a level grows from one equally spaced sample to the next, lasting growth above a churn.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kleaktrace.core.arrays.types import F64, U64
-from kleaktrace.core.growth.intervals import Interval, slope_interval
+from kleaktrace.core.growth.intervals import Interval, slope_interval, start_up
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 
 SAMPLE_NS = 1_000_000_000
@@ -27,6 +27,15 @@ class Level:
 
     time_ns: int
     bytes: U64
+
+
+@dataclass(frozen=True, slots=True)
+class StartUp:
+    """What came and went at first and then no more, so that it is no lasting growth."""
+
+    seconds: float
+    bytes: int
+    """By which more was outstanding at its end."""
 
 
 class LevelHistory:
@@ -101,11 +110,24 @@ class LevelHistory:
         start = int(np.searchsorted(np.array(self._times, np.int64), since_ns))
         if len(self._times) - start < 2:
             return Interval(0.0, -np.inf, np.inf)
+        step, levels = self._evenly(stacks, start)
+        growth = slope_interval(levels)
+        return Interval(growth.estimate / step, growth.low / step, growth.high / step)
+
+    def start_up(self, stacks: Iterable[int]) -> StartUp:
+        """Return what `interval` leaves out of these stacks."""
+        if len(self._times) < 2:
+            return StartUp(0.0, 0)
+        step, levels = self._evenly(stacks, 0)
+        steps = start_up(levels)
+        return StartUp(steps * step, round(levels[steps] - levels[0]))
+
+    def _evenly(self, stacks: Iterable[int], start: int) -> tuple[float, F64]:
+        """Return the outstanding bytes of these stacks together at equally distant times, and the distance (s)."""
         times = np.array(self._times[start:], np.int64)
         seconds: F64 = (times - times[0]) / 1e9
         even = np.linspace(0.0, seconds[-1], seconds.size)
-        growth = slope_interval(np.interp(even, seconds, self._sums(stacks, start)))
-        return Interval(growth.estimate / even[1], growth.low / even[1], growth.high / even[1])
+        return float(even[1]), np.interp(even, seconds, self._sums(stacks, start))
 
     def levels(self, stacks: U64) -> F64:
         """Outstanding bytes of each of these stacks (columns, as asked) at each sample (rows)."""

@@ -14,7 +14,7 @@ from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.growth.intervals import Interval
-from kleaktrace.core.growth.level_history import LevelHistory
+from kleaktrace.core.growth.level_history import LevelHistory, StartUp
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 from kleaktrace.core.symbols.kernel_names import KernelNames
@@ -41,10 +41,10 @@ class GroupRate:
 def rates_by_group(
     labels: Sequence[str], snapshot: StackSnapshot, seconds: float, history: LevelHistory, top: int
 ) -> list[GroupRate]:
-    """Return the `top` groups that grow fastest. `labels` say for each place of the snapshot to which group it belongs.
+    """Return the `top` groups that grow fastest, and of equals those that hold most.
 
-    Tracing began so many seconds ago, with nothing in the books. Of a great many groups, those that hold little are
-    left out before anything is estimated.
+    `labels` say for each place of the snapshot to which group it belongs. Tracing began so many seconds ago, with
+    nothing in the books. Of a great many groups, those that hold little are left out before anything is estimated.
     """
     places: dict[str, list[int]] = {}
     for place in np.flatnonzero(snapshot.allocations).tolist():
@@ -52,7 +52,7 @@ def rates_by_group(
     held = {label: int(snapshot.outstanding_bytes[own].sum()) for label, own in places.items()}
     largest = sorted(places, key=lambda label: (-held[label], label))[: max(_CANDIDATES * top, _FEWEST_CANDIDATES)]
     found = [_rate(label, np.array(places[label]), snapshot, seconds, history) for label in largest]
-    return sorted(found, key=lambda rate: (-rate.net_bytes.estimate, rate.label))[:top]
+    return sorted(found, key=lambda rate: (-rate.net_bytes.estimate, -rate.outstanding_bytes, rate.label))[:top]
 
 
 def _rate(
@@ -167,6 +167,8 @@ class RateTable:
     groups: Sequence[GroupRate]
     traced: Interval
     """Of all that was traced."""
+    start_up: StartUp
+    """What of it is left out of `traced`."""
     reclaimable: Interval
     """Of what of it the kernel takes back by itself when memory is short."""
     machine: Mapping[str, Interval]
@@ -185,11 +187,13 @@ class RateTable:
     def of(cls, counted: CountedGroups, recording: Recorded, machine: MachineHistory, top: int) -> RateTable:
         """The `top` groups of what was recorded."""
         ledger, seconds, traced = recording.ledger, recording.seconds, recording.history
+        stacks = ledger.snapshot().stacks.tolist()
         return cls(
             by=counted.by,
             seconds=seconds,
             groups=rates_by_group(counted.labels, counted.counters, seconds, counted.history, top),
-            traced=traced.interval(ledger.snapshot().stacks.tolist()),
+            traced=traced.interval(stacks),
+            start_up=traced.start_up(stacks),
             reclaimable=traced.interval(reclaimable_stacks(ledger, recording.names).tolist()),
             machine=machine.growth(),
             machine_whole=machine.whole_growth(),

@@ -31,6 +31,7 @@ def document(table: RateTable, report: Report) -> dict[str, Any]:
             for group in table.groups
         ],
         "traced": _growth_fields(table.traced),
+        "start_up": {"seconds": round(table.start_up.seconds, 3), "bytes": table.start_up.bytes},
         "reclaimable": _growth_fields(table.reclaimable),
         "machine": {name: _growth_fields(interval) for name, interval in table.machine.items()},
         "machine_whole": _growth_fields(table.machine_whole),

@@ -14,19 +14,26 @@ from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
 
 _COLUMNS = "{:>12} {:>26} {:>8} {:>8} {:>10} {:>10}  "
+_NARROW_COLUMNS = "{0:>9} {1:>22} {5:>9}  "
+"""Without what is freed and allocated, and without counts."""
+_WIDE = 110
 
 
-def lines(table: RateTable, frames: int) -> Text:
-    """Groups in their order; of call stacks, `frames` frames at most, innermost first."""
+def lines(table: RateTable, frames: int, width: int) -> Text:
+    """Groups in their order; of call stacks, `frames` frames at most, innermost first.
+
+    Lines are not cut, but fewer columns stand before the names where `width` columns leave little room for these.
+    """
+    columns = _COLUMNS if width >= _WIDE else _NARROW_COLUMNS
     text = Text(no_wrap=True, overflow="ellipsis")
     lost = f", {table.lost:,} events LOST" if table.lost else ""
     text.append(f"rates by {table.by} over {units.seconds(table.seconds)}{lost}", "bold red" if lost else "bold")
-    headings = _COLUMNS.format("net/s", "95 % interval", "alloc/s", "free/s", "count", "bytes")
+    headings = columns.format("net/s", "95 % interval", "alloc/s", "free/s", "count", "bytes")
     text.append(f"\n{headings}{'call stack' if table.by is GroupBy.STACK else table.by}", style="bold")
     for group in table.groups:
         name, *outer = group.label.split("\n")
         text.append("\n")
-        text.append(_figures(group), style="yellow" if group.net_bytes.low > 0 else "")
+        text.append(_figures(group, columns), style="yellow" if group.net_bytes.low > 0 else "")
         text.append(clean(name), style="cyan")
         for line in outer[: frames - 1]:
             text.append(f"\n      {clean(line)}")
@@ -39,8 +46,8 @@ def lines(table: RateTable, frames: int) -> Text:
     return text
 
 
-def _figures(group: GroupRate) -> str:
-    return _COLUMNS.format(
+def _figures(group: GroupRate, columns: str) -> str:
+    return columns.format(
         growth(group.net_bytes.estimate),
         _interval(group.net_bytes),
         units.rate(group.allocations),
@@ -69,8 +76,10 @@ def _share(share: Interval) -> str:
 
 def _machine(table: RateTable) -> list[str]:
     said = ", ".join(f"{name} {growth(interval.estimate)}/s" for name, interval in table.machine.items())
+    start = table.start_up
     found = [
         f"all that was traced: {growth(table.traced.estimate)}/s (95 %: {_interval(table.traced)})",
+        *([f"  but at first, for {units.seconds(start.seconds)}: {growth(start.bytes)} in all"] if start.bytes else []),
         f"  of it reclaimable: {growth(table.reclaimable.estimate)}/s (95 %: {_interval(table.reclaimable)})",
         f"the machine itself:  {said}",
     ]

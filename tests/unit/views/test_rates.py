@@ -11,6 +11,7 @@ from schemas import validated
 
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.growth.intervals import Interval
+from kleaktrace.core.growth.level_history import StartUp
 from kleaktrace.core.rates.rate_table import GroupRate, RateTable
 from kleaktrace.views.documents.json_text import dumps
 from kleaktrace.views.documents.rates import document
@@ -29,6 +30,7 @@ def table(**fields: object) -> RateTable:
             GroupRate("softirq: net_rx_action", 1.5, 0.0, UNKNOWN, 90, 9000),
         ),
         "traced": Interval(12_700.0, 11_000.0, 14_400.0),
+        "start_up": StartUp(0.0, 0),
         "reclaimable": Interval(-50.0, -60.0, -40.0),
         "machine": {"Slab": Interval(12_000.0, 1.0, 2.0), "VmallocUsed": Interval(-4096.0, 1.0, 2.0)},
         "machine_whole": Interval(12_900.0, 10_240.0, 15_360.0),
@@ -38,9 +40,9 @@ def table(**fields: object) -> RateTable:
     return RateTable(**{**known, **fields})  # type: ignore[arg-type]
 
 
-def shown(what: RateTable, frames: int = 12) -> str:
+def shown(what: RateTable, frames: int = 12, width: int = 200) -> str:
     screen = console(200)
-    screen.print(lines(what, frames), soft_wrap=True)
+    screen.print(lines(what, frames, width), soft_wrap=True)
     return printed(screen)
 
 
@@ -57,6 +59,20 @@ def test_a_table() -> None:
         "explained: 98 % (95 %: 72 to 141) of the growth of the machine's slab, vmalloc and per-CPU memory, "
         "+12.6 KiB/s (95 %: +10.0 KiB to +15.0 KiB)\n"
     )
+
+
+def test_where_there_is_little_room_names_have_it() -> None:
+    headings, leak, churn = shown(table(), width=80).splitlines()[1:4]
+    assert headings == "    net/s          95 % interval     bytes  context"
+    assert leak == "+12.5 KiB +12.2 KiB to +12.8 KiB 750.0 KiB  kworker: drv_work [drv]"
+    assert churn == "   -100 B   -2.9 KiB to +2.7 KiB   5.9 KiB  task"
+
+
+def test_what_came_at_first_and_then_no_more_is_told() -> None:
+    text = shown(table(start_up=StartUp(26.04, 61_542)))
+    assert "KiB)\n  but at first, for 26.0 s: +60.1 KiB in all\n  of it reclaimable" in text
+    document_of = document(table(start_up=StartUp(26.04, 61_542)), report())
+    assert document_of["start_up"] == {"seconds": 26.04, "bytes": 61_542}
 
 
 def test_a_machine_that_does_not_grow_and_what_was_there_before() -> None:

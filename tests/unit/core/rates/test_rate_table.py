@@ -10,7 +10,7 @@ from builders import Scene
 from kleaktrace.core.events.records import Kind
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.growth.intervals import Interval
-from kleaktrace.core.growth.level_history import LevelHistory
+from kleaktrace.core.growth.level_history import LevelHistory, StartUp
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 from kleaktrace.core.rates.rate_table import (
     MACHINE_COUNTERS,
@@ -45,14 +45,26 @@ def test_the_fastest_come_first_with_their_figures() -> None:
     for second in range(61):
         now = books([second, 2 * second, 1000 * second + 5, 9000], [0, 0, 1000 * second, 0])
         history.sample(second * SECOND, now)
-    found = rates_by_group(["leak", "leak", "churn", "large"], now, 60.0, history, 2)
-    assert [rate.label for rate in found] == ["leak", "churn"]
-    leak, churn = found
+    found = rates_by_group(["leak", "leak", "churn", "large"], now, 60.0, history, 3)
+    assert [rate.label for rate in found] == ["leak", "large", "churn"]
+    leak, _, churn = found
     assert (leak.allocations, leak.frees, leak.outstanding, leak.outstanding_bytes) == (3, 0, 180, 18_000)
     assert leak.net_bytes.low <= 300 <= leak.net_bytes.high
     assert leak.net_bytes.estimate == pytest.approx(300)
     assert churn.frees == 1000
     assert churn.net_bytes.estimate == 0
+
+
+def test_of_those_that_do_not_grow_those_that_hold_most_come_first() -> None:
+    """All came in a burst, and nothing since."""
+    history = LevelHistory()
+    for second in range(61):
+        now = books([0, 0, 0] if second < 3 else [1, 25, 3], [0, 0, 0])
+        history.sample(second * SECOND, now)
+    found = rates_by_group(["a", "b", "c"], now, 60.0, history, 3)
+    assert [rate.net_bytes for rate in found] == [Interval(0.0, 0.0, 0.0)] * 3
+    assert [rate.label for rate in found] == ["b", "c", "a"]
+    assert history.start_up([1, 2, 3]) == StartUp(3.0, 2900)
 
 
 def test_groups_that_never_allocated_are_left_out() -> None:
