@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.rates.interval_rates import CounterSnapshot, rates
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES
+from kleaktrace.edge.machine.meminfo import CgroupPaths
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.errors import UsageError
 from kleaktrace.session.live import live_session
@@ -160,6 +161,7 @@ class _Shown:
     last: CounterSnapshot | None = None
     growing: Sequence[GrowingStack] = ()
     growing_ns: int = 0
+    cgroups: CgroupPaths = field(default_factory=CgroupPaths)
 
     def render_live(self, session: Session, frames: int) -> Renderables:
         """The table as of now, and in a few lines below it what is growing."""
@@ -185,7 +187,7 @@ class _Shown:
 
         start = CounterSnapshot.empty(session.start.time_ns)
         # Naming what was counted may take most of a second: copies, so that the drain goes on meanwhile.
-        counts = session.counts(self.older)
+        counts = session.counts(self.older, by_process=self.by.by_process)
         now = CounterSnapshot.at(counts.time_ns, counts.by_stack)
         lost, totals = counts.loss.events, counts.totals
         if report is not None and self.by is GroupBy.STACK and not self.older:
@@ -194,7 +196,9 @@ class _Shown:
             outstanding = counts.outstanding
             if self.unreclaimable:
                 outstanding = outstanding.only(~session.names.reclaimable(outstanding.rows))
-            groups = group_tally(outstanding, session.names, self.by)[: self.top]
+            if self.by is GroupBy.CGROUP:
+                self.cgroups.look()
+            groups = group_tally(outstanding, session.names, self.by, self.cgroups.path)[: self.top]
         before = start if report is not None or self.last is None else self.last
         self.last = now
         loss = f", {lost:,} events LOST" if lost else ""

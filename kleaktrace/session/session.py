@@ -118,12 +118,15 @@ class Session:
             same=self._same,
         )
 
-    def counts(self, older_s: float = 0.0) -> Counts:
-        """The counters as of now; of what is outstanding, only what is at least so old."""
+    def counts(self, older_s: float = 0.0, since_ns: int | None = None, by_process: bool = False) -> Counts:
+        """The counters as of now; of what is outstanding, only what is at least so old, and made since then.
+
+        by_process: what is outstanding is told apart by process and cgroup, too.
+        """
         self.catch_up()
         with self._drain.held():
             now_ns, ledger = self.now_ns, self._drain.ledger
-            tally = ledger.tally(now_ns - int(older_s * 1e9))
+            tally = ledger.tally(now_ns - int(older_s * 1e9), since_ns, by_process)
             return Counts(now_ns, ledger.snapshot(), tally, ledger.totals(), self._drain.loss)
 
     def outstanding(self) -> Rows:

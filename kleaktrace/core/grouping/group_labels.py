@@ -34,8 +34,16 @@ class GroupBy(StrEnum):
         """Whether the call stack tells the group."""
         return self in _LABELS
 
+    @property
+    def by_process(self) -> bool:
+        """Whether it must be known which process allocated, or in which cgroup (`Ledger.tally`)."""
+        return self in (GroupBy.PID, GroupBy.CGROUP)
 
-OUTSTANDING_BY = (*(GroupBy.STACK, GroupBy.REQUESTER, GroupBy.CACHE, GroupBy.COMM, GroupBy.CONTEXT, GroupBy.MODULE),)
+
+OUTSTANDING_BY = (
+    *(GroupBy.STACK, GroupBy.REQUESTER, GroupBy.CACHE, GroupBy.COMM, GroupBy.PID, GroupBy.CGROUP),
+    *(GroupBy.MODULE, GroupBy.CONTEXT),
+)
 """What an outstanding allocation tells without its event."""
 
 NO_STACK_LABEL = "(no stack could be taken)"

@@ -49,14 +49,24 @@ def _join(names: set[str]) -> str:
     return ", ".join(listed[:_MANY]) + (f", … ({len(listed)})" if len(listed) > _MANY else "")
 
 
+CgroupPath = Callable[[int], str]
+"""Gives the path of a cgroup by its id."""
+
+
 def group(rows: Rows, names: KernelNames, by: GroupBy = GroupBy.STACK) -> list[AllocationGroup]:
     """Group OUTSTANDING rows; the most bytes first."""
-    return group_tally(tally(rows), names, by)
+    return group_tally(tally(rows, by.by_process), names, by)
 
 
-def group_tally(counted: Tally, names: KernelNames, by: GroupBy = GroupBy.STACK) -> list[AllocationGroup]:
-    """Group what was counted, by one of `OUTSTANDING_BY`; the most bytes first."""
-    return _grouped(counted, names, _LABELS[by], by)
+def group_tally(
+    counted: Tally, names: KernelNames, by: GroupBy = GroupBy.STACK, cgroup_path: CgroupPath | None = None
+) -> list[AllocationGroup]:
+    """Group what was counted, by one of `OUTSTANDING_BY`; the most bytes first.
+
+    By process or cgroup, it must have been counted so (`GroupBy.by_process`); without `cgroup_path`, cgroups go by
+    their numbers.
+    """
+    return _grouped(counted, names, lambda part: group_label(part, by, cgroup_path), by)
 
 
 def as_one(rows: Rows, names: KernelNames) -> AllocationGroup | None:
@@ -64,12 +74,27 @@ def as_one(rows: Rows, names: KernelNames) -> AllocationGroup | None:
     return next(iter(_grouped(tally(rows), names, lambda part: ("",), None)), None)
 
 
-def _grouped(counted: Tally, names: KernelNames, label_of: _LabelOf, by: GroupBy | None) -> list[AllocationGroup]:
+def telling_words(rows: Rows, by: GroupBy | None) -> tuple[U64, ...]:
+    """What tells the groups of OUTSTANDING rows apart, besides what `alike` goes by."""
+    match by:
+        case GroupBy.COMM:
+            return comm_words(rows)
+        case GroupBy.PID:
+            return (*comm_words(rows), rows["tgid"].astype(np.uint64))
+        case GroupBy.CGROUP:
+            return (np.ascontiguousarray(rows["cgroup"]),)
+        case _:
+            return ()
+
+
+def _grouped(
+    counted: Tally, names: KernelNames, label_of: Callable[[Part], GroupLabel], by: GroupBy | None
+) -> list[AllocationGroup]:
     # Who allocated seldom matters to a label, and there are many of them: they are put in words once a group.
-    kinds = alike(counted.rows, *(comm_words(counted.rows) if by is GroupBy.COMM else ()))
-    parts = _described(counted.rows[one_of_each(kinds)], names, with_text=by is GroupBy.STACK)
-    groups: dict[tuple[object, ...], list[_Part]] = {}
-    number_of: dict[tuple[object, ...], int] = {}
+    kinds = alike(counted.rows, *telling_words(counted.rows, by))
+    parts = described(counted.rows[one_of_each(kinds)], names, with_text=by is GroupBy.STACK)
+    groups: dict[GroupLabel, list[Part]] = {}
+    number_of: dict[GroupLabel, int] = {}
     group_of_part = []
     for part in parts:
         name = label_of(part)
@@ -86,7 +111,7 @@ def _grouped(counted: Tally, names: KernelNames, label_of: _LabelOf, by: GroupBy
     )
     found = [
         AllocationGroup(
-            label=str(name[0]),
+            label=name[0],
             stack=members[0].stack,
             cache=_join({part.cache for part in members}),
             context=_join({part.context for part in members}),
@@ -124,8 +149,8 @@ def _comms(group_of: Index, rows: Rows) -> list[set[str]]:
     return found
 
 
-class _Part(NamedTuple):
-    """What of a row is shown, in words."""
+class Part(NamedTuple):
+    """What of a row is shown, in words. `text` is that of the call stack, if it was asked for."""
 
     key: int
     stack: Stack
@@ -133,37 +158,54 @@ class _Part(NamedTuple):
     cache: str
     context: str
     comm: str
+    pid: int
+    cgroup: int
     reclaimable: bool
 
 
-def _described(rows: Rows, names: KernelNames, with_text: bool) -> list[_Part]:
-    """The rows in words; without `text` if it is not asked for."""
-
-    fields = ("stack", "kind", "cache", "bytes_alloc", "context", "comm")
+def described(rows: Rows, names: KernelNames, with_text: bool = False) -> list[Part]:
+    """OUTSTANDING rows in words."""
+    fields = ("stack", "kind", "cache", "bytes_alloc", "context", "comm", "tgid", "cgroup")
     columns = (*(rows[name].tolist() for name in fields), names.reclaimable(rows).tolist())
     parts = []
-    for key, kind, slab_cache, size, context, comm, reclaimable in zip(*columns, strict=True):
+    for key, kind, slab_cache, size, context, comm, pid, cgroup, reclaimable in zip(*columns, strict=True):
         stack = names.stacks.get(key)
         text = names.stacks.text(key) if with_text else ""
         known = _CONTEXT_NAMES[context] if context != Context.UNKNOWN else stack.context.name.lower()
         cache = names.cache(kind, slab_cache, size)
-        parts.append(_Part(key, stack, text, cache, known, comm_text(comm), reclaimable))
+        parts.append(Part(key, stack, text, cache, known, comm_text(comm), pid, cgroup, reclaimable))
     return parts
 
 
-def _context(part: _Part) -> str:
+def _context(part: Part) -> str:
     """What the stack tells, unless the event knows better."""
     agree = part.stack.frames and part.stack.context.name.lower() == part.context
     return label(part.stack, GroupBy.CONTEXT) if agree else part.context
 
 
-_LabelOf = Callable[[_Part], tuple[object, ...]]
+GroupLabel = tuple[str, ...]
+"""What the rows of a group have in common; first what names it."""
 
-_LABELS: dict[GroupBy, _LabelOf] = {
-    GroupBy.STACK: lambda part: (part.text, part.cache, part.context),
-    GroupBy.CACHE: lambda part: (part.cache,),
-    GroupBy.COMM: lambda part: (part.comm,),
-    GroupBy.CONTEXT: lambda part: (_context(part),),
-    GroupBy.MODULE: lambda part: (label(part.stack, GroupBy.MODULE),),
-    GroupBy.REQUESTER: lambda part: (label(part.stack, GroupBy.REQUESTER),),
+_INTERRUPTS = frozenset(_CONTEXT_NAMES[context] for context in (Context.SOFTIRQ, Context.HARDIRQ, Context.NMI))
+
+
+def group_label(part: Part, by: GroupBy, cgroup_path: CgroupPath | None = None) -> GroupLabel:
+    """The group of a row, by one of `OUTSTANDING_BY`. What an interrupt allocates is not its process's, as in rates."""
+    if by is GroupBy.STACK:
+        return part.text, part.cache, part.context
+    if by.by_process and part.context in _INTERRUPTS:
+        return (f"({part.context})",)
+    if by is GroupBy.CGROUP and cgroup_path is not None:
+        return (cgroup_path(part.cgroup),)
+    return (_LABELS[by](part),)
+
+
+_LABELS: dict[GroupBy, Callable[[Part], str]] = {
+    GroupBy.CACHE: lambda part: part.cache,
+    GroupBy.COMM: lambda part: part.comm,
+    GroupBy.PID: lambda part: f"{part.pid} ({part.comm})",
+    GroupBy.CGROUP: lambda part: f"(cgroup {part.cgroup})",
+    GroupBy.CONTEXT: _context,
+    GroupBy.MODULE: lambda part: label(part.stack, GroupBy.MODULE),
+    GroupBy.REQUESTER: lambda part: label(part.stack, GroupBy.REQUESTER),
 }

@@ -260,14 +260,18 @@ class Ledger:
             rows = rows[places.take(self._rows.stacks(rows)) >= 0]
         return self._rows.decode(rows, self._stacks.keys)
 
-    def tally(self, born_by_ns: int | None = None) -> Tally:
-        """Count the outstanding allocations, those made up to `born_by_ns` if given, by what they look like."""
-        likeness, counts = Likeness(self._rows), TallyCounts()
+    def tally(self, born_by_ns: int | None = None, born_from_ns: int | None = None, by_process: bool = False) -> Tally:
+        """Count the outstanding allocations by what they look like.
+
+        born_by_ns, born_from_ns: only those made up to, and from then on. by_process: what different processes made, or
+        in different cgroups, does not look the same.
+        """
+        likeness, counts = Likeness(self._rows, by_process), TallyCounts()
         for some in parts(self._rows.index.rows, _AT_ONCE):
             times, sizes = self._rows.births(some)
-            early = slice(None) if born_by_ns is None else times <= np.uint64(max(born_by_ns, 0))
-            rows = some[early]
-            counts.add(likeness.numbers(rows), rows, sizes[early], times[early])
+            chosen = _within(times, born_from_ns, born_by_ns)
+            rows = some[chosen]
+            counts.add(likeness.numbers(rows), rows, sizes[chosen], times[chosen])
         return counts.tally(lambda rows: self._rows.decode(rows, self._stacks.keys))
 
     def lookup(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> tuple[Mask, npt.NDArray[Any]]:
@@ -601,6 +605,18 @@ def _lifetimes(born_ns: U64, died_ns: U64) -> U64:
     """Return ages at death; 0 where two CPUs' clocks put the death first."""
     lifetimes: U64 = np.maximum(died_ns, born_ns) - born_ns
     return lifetimes
+
+
+def _within(times: U64, from_ns: int | None, by_ns: int | None) -> slice | Mask:
+    """Which of the times lie in [from, by]; None: that end is open."""
+    if from_ns is None and by_ns is None:
+        return slice(None)
+    chosen = np.ones(times.size, np.bool_)
+    if from_ns is not None:
+        chosen &= times >= np.uint64(max(from_ns, 0))
+    if by_ns is not None:
+        chosen &= times <= np.uint64(max(by_ns, 0))
+    return chosen
 
 
 def _asked(addresses: npt.ArrayLike, percpu: npt.ArrayLike) -> tuple[U64, Mask]:

@@ -237,6 +237,11 @@ class OutstandingRows:
         """Number the comms of all tasks, by task number."""
         return Interner(words=2).intern(self._tasks.word(0), self._tasks.word(1))
 
+    def processes(self) -> Index:
+        """Number the processes of all tasks with their comms and cgroups, by task number."""
+        tgids = self._tasks.word(3) >> np.uint64(32)
+        return Interner(words=4).intern(*(self._tasks.word(word) for word in range(3)), tgids)
+
     def places(self, rows: Index) -> U64:
         """Return a word for each of the rows that is the same for the same stack and origin, size included."""
         places: U64 = self._columns["stack"].take(rows).astype(np.uint64)
@@ -296,22 +301,25 @@ def _words_since(numbered: Interner, first: int) -> tuple[U64, ...]:
 
 
 class Likeness:
-    """Numbers rows 0, 1, 2, …: the same for the same stack, origin, size and comm. They must not change meanwhile."""
+    """Numbers rows 0, 1, 2, …: the same for the same stack, origin, size and comm. They must not change meanwhile.
 
-    def __init__(self, rows: OutstandingRows) -> None:
+    by_process: for the same process and cgroup, too.
+    """
+
+    def __init__(self, rows: OutstandingRows, by_process: bool = False) -> None:
         self._rows = rows
-        self._comms = rows.comms()
-        self._width = int(self._comms.max(initial=0)) + 1
+        self._whose = rows.processes() if by_process else rows.comms()
+        self._width = int(self._whose.max(initial=0)) + 1
         self._places = Interner()
         self._pairs = Interner()
 
     def numbers(self, rows: Index) -> Index:
         """The numbers of some rows."""
         places = self._places.intern(self._rows.places(rows))
-        comms = self._comms.take(self._rows.tasks(rows))
-        among_these = number_pairs(places, comms)
+        whose = self._whose.take(self._rows.tasks(rows))
+        among_these = number_pairs(places, whose)
         each = one_of_each(among_these)
-        pairs = places.take(each) * self._width + comms.take(each)
+        pairs = places.take(each) * self._width + whose.take(each)
         return self._pairs.intern(pairs.view(np.uint64)).take(among_these)
 
 

@@ -18,7 +18,8 @@ from kleaktrace.core.events.records import Rows
 class Tally:
     """Outstanding allocations that look the same to a reader, counted; arrays run parallel.
 
-    `rows` are OUTSTANDING rows, one for all that agree with it in stack, cache, kind, context, size and comm.
+    `rows` are OUTSTANDING rows, one for all that agree with it in stack, cache, kind, context, size and comm; and, if
+    that was asked for, in process and cgroup.
     """
 
     rows: Rows
@@ -58,10 +59,11 @@ class TallyCounts:
         return Tally(rows(self._rows), self._counts, self._bytes, self._oldest_ns)
 
 
-def tally(rows: Rows) -> Tally:
+def tally(rows: Rows, by_process: bool = False) -> Tally:
     """Count OUTSTANDING rows. `Ledger.tally` counts all there are without taking them out."""
     counts = TallyCounts()
-    counts.add(alike(rows, *comm_words(rows)), np.arange(rows.size), rows["bytes_alloc"], rows["time_ns"])
+    whose = (*comm_words(rows), *((rows["cgroup"], rows["tgid"].astype(np.uint64)) if by_process else ()))
+    counts.add(alike(rows, *whose), np.arange(rows.size), rows["bytes_alloc"], rows["time_ns"])
     return counts.tally(lambda places: rows[places])
 
 

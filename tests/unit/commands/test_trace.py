@@ -22,10 +22,10 @@ class SessionOf:
         self.seconds = scene.seconds
         self.draining = True
 
-    def counts(self, older_s: float) -> Counts:
+    def counts(self, older_s: float, *, by_process: bool) -> Counts:
         self.draining = False
         now_ns = START_NS + round(self.seconds * SECOND)
-        outstanding = self._ledger.tally(now_ns - round(older_s * SECOND))
+        outstanding = self._ledger.tally(now_ns - round(older_s * SECOND), by_process=by_process)
         counts = Counts(now_ns, self._ledger.snapshot(), outstanding, self._ledger.totals(), Loss())
         self.draining = True
         return counts

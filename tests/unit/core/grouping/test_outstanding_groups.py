@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from event_load import EventLoad
 
-from kleaktrace.core.events.records import Kind
+from kleaktrace.core.events.records import Context, Kind
 from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
 from kleaktrace.core.grouping.outstanding_groups import group, group_tally
 from kleaktrace.core.ledger import ledger as module
@@ -58,12 +58,32 @@ def test_what_the_ledger_counts_is_what_it_holds(by: GroupBy, at_once: int, monk
     monkeypatch.setattr(module, "_AT_ONCE", at_once)
     ledger, names = busy_ledger(), KernelNames(parse_kallsyms(b"ffffffff81000000 T _text\n"))
     rows = ledger.outstanding()
-    assert group_tally(ledger.tally(), names, by) == group(rows, names, by)
+    of = by.by_process
+    assert group_tally(ledger.tally(by_process=of), names, by) == group(rows, names, by)
     middle = int(np.median(rows["time_ns"]))
     early = rows[rows["time_ns"] <= middle]
     assert 0 < early.size < rows.size
-    assert group_tally(ledger.tally(middle), names, by) == group(early, names, by)
-    assert group_tally(ledger.tally(-1), names, by) == []
+    assert group_tally(ledger.tally(middle, by_process=of), names, by) == group(early, names, by)
+    late = rows[rows["time_ns"] >= middle]
+    assert group_tally(ledger.tally(None, middle, of), names, by) == group(late, names, by)
+    between = late[late["time_ns"] <= middle + 1000]
+    assert group_tally(ledger.tally(middle + 1000, middle, of), names, by) == group(between, names, by)
+    assert group_tally(ledger.tally(-1, by_process=of), names, by) == []
+
+
+def test_processes_and_cgroups_are_told_apart_and_interrupts_are_nobody_s() -> None:
+    rows = np.zeros(5, OUTSTANDING)
+    rows["bytes_alloc"] = [64, 64, 64, 64, 256]
+    rows["comm"], rows["tgid"], rows["tid"] = b"sh", [7, 7, 8, 8, 7], [7, 70, 8, 8, 7]
+    rows["cgroup"] = [1, 2, 2, 2, 1]
+    rows["context"] = [Context.TASK] * 4 + [Context.SOFTIRQ]
+    names = KernelNames(parse_kallsyms(b"ffffffff81000000 T _text\n"))
+    found = {one.label: one.count for one in group(rows, names, GroupBy.PID)}
+    assert found == {"(softirq)": 1, "7 (sh)": 2, "8 (sh)": 2}
+    assert {one.label for one in group(rows, names, GroupBy.CGROUP)} == {"(softirq)", "(cgroup 1)", "(cgroup 2)"}
+    counted = tally(rows, by_process=True)
+    by_path = group_tally(counted, names, GroupBy.CGROUP, lambda number: f"/slice/{number}")
+    assert {one.label: one.count for one in by_path} == {"(softirq)": 1, "/slice/1": 1, "/slice/2": 3}
 
 
 def test_outstanding_of_some_stacks() -> None:

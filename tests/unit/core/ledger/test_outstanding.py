@@ -37,9 +37,17 @@ allocations = st.fixed_dictionaries(
         "context": st.sampled_from(list(Context)),
         "bytes_alloc": st.sampled_from([8, 64, 4096, 1 << 33]),
         "comm": st.sampled_from([b"a", b"b", b"\xff\x1b"]),
+        "tgid": st.sampled_from([0, 7]),
+        "cgroup": st.sampled_from([0, 1, 1 << 40]),
         "time_ns": st.integers(0, 50),
     }
 )
+
+
+def naive_process(event: dict, by: GroupBy) -> tuple[object, ...]:
+    if event["context"] in (Context.SOFTIRQ, Context.HARDIRQ, Context.NMI):
+        return (event["context"].name,)
+    return (event["tgid"], event["comm"]) if by is GroupBy.PID else (event["cgroup"],)
 
 
 def naive_label(event: dict, by: GroupBy, known: KernelNames) -> tuple[object, ...]:
@@ -68,7 +76,7 @@ def test_groups_are_what_a_naive_grouping_finds(by: GroupBy, events: list[dict])
     known = names()
     expected: dict[tuple[object, ...], list[dict]] = defaultdict(list)
     for event in events:
-        expected[naive_label(event, by, known)].append(event)
+        expected[naive_process(event, by) if by.by_process else naive_label(event, by, known)].append(event)
     found = group(rows(OUTSTANDING, *events), known, by)
     assert sorted((g.count, g.bytes, g.oldest_ns, g.stack_keys) for g in found) == sorted(
         (
