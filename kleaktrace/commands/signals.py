@@ -34,6 +34,11 @@ class DeferredInterrupt:
         self._sleeping = False
         self._handling = _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), self._ask)
 
+    @property
+    def asked(self) -> bool:
+        """Whether we are asked to end, and did not take it yet."""
+        return self._asked
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         again, self._asked = self._asked, True
         if self._sleeping or again:

@@ -23,6 +23,8 @@ from kleaktrace.commands.options import (
 )
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
+from kleaktrace.commands.trace_feed import TraceFeed
+from kleaktrace.commands.trace_screen import no_screen, show_trace_screen
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
 from kleaktrace.core.grouping.outstanding_groups import group_tally
@@ -69,6 +71,7 @@ _NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktr
 @json_option
 @capture_option
 @debug_dir_option
+@click.option("--plain", is_flag=True, help="Print tables, though this is a terminal, and there could be a screen.")
 @click.option(
     "--replay",
     "of",
@@ -96,10 +99,13 @@ def trace(
     json_file: str | None,
     capture: Path | None,
     debug_dirs: tuple[Path, ...],
+    plain: bool,
     of: Path | None,
     speed: float,
 ) -> None:
     """Show who holds outstanding allocations, and how fast they grow, until Ctrl-C.
+
+    On a terminal this is a screen with keys (? lists them); else, and with --plain, a table now and then.
 
     An allocation is outstanding if its free was not seen. That is not a leak yet: caches hold memory on purpose.
     """
@@ -122,7 +128,15 @@ def trace(
 
         screen = console.make(stderr=output.is_stdout)
         with contextlib.suppress(KeyboardInterrupt):
-            _watch(screen, session, shown, duration, ending)
+            end = None if duration is None else time.monotonic() + duration
+            if plain or not screen.is_terminal:
+                _watch_plainly(screen, session, shown, end, ending)
+            elif (why := no_screen()) is not None:
+                console.make(stderr=True).print(f"kleaktrace: a table without keys: {why}", markup=False)
+                _watch_live(screen, session, shown, end, ending)
+            else:
+                feed = TraceFeed(session, debug_dirs)
+                show_trace_screen(feed, shown.by, older, unreclaimable, lambda: ending.asked or _is_past(end))
         session.stop()
         recording = replace(session.recording(), gaps=[_NOT_JUDGED])
         if again is not None:
@@ -212,20 +226,20 @@ class _Shown:
         return Renderables(summary, Text(), table)
 
 
-def _watch(
+def _is_past(end: float | None) -> bool:
+    return end is not None and time.monotonic() >= end
+
+
+def _watch_plainly(
     console: Console,
     session: Session,
     shown: _Shown,
-    duration: float | None,
+    end: float | None,
     ending: DeferredInterrupt,
 ) -> None:
-    end = None if duration is None else time.monotonic() + duration
-    if console.is_terminal:
-        _watch_live(console, session, shown, end, ending)
-    else:
-        while ending.sleep_before(end, _PLAIN_S):
-            console.print(shown.render_live(session, _FINAL_FRAMES))
-            console.print()
+    while ending.sleep_before(end, _PLAIN_S):
+        console.print(shown.render_live(session, _FINAL_FRAMES))
+        console.print()
 
 
 def _watch_live(

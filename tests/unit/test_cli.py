@@ -58,10 +58,19 @@ def test_help_lists_the_commands_in_their_order(main) -> None:
 def test_help_imports_no_command() -> None:
     done = python(
         "import sys\nfrom kleaktrace import cli\nsys.argv = ['kleaktrace', '--help']\ncode = cli._run()\n"
-        "loaded = [m for m in sys.modules if m.startswith(('kleaktrace.commands', 'bcc', 'numpy', 'rich'))]\n"
+        "heavy = ('kleaktrace.commands', 'bcc', 'numpy', 'rich', 'textual')\n"
+        "loaded = [m for m in sys.modules if m.startswith(heavy)]\n"
         "sys.exit(f'{code} {loaded}')"
     )
     assert done.stderr.strip() == "0 []"
+
+
+def test_the_screen_is_imported_only_when_it_starts() -> None:
+    done = python(
+        "import sys\nfrom kleaktrace.commands import trace\n"
+        "sys.exit(str([m for m in sys.modules if m.startswith('textual')]))"
+    )
+    assert done.stderr.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -69,9 +69,14 @@ def tally(rows: Rows, by_process: bool = False) -> Tally:
 
 def alike(rows: Rows, *words: U64) -> Index:
     """Number rows 0, 1, 2, …: the same for what agrees in stack, cache, size, kind and context, and in the `words`."""
+    telling = (*alike_words(rows), *words)
+    return Interner(words=len(telling)).intern(*telling)
+
+
+def alike_words(rows: Rows) -> tuple[U64, U64, U64, U64]:
+    """What `alike` goes by, of each row: stack, cache, size, and kind with context."""
     kind = rows["kind"].astype(np.uint64) << np.uint64(8) | rows["context"]
-    stacks = np.ascontiguousarray(rows["stack"])
-    return Interner(words=4 + len(words)).intern(stacks, rows["cache"], rows["bytes_alloc"], kind, *words)
+    return np.ascontiguousarray(rows["stack"]), rows["cache"], rows["bytes_alloc"], kind
 
 
 def comm_words(rows: Rows) -> tuple[U64, U64]:

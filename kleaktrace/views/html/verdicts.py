@@ -177,7 +177,7 @@ def _facts(facts: Sequence[tuple[str, str]]) -> Html:
 def _sibling_facts(suspect: JudgedSuspect) -> Iterator[tuple[str, str]]:
     siblings = suspect.siblings
     if siblings.allocated:
-        yield "siblings", sibling_words(suspect)
+        yield "siblings", sibling_words(suspect.siblings)
     for site, count in siblings.free_sites[:_MOST_SITES]:
         yield "freed at", f"{site}: {count:,}"
     if len(siblings.free_sites) > _MOST_SITES:

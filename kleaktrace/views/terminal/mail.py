@@ -108,7 +108,7 @@ def _backtrace(stack: Sequence[str], sources: SourceLines) -> Iterator[str]:
 def _evidence(suspect: JudgedSuspect, leak: Leak | None) -> Iterator[str]:
     siblings = suspect.siblings
     if siblings.allocated:
-        yield from _labelled("Siblings", sibling_words(suspect))
+        yield from _labelled("Siblings", sibling_words(suspect.siblings))
     for site, count in siblings.free_sites[:_MOST_SITES]:
         yield from _labelled("Freed at", f"{site} ({count:,} of {siblings.freed:,})", whole=True)
     if leak is not None and leak.rounds is not None:

@@ -188,7 +188,7 @@ def show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | No
         _line(console, f"    {first.verdict}: {reason}", _STYLES[first.verdict])
     siblings = first.siblings
     if siblings.allocated:
-        _line(console, f"    {sibling_words(first)}")
+        _line(console, f"    {sibling_words(first.siblings)}")
     if leak is not None and leak.hangs_on:
         _line(console, f"    hangs on what {leak.hangs_on} allocated")
     for note in leak.notes if leak is not None else ():

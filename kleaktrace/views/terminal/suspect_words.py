@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.stack_evidence import Siblings
 from kleaktrace.core.symbols.call_stacks import function_of, requester_line
 from kleaktrace.views.terminal import units
 
@@ -69,9 +70,8 @@ def ages(group: Sequence[JudgedSuspect]) -> str:
     return f"{units.seconds(youngest)} to {units.seconds(oldest)}"
 
 
-def sibling_words(suspect: JudgedSuspect) -> str:
-    """What became of the others from the same call stack."""
-    siblings = suspect.siblings
+def sibling_words(siblings: Siblings) -> str:
+    """What became of all that came from one call stack."""
     words = f"same call stack: {siblings.freed:,} of {siblings.allocated:,} freed"
     if siblings.free_sites:
         site, count = siblings.free_sites[0]
