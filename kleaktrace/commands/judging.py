@@ -29,7 +29,7 @@ def judged(
     """
     with session.looking() as recording:
         questions = observed(recording).open_questions()
-    answers = {} if client is None else _answered(client, questions)
+    answers = {} if client is None else answered(client, questions)
     gone = missing()
     session.stop()
     recording = replace(observed(session.recording()), answers=answers, missing=gone)
@@ -37,6 +37,6 @@ def judged(
     return recording.with_contents(session.read_contents(recording, suspects)), suspects
 
 
-def _answered(client: KmemleakClient, questions: Sequence[Question]) -> dict[Question, bool]:
+def answered(client: KmemleakClient, questions: Sequence[Question]) -> dict[Question, bool]:
     """What kmemleak says to so many of the questions as its log can bear."""
     return {question: client.is_tracked(question.address) for question in questions[:_ASK_AT_MOST]}

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The scans of `run` and `confirm`, with progress on standard error."""
+"""The scans of `run`, `confirm` and the screen of `trace`; progress goes to standard error, if nowhere else."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.commands.signals import Sleeper
 from kleaktrace.core.events.records import Kind, hide
 from kleaktrace.core.kmemleak.diagnosis import State
 from kleaktrace.core.kmemleak.report_parser import Suspect
@@ -23,6 +23,8 @@ _QUIESCE_S = 1.0
 """For what was set going before: RCU callbacks, delayed work, dying tasks."""
 
 Progress = Callable[[int, int, ScanPhase], None]
+Telling = Callable[[], AbstractContextManager[Progress]]
+"""Gives what is told of the progress while scans go on."""
 
 
 def kmemleak_if_on() -> tuple[KmemleakClient | None, list[str]]:
@@ -49,11 +51,16 @@ def scan_progress() -> Iterator[Progress]:
         )
         return
     with screen.status("kmemleak: starting") as status:
-        yield lambda done, total, doing: status.update(f"kmemleak: {done} of {total} scans done, {doing}")
+        yield lambda done, total, doing: status.update(progress_words(done, total, doing))
+
+
+def progress_words(done: int, total: int, doing: ScanPhase) -> str:
+    """How far the scans are."""
+    return f"kmemleak: {done} of {total} scans done, {doing}"
 
 
 def scan_and_watch(
-    session: Session, client: KmemleakClient, ending: DeferredInterrupt, gap_s: float = GAP_S
+    session: Session, client: KmemleakClient, ending: Sleeper, gap_s: float = GAP_S, telling: Telling = scan_progress
 ) -> tuple[list[list[Suspect]], list[str]]:
     """Scan as often as this kernel needs; from the first listing on, frees of listed objects are remembered.
 
@@ -61,7 +68,7 @@ def scan_and_watch(
     goes off meanwhile, or we are asked to end, nothing was listed that counts.
     """
     try:
-        return _scan_and_watch(session, client, ending, gap_s), []
+        return _scan_and_watch(session, client, ending, gap_s, telling), []
     except KeyboardInterrupt:
         return [], ["the scans were interrupted"]
     except (EvidenceLost, EnvironmentRefusal) as lost:  # it was on when we began
@@ -69,7 +76,7 @@ def scan_and_watch(
 
 
 def _scan_and_watch(
-    session: Session, client: KmemleakClient, ending: DeferredInterrupt, gap_s: float = GAP_S
+    session: Session, client: KmemleakClient, ending: Sleeper, gap_s: float, telling: Telling
 ) -> list[list[Suspect]]:
     """As `scan_and_watch`, but raises as `KmemleakClient.scan` does, and KeyboardInterrupt."""
     readings = [list(client.read().objects)]
@@ -82,7 +89,7 @@ def _scan_and_watch(
 
     began = session.start.jiffies
     vmallocs = session.outstanding_objects(Kind.VMALLOC)
-    with filled_vmap_areas(vmallocs, session.free_before), scan_progress() as progress:
+    with filled_vmap_areas(vmallocs, session.free_before), telling() as progress:
         scanned = scan_protocol(
             client, client.needed_scans(), gap_s, progress, pause, lambda done: _unsettled(done, began)
         )

@@ -8,9 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 _Handler = Callable[[int, FrameType | None], Any]
+
+
+class Sleeper(Protocol):
+    """Sleeps, unless we are asked to end."""
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, or raise KeyboardInterrupt if we are asked to end, or have been."""
 
 
 @contextmanager

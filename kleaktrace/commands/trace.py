@@ -31,6 +31,7 @@ from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.rates.interval_rates import CounterSnapshot, rates
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES
+from kleaktrace.edge.kmemleak.client import KmemleakClient
 from kleaktrace.edge.machine.meminfo import CgroupPaths
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.errors import UsageError
@@ -54,7 +55,6 @@ _GROWING_ROOM = 2 * _GROWING_LIVE + 3
 """Lines that they may take on a live screen."""
 
 _FINAL_FRAMES = 12
-_NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktrace confirm`"
 
 
 @click.command()
@@ -123,10 +123,10 @@ def trace(
         # Now, and not before: what happens meanwhile is traced already.
         from kleaktrace.views.documents.json_text import dumps
         from kleaktrace.views.documents.report import document
-        from kleaktrace.views.terminal import console, growing
-        from kleaktrace.views.terminal import report as view
+        from kleaktrace.views.terminal import console
 
         screen = console.make(stderr=output.is_stdout)
+        feed = TraceFeed(session, None if again else KmemleakClient(), capture, debug_dirs)
         with contextlib.suppress(KeyboardInterrupt):
             end = None if duration is None else time.monotonic() + duration
             if plain or not screen.is_terminal:
@@ -135,25 +135,39 @@ def trace(
                 console.make(stderr=True).print(f"kleaktrace: a table without keys: {why}", markup=False)
                 _watch_live(screen, session, shown, end, ending)
             else:
-                feed = TraceFeed(session, debug_dirs)
                 show_trace_screen(feed, shown.by, older, unreclaimable, lambda: ending.asked or _is_past(end))
+                ending.sleep(0)  # whoever asked has got what was asked for
+        feed.end()
         session.stop()
-        recording = replace(session.recording(), gaps=[_NOT_JUDGED])
+        recording = feed.observed(session.recording())
         if again is not None:
             recording = replace(recording, started=again.recorded.started)
-        report = recording.report()
+        suspects = recording.judge() if feed.scanned else []
+        if suspects:
+            recording = recording.with_contents(session.read_contents(recording, suspects))
+        report = recording.report(suspects)
         frames = report.told_frames(outstanding=top) if json_file is None else report.all_frames()
         report = with_source_lines(report, frames, debug_dirs, live=again is None)
         output.write(dumps(document(report)))
-        final = shown.render(session, _FINAL_FRAMES, report)
-        screen.print(final)
+        screen.print(shown.render(session, _FINAL_FRAMES, report))
         screen.print()
-        if report.growing:
-            growing_now = growing.lines(report.growing, report.now_ns, _FINAL_FRAMES, sources=report.source_lines)
-            screen.print(growing_now, soft_wrap=True)
-            screen.print()
-        view.header(screen, report)
+        _print_rest(screen, report, feed.scanned)
         keep(recording)
+
+
+def _print_rest(screen: Console, report: Report, judged: bool) -> None:
+    """What there is to say below the table."""
+    from kleaktrace.views.terminal import growing
+    from kleaktrace.views.terminal import report as view
+
+    if judged:
+        view.show(screen, report)
+        return
+    if report.growing:
+        growing_now = growing.lines(report.growing, report.now_ns, _FINAL_FRAMES, sources=report.source_lines)
+        screen.print(growing_now, soft_wrap=True)
+        screen.print()
+    view.header(screen, report)
 
 
 def _replayed(of: Path, speed: float, filters: Filters) -> ReplaySource:

@@ -23,7 +23,7 @@ from kleaktrace.core.symbols.symbol_table import parse_kallsyms
 from kleaktrace.views.screen.feed import Seen
 from kleaktrace.views.screen.trace_screen import Options, TraceScreen
 
-PATIENCE_S = 30
+PATIENCE_S = 15
 
 
 class MadeUpFeed:

@@ -31,7 +31,8 @@ class StackVerdicts:
         by_text: dict[str, list[JudgedSuspect]] = {}
         for suspect in suspects:
             by_text.setdefault("\n".join(suspect.stack), []).append(suspect)
-        found = {key: by_text.get("\n".join(names.stacks.get(key).lines()), ()) for key in set(keys)}
+        texts = {key: names.stacks.text(key) for key in set(keys)} if by_text else {}
+        found = {key: by_text.get(text, ()) for key, text in texts.items()}
         return cls(True, {key: some for key, some in found.items() if some})
 
     def ranks(self, look: TableLook) -> Index:

@@ -18,6 +18,7 @@ from kleaktrace.edge.capture.capture_files import CaptureFiles, require_nanoarro
 from kleaktrace.edge.capture.event_queue import EventQueue
 from kleaktrace.edge.capture.pack import pack
 from kleaktrace.edge.machine.meminfo import memory_in_use
+from kleaktrace.errors import UsageError
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,6 +33,30 @@ _NICENESS = -10
 
 Look = Callable[[], AbstractContextManager[Recording]]
 """Gives the recording of a session; nothing is added to it meanwhile."""
+
+
+def write_capture(path: Path, look: Look, observed: Callable[[Recording], Recording]) -> None:
+    """A capture of what is known by now, as one file. Nobody else may be keeping the same session.
+
+    observed: adds to the recording what was learned beside the events. Raises `UsageError` if there can be none.
+    """
+    require_nanoarrow()
+    if path.exists():
+        raise UsageError(f"{path} exists", "give the capture another name")
+    used = memory_in_use()
+    with look() as resting:
+        recording = observed(resting)
+        log = RecordingLog(recording.ledger)
+        kept = {name: used[name] for name in MACHINE_COUNTERS if name in used}
+        looked = log.look(recording, with_samples=True, machine=kept)
+    files = CaptureFiles(path, log.last_flush(looked))
+    try:
+        files.close()
+        pack(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", "make room; what there is may be incomplete") from error
+    finally:
+        files.release()
 
 
 class CaptureWriter:

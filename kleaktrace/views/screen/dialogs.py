@@ -69,7 +69,6 @@ class NameQuestion(ModalScreen[str]):
     DEFAULT_CSS = """
     NameQuestion { align: center middle; }
     NameQuestion Vertical { width: 70; max-width: 95%; height: auto; border: round ansi_default; padding: 0 1; }
-    NameQuestion Input { border: none; height: 1; padding: 0; }
     """
 
     def __init__(self, name: str) -> None:
@@ -82,7 +81,7 @@ class NameQuestion(ModalScreen[str]):
             box.border_title = "write a capture"
             box.border_subtitle = "Enter writes it, Esc does not"
             yield Static("Name of the capture to be made:", markup=False)
-            yield Input(self._default, select_on_focus=False)
+            yield Input(self._default, select_on_focus=False, compact=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """It is answered."""

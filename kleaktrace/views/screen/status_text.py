@@ -17,9 +17,10 @@ from kleaktrace.views.terminal import units
 def totals_line(seen: Seen) -> Text:
     """How long, how much."""
     totals = seen.totals
+    held = f"{totals.outstanding:,} outstanding ({units.size(totals.outstanding_bytes)})"
     return Text(
-        f"{units.seconds(seen.seconds)}: {totals.allocations:,} allocations, {totals.frees:,} frees, "
-        f"{totals.outstanding:,} outstanding ({units.size(totals.outstanding_bytes)})",
+        f"{units.seconds(seen.seconds)}: {units.count(totals.allocations, 'allocation')}, "
+        f"{units.count(totals.frees, 'free')}, {held}",
         style="bold",
         no_wrap=True,
         overflow="ellipsis",

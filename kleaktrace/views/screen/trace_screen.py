@@ -90,7 +90,7 @@ class TraceScreen(App[None]):
     #details:focus { border-top: heavy ansi_default; }
     #details.-large { height: 80%; }
     #details.-hidden { display: none; }
-    #filter { display: none; border: none; height: 1; padding: 0; }
+    #filter { display: none; }
     #filter.-open { display: block; }
     #status { text-style: bold; }
     """
@@ -161,7 +161,7 @@ class TraceScreen(App[None]):
         yield self._table
         with VerticalScroll(id="details"):
             yield Static(id="detail-text", markup=False)
-        yield Input(placeholder="show only rows that contain …", id="filter", select_on_focus=False)
+        yield Input(placeholder="show only rows that contain …", id="filter", select_on_focus=False, compact=True)
         yield Static(id="status", classes="line", markup=False)
         yield Footer(show_command_palette=False, compact=True)
 
