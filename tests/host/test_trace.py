@@ -4,15 +4,33 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
+import os
 import pty
+import re
+import signal
+import struct
 import subprocess
+import termios
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from host_tools import KLEAKTRACE, Holder, check_books, kleaktrace, load_on_all_cores, read_json, running, trace
+from host_tools import (
+    KLEAKTRACE,
+    TIMEOUT_S,
+    Holder,
+    check_books,
+    kleaktrace,
+    load_on_all_cores,
+    read_json,
+    running,
+    trace,
+)
 
 from kleaktrace.core.report import Report
 from kleaktrace.edge.tracing.filters import Filters
@@ -215,21 +233,104 @@ def test_works_in_a_pid_namespace(load: Path, tmp_path: Path) -> None:
     assert {group["comm"] for group in document["outstanding"]} == {"kt-inner"}
 
 
-def test_terminal_shows_a_live_table(tmp_path: Path) -> None:
-    ours, its = pty.openpty()
-    command = [*KLEAKTRACE, "trace", "--duration", "4", "--top", "3"]
-    environment = {"TERM": "xterm-256color", "PATH": "/usr/bin:/bin", "COLUMNS": "100", "LINES": "30"}
-    with open(its, "wb") as screen:  # noqa: PTH123 (a file descriptor)
-        process = subprocess.Popen(command, stdin=screen, stdout=screen, stderr=screen, env=environment)
-    shown = b""
-    with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as reader:  # noqa: PTH123
-        while data := reader.read(65536):
-            shown += data
-    assert process.wait() == 0
-    text = shown.decode()
+class Terminal:
+    """`kleaktrace trace` on a terminal of its own, 80 by 24. stdin: else, its keys come from there."""
+
+    def __init__(self, *arguments: str, stdin: int | None = None) -> None:
+        self._ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        environment = {"TERM": "xterm-256color", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+        with open(its, "wb") as screen:  # noqa: PTH123 (a file descriptor)
+            self.process = subprocess.Popen(
+                [*KLEAKTRACE, "trace", *arguments],
+                stdin=screen if stdin is None else stdin,
+                stdout=screen,
+                stderr=screen,
+                env=environment,
+                start_new_session=True,
+            )
+        self.shown = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(self._ours, 65536):
+                self.shown += data.decode(errors="replace")
+
+    def press(self, keys: str) -> None:
+        """Type this."""
+        os.write(self._ours, keys.encode())
+
+    def wait_for(self, words: str) -> None:
+        """Return when this was shown."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while words not in self.shown:
+            assert time.monotonic() < deadline, f"{words!r} is not in {self.shown[-4000:]!r}"
+            assert self.process.poll() is None, self.shown[-4000:]
+            time.sleep(0.05)
+
+    def end(self) -> str:
+        """Wait for its end; what it printed behind the screen."""
+        try:
+            status = self.process.wait(TIMEOUT_S)
+        finally:
+            self.process.kill()
+        self._reader.join(TIMEOUT_S)
+        os.close(self._ours)
+        assert status == 0, self.shown[-4000:]
+        return self.shown.rpartition(LEFT)[2]
+
+
+LEFT = "\x1b[?1049l"
+"""What leaves the screen, and shows what was there before."""
+
+
+def test_terminal_shows_a_screen(tmp_path: Path) -> None:
+    terminal = Terminal("--duration", "6")
+    report = terminal.end()
+    assert len(set(re.findall(r"\d\.\d s: [0-9,]+ allocation", terminal.shown.partition(LEFT)[0]))) >= 3, (
+        "drawn every second"
+    )
+    assert "Help" in terminal.shown
+    assert "call stack" in report
+    assert "lost: nothing" in report
+
+
+@pytest.mark.parametrize("end", ["q", "\x03", signal.SIGTERM, signal.SIGINT])
+def test_keys_and_signals_end_the_screen_and_the_report_comes_then(tmp_path: Path, end: str | signal.Signals) -> None:
+    terminal = Terminal("--by", "cache")
+    terminal.wait_for("outstanding (")
+    terminal.press("?")
+    terminal.wait_for("Esc closes this")
+    terminal.press("q")
+    terminal.press("4")
+    terminal.wait_for("comm")
+    if isinstance(end, str):
+        terminal.press(end)
+    else:
+        terminal.process.send_signal(end)
+    report = terminal.end()
+    assert "oldest  cache" in report
+    assert "lost: nothing" in report
+
+
+def test_without_keys_a_terminal_shows_a_live_table(tmp_path: Path) -> None:
+    terminal = Terminal("--duration", "4", "--top", "3", stdin=subprocess.DEVNULL)
+    terminal.end()
+    assert "a table without keys: " in terminal.shown
+    text = terminal.shown
     assert text.count("\x1b[1mbytes") + text.count("bytes     count") >= 3, "drawn every second"
     assert "\x1b[2K" in text, "and drawn over"
     assert "lost: nothing" in text.rsplit("call stack", 1)[1]
+
+
+def test_plain_tables_on_a_terminal(tmp_path: Path) -> None:
+    terminal = Terminal("--plain", "--duration", "6", "--top", "3")
+    terminal.end()
+    assert LEFT not in terminal.shown
+    assert "\x1b[?25l" not in terminal.shown, "nothing is drawn over"
+    assert terminal.shown.count("call stack") == 2, "one table while it runs, one at the end"
 
 
 def _session(**filters: Any) -> Session:

@@ -56,7 +56,7 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The text, to be scrolled."""
-        with VerticalScroll() as box:
+        with VerticalScroll(classes="dialog") as box:
             box.border_title = "kleaktrace trace: keys"
             box.border_subtitle = "Esc closes this"
             yield Static(help_text(), markup=False)
@@ -77,7 +77,7 @@ class NameQuestion(ModalScreen[str]):
 
     def compose(self) -> ComposeResult:
         """The question, and room for the answer."""
-        with Vertical() as box:
+        with Vertical(classes="dialog") as box:
             box.border_title = "write a capture"
             box.border_subtitle = "Enter writes it, Esc does not"
             yield Static("Name of the capture to be made:", markup=False)

@@ -92,7 +92,9 @@ class TraceScreen(App[None]):
     #details.-hidden { display: none; }
     #filter { display: none; }
     #filter.-open { display: block; }
-    #status { text-style: bold; }
+    #status { text-style: bold; height: auto; min-height: 1; max-height: 4; }
+    .-ascii #details { border-top: ascii ansi_default; }
+    .-ascii .dialog { border: ascii ansi_default; }
     """
 
     class Look(Message):
@@ -162,12 +164,13 @@ class TraceScreen(App[None]):
         with VerticalScroll(id="details"):
             yield Static(id="detail-text", markup=False)
         yield Input(placeholder="show only rows that contain …", id="filter", select_on_focus=False, compact=True)
-        yield Static(id="status", classes="line", markup=False)
+        yield Static(id="status", markup=False)
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         """Begin."""
         self.theme = "ansi-dark"
+        self.set_class(self._options.bars != BLOCKS, "-ascii")
         self._table.focus()
         self.set_interval(_ENDED_S, self._end_if_asked)
         for thread in (self._looker, self._detailer, self._finder):
@@ -201,7 +204,7 @@ class TraceScreen(App[None]):
             line.update(text)
 
     def _say(self, words: str) -> None:
-        self._line("status", Text(clean(words), no_wrap=True, overflow="ellipsis"))
+        self._line("status", Text(clean(words)))
 
     # The chosen row
 
@@ -340,9 +343,10 @@ class TraceScreen(App[None]):
             self._close_filter()
 
     def action_leave(self) -> None:
-        """Forget the filter, and go back to the table."""
+        """Forget the filter and what was said, and go back to the table."""
         self.query_one("#filter", Input).value = ""
         self._close_filter()
+        self._say("")
 
     def _close_filter(self) -> None:
         box = self.query_one("#filter", Input)

@@ -413,7 +413,9 @@ def test_the_end(feed: MadeUpFeed, key: str) -> None:
 def test_small_bars_of_plain_characters(feed: MadeUpFeed) -> None:
     async def reading(reader: Reader) -> None:
         text = await reader.sees("3 rows", "freed after")
-        assert not set("▁▂▃▄▅▆▇█") & set(text)
+        assert not set("▁▂▃▄▅▆▇█─━") & set(text)
+        await reader.press("w")
+        assert "╭" not in await reader.sees("+- write a capture ---")
 
     feed.scene.allocate(2, A + 0x700000, bytes_alloc=1 << 20)
     read(feed, reading, bars=ASCII)
