@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from kleaktrace.commands.trace_scan import Judged, SilentEnding, scan_and_judge
 from kleaktrace.core.events.coverage import kinds_missed
 from kleaktrace.core.grouping.group_labels import GroupBy
+from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.live_table.group_details import GroupDetails, group_details
 from kleaktrace.core.live_table.live_table import Asked, LiveTable, TableLook
 from kleaktrace.core.live_table.stack_verdicts import NO_VERDICTS, StackVerdicts
@@ -21,6 +23,9 @@ from kleaktrace.edge.machine.meminfo import CgroupPaths
 from kleaktrace.errors import EnvironmentRefusal, UsageError
 from kleaktrace.session.session import Session
 from kleaktrace.views.screen.feed import Seen
+
+_GROWING_S, _GROWING_SHARE = 5.0, 200
+"""Between looks at what is growing: so many seconds, and so many times what a look takes."""
 
 NOT_JUDGED = "tracing alone gives no verdicts: use `kleaktrace run` or `kleaktrace confirm`"
 
@@ -43,6 +48,7 @@ class TraceFeed:
         self._cgroups = CgroupPaths()
         self._table = LiveTable(Asked(), session.names)
         self._lines = _KnownLines(session, debug_dirs, live=client is not None)
+        self._growth = _Growth(session)
         self._ending = SilentEnding()
         self._judged: Judged | None = None
 
@@ -77,7 +83,7 @@ class TraceFeed:
         counts = session.counts(asked.older_s, asked.since_ns, asked.by.by_process)
         table = self._table.look(counts.time_ns, counts.outstanding)
         unseen = [str(kind) for kind in kinds_missed(session.coverage)]
-        return Seen(table, session.seconds, counts.totals, counts.loss, unseen)
+        return Seen(table, session.seconds, counts.totals, counts.loss, unseen, self._growth.look())
 
     def details(self, look: TableLook, group: int) -> GroupDetails:
         """What is known of one row by now."""
@@ -108,6 +114,24 @@ class TraceFeed:
     def end(self) -> None:
         """Nobody waits for a scan any more."""
         self._ending.end()
+
+
+class _Growth:
+    """What keeps growing, looked for now and then: nothing is drained meanwhile."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._due_s = time.monotonic() + _GROWING_S
+        self._found: Sequence[GrowingStack] = ()
+
+    def look(self) -> Sequence[GrowingStack]:
+        """What was found last, or now if it is time."""
+        if time.monotonic() >= self._due_s:
+            begun_s = time.thread_time()
+            with self._session.looking() as recording:
+                self._found = recording.growing()
+            self._due_s = time.monotonic() + max(_GROWING_S, _GROWING_SHARE * (time.thread_time() - begun_s))
+        return self._found
 
 
 class _KnownLines:

@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind, hide
+from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.live_table.group_details import GroupDetails, group_details
 from kleaktrace.core.live_table.live_table import Asked, LiveTable, TableLook
 from kleaktrace.core.live_table.stack_verdicts import NO_VERDICTS, StackVerdicts
@@ -34,6 +35,7 @@ class MadeUpFeed:
         self.now_s = 10.0
         self.loss = Loss()
         self.unseen: list[str] = []
+        self.growing: list[GrowingStack] = []
         self.fails: BaseException | None = None
         self.verdicts: StackVerdicts = NO_VERDICTS
         self.looks = 0
@@ -56,7 +58,7 @@ class MadeUpFeed:
         old_ns = self.now_ns - round(asked.older_s * SECOND)
         counted = self.scene.ledger.tally(old_ns, asked.since_ns, asked.by.by_process)
         table = self._table.look(self.now_ns, counted)
-        return Seen(table, self.now_s, self.scene.ledger.totals(), self.loss, self.unseen)
+        return Seen(table, self.now_s, self.scene.ledger.totals(), self.loss, self.unseen, self.growing)
 
     def details(self, look: TableLook, group: int) -> GroupDetails:
         return group_details(look, group, self.scene.ledger, self.scene.names, self.verdicts)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.lifetimes import Lifetimes
+from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.ledger.stack_counters import bin_range
 from kleaktrace.core.live_table.group_details import GroupDetails
 from kleaktrace.core.live_table.live_table import TableRow
@@ -18,6 +19,7 @@ from kleaktrace.views.screen.bars import BLOCKS, histogram
 from kleaktrace.views.screen.row_line import title
 from kleaktrace.views.terminal import units
 from kleaktrace.views.terminal.frames import frame_lines
+from kleaktrace.views.terminal.growing import words as growing_words
 from kleaktrace.views.terminal.suspect_words import sibling_words
 
 _REASONS = 3
@@ -27,9 +29,17 @@ _STYLES = {Verdict.CONFIRMED: "bold red", Verdict.UNDECIDED: "yellow", Verdict.D
 
 
 def detail_text(
-    row: TableRow, details: GroupDetails, now_ns: int, sources: SourceLines = NO_SOURCE_LINES, bars: str = BLOCKS
+    row: TableRow,
+    details: GroupDetails,
+    now_ns: int,
+    growing: Sequence[GrowingStack] = (),
+    sources: SourceLines = NO_SOURCE_LINES,
+    bars: str = BLOCKS,
 ) -> Text:
-    """All of it; nothing in it is taken for markup, and nothing can move the cursor."""
+    """All of it; nothing in it is taken for markup, and nothing can move the cursor.
+
+    growing: this call stack, if it is one of those that keep growing.
+    """
     text = Text(f"{title(row)}\n", style="", no_wrap=False)
     text.stylize("bold")
     age = units.seconds(max(now_ns - row.oldest_ns, 0) / 1e9)
@@ -39,6 +49,9 @@ def detail_text(
     text.append(f"{row.count:,} outstanding ({units.size(row.bytes)}), the oldest {age} old{growth}\n")
     for words, style in verdict_lines(details.suspects, details.scanned):
         text.append(f"{clean(words)}\n", style=style)
+    for one in growing:
+        kept = f" (kept on purpose: {one.kept})" if one.kept else ""
+        text.append(f"{clean(f'growing {growing_words(one, now_ns)}{kept}')}\n", style="yellow")
     for words in (*_sibling_lines(details, bars), *_stack_heading(details)):
         text.append(f"{clean(words)}\n")
     for frame in details.stack or ("(no stack could be taken)",):

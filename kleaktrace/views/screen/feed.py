@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kleaktrace.core.events.loss import Loss
+from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.ledger.ledger import Totals
 from kleaktrace.core.live_table.group_details import GroupDetails
 from kleaktrace.core.live_table.live_table import Asked, TableLook
@@ -19,7 +20,8 @@ from kleaktrace.core.source_lines.source_lines import SourceLines
 class Seen:
     """A look at a session: the table, and what is told above it.
 
-    unseen: kinds of events that this kernel does not show.
+    unseen: kinds of events that this kernel does not show. growing: the call stacks that kept growing, fastest first,
+    when that was last looked for.
     """
 
     table: TableLook
@@ -27,6 +29,7 @@ class Seen:
     totals: Totals
     loss: Loss
     unseen: Sequence[str]
+    growing: Sequence[GrowingStack] = ()
 
 
 class Feed(Protocol):

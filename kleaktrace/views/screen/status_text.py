@@ -7,6 +7,7 @@ from rich.text import Text
 
 from kleaktrace.core.live_table.arrangement import Arrangement
 from kleaktrace.core.live_table.live_table import Asked
+from kleaktrace.core.symbols.call_stacks import requester_words
 from kleaktrace.terminal import clean
 from kleaktrace.views.screen import short_units
 from kleaktrace.views.screen.feed import Seen
@@ -40,6 +41,14 @@ def trust_line(seen: Seen) -> Text:
     else:
         text.append("all kinds of allocations and frees are seen")
     return text
+
+
+def growing_line(seen: Seen) -> Text:
+    """Who keeps growing, fastest first; empty: nobody who does not keep it on purpose."""
+    growing = [one for one in seen.growing if not one.kept]
+    words = [f"{requester_words(one.lines())} +{units.size(one.growing.bytes_per_s)}/s" for one in growing]
+    text = clean(f"growing: {', '.join(words)}") if words else ""
+    return Text(text, style="yellow", no_wrap=True, overflow="ellipsis")
 
 
 def wanted_line(wanted: Wanted, rows: int, now_ns: int) -> Text:

@@ -32,11 +32,12 @@ from kleaktrace.views.screen.feed import Feed
 from kleaktrace.views.screen.looker import Looker, Shown, Wanted
 from kleaktrace.views.screen.newest_only import NewestOnly
 from kleaktrace.views.screen.outstanding_table import OutstandingTable, TableHeading
-from kleaktrace.views.screen.status_text import nothing_text, totals_line, trust_line, wanted_line
+from kleaktrace.views.screen.status_text import growing_line, nothing_text, totals_line, trust_line, wanted_line
 
 _ENDED_S = 0.25
 """Between looks at whether we are asked to end from outside."""
 
+_TEXTS = ("totals", "trust", "growing", "wanted", "details", "status")
 _PANES = ("", "-large", "-hidden")
 
 
@@ -84,15 +85,15 @@ class TraceScreen(App[None]):
     # The terminal's own colours: they suit light and dark ones, sixteen colours, and none.
     CSS = """
     * { background: ansi_default; color: ansi_default; }
-    .line { height: 1; }
-    #wanted { width: 1fr; height: 1; }
+    .line, #totals-text, #trust-text, #growing-text { height: 1; }
+    #wanted-text { width: 1fr; height: 1; }
     #details { height: 45%; border-top: solid ansi_default; scrollbar-size-vertical: 1; }
     #details:focus { border-top: heavy ansi_default; }
     #details.-large { height: 80%; }
     #details.-hidden { display: none; }
     #filter { display: none; }
     #filter.-open { display: block; }
-    #status { text-style: bold; height: auto; min-height: 1; max-height: 4; }
+    #status-text { text-style: bold; height: auto; min-height: 1; max-height: 4; }
     .-ascii #details { border-top: ascii ansi_default; }
     .-ascii .dialog { border: ascii ansi_default; }
     """
@@ -149,28 +150,32 @@ class TraceScreen(App[None]):
         self._table = OutstandingTable(options.bars)
         self._heading = TableHeading(self._table)
         self._slider = AgeSlider(options.older_s)
+        self._texts = {name: Static(id=f"{name}-text", markup=False) for name in _TEXTS}
+        self._pane = VerticalScroll(id="details")
+        self._box = Input(placeholder="show only rows that contain …", id="filter", select_on_focus=False, compact=True)
 
     # What is on the screen
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
-        yield Static("starting …", id="totals", classes="line", markup=False)
-        yield Static(id="trust", classes="line", markup=False)
+        yield from (self._texts[name] for name in ("totals", "trust", "growing"))
         with Horizontal(classes="line"):
-            yield Static(id="wanted", markup=False)
+            yield self._texts["wanted"]
             yield self._slider
         yield self._heading
         yield self._table
-        with VerticalScroll(id="details"):
-            yield Static(id="detail-text", markup=False)
-        yield Input(placeholder="show only rows that contain …", id="filter", select_on_focus=False, compact=True)
-        yield Static(id="status", markup=False)
+        with self._pane:
+            yield self._texts["details"]
+        yield self._box
+        yield self._texts["status"]
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         """Begin."""
         self.theme = "ansi-dark"
         self.set_class(self._options.bars != BLOCKS, "-ascii")
+        self._texts["growing"].display = False
+        self._put("totals", Text("starting …"))
         self._table.focus()
         self.set_interval(_ENDED_S, self._end_if_asked)
         for thread in (self._looker, self._detailer, self._finder):
@@ -194,17 +199,20 @@ class TraceScreen(App[None]):
         if self._shown is None:
             return
         seen, rows = self._shown.seen, self._shown.order.size
-        self._line("totals", totals_line(seen))
-        self._line("trust", trust_line(seen))
-        self._line("wanted", wanted_line(self._wanted, rows, seen.table.time_ns))
+        self._put("totals", totals_line(seen))
+        self._put("trust", trust_line(seen))
+        growing = growing_line(seen)
+        self._put("growing", growing)
+        self._texts["growing"].display = bool(growing)
+        self._put("wanted", wanted_line(self._wanted, rows, seen.table.time_ns))
 
-    def _line(self, name: str, text: Text) -> None:
-        line = self.query_one(f"#{name}", Static)
-        if line.content != text:  # what does not change is not drawn again
-            line.update(text)
+    def _put(self, name: str, text: Text) -> None:
+        shown = self._texts[name]
+        if shown.is_attached and shown.content != text:  # what does not change is not drawn again
+            shown.update(text)
 
     def _say(self, words: str) -> None:
-        self._line("status", Text(clean(words)))
+        self._put("status", Text(clean(words)))
 
     # The chosen row
 
@@ -244,12 +252,14 @@ class TraceScreen(App[None]):
         row, details = self._table.chosen_row, self._details
         text = Text()
         if row is not None and details is not None and self._shown is not None:
-            text = detail_text(row, details, self._shown.seen.table.time_ns, self._sources, self._options.bars)
-        self._line("detail-text", text)
+            seen = self._shown.seen
+            growing = [one for one in seen.growing if details.stack[: len(one.frames)] == tuple(one.lines())]
+            text = detail_text(row, details, seen.table.time_ns, growing, self._sources, self._options.bars)
+        self._put("details", text)
 
     def action_details(self) -> None:
         """Make the pane large, hide it, bring it back."""
-        pane = self.query_one("#details")
+        pane = self._pane
         now = next((name for name in _PANES[1:] if pane.has_class(name)), "")
         pane.remove_class(*_PANES[1:])
         following = _PANES[(_PANES.index(now) + 1) % len(_PANES)]
@@ -328,29 +338,27 @@ class TraceScreen(App[None]):
 
     def action_filter(self) -> None:
         """Ask for a text."""
-        box = self.query_one("#filter", Input)
-        box.add_class("-open")
-        box.focus()
+        self._box.add_class("-open")
+        self._box.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show only what contains it."""
-        if event.input.id == "filter":
+        if event.input is self._box:
             self._want(arrangement=replace(self._wanted.arrangement, contains=event.value))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Go back to the table, and keep the filter."""
-        if event.input.id == "filter":
+        if event.input is self._box:
             self._close_filter()
 
     def action_leave(self) -> None:
         """Forget the filter and what was said, and go back to the table."""
-        self.query_one("#filter", Input).value = ""
+        self._box.value = ""
         self._close_filter()
         self._say("")
 
     def _close_filter(self) -> None:
-        box = self.query_one("#filter", Input)
-        box.set_class(bool(box.value), "-open")
+        self._box.set_class(bool(self._box.value), "-open")
         self._table.focus()
 
     # What takes longer

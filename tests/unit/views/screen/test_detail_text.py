@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from reports import EVIL, judged
+from collections.abc import Sequence
+
+from reports import EVIL, growing_stack, judged
 
 from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.evidence.lifetimes import Lifetimes
 from kleaktrace.core.evidence.stack_evidence import Siblings
+from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.live_table.group_details import GroupDetails
 from kleaktrace.core.live_table.live_table import TableRow
 from kleaktrace.core.source_lines.source_lines import SourceLine, SourceLines
@@ -18,10 +21,15 @@ ROW = TableRow(7, "drv_probe [drv]", "kmalloc-128, task, insmod", 3, 384, 1024.0
 SIBLINGS = Siblings(10, 7, 3, 384, 0.003, (("drv_free+0x22/0x100 [drv]", 5), ("kfree_rcu+0x1/0x2", 2)))
 
 
-def told(row: TableRow = ROW, sources: SourceLines = SourceLines(), **known: object) -> list[str]:  # noqa: B008
+def told(
+    row: TableRow = ROW,
+    sources: SourceLines = SourceLines(),  # noqa: B008
+    growing: Sequence[GrowingStack] = (),
+    **known: object,
+) -> list[str]:
     fields = {"stack": ("drv_probe+0x22/0x100 [drv]", "do_one_initcall+0x22/0x1000"), "stacks": 1}
     fields |= {"siblings": SIBLINGS, "lifetimes": Lifetimes(), "suspects": (), "scanned": False, **known}
-    return detail_text(row, GroupDetails(group=7, **fields), 30 * SECOND, sources).plain.splitlines()  # type: ignore[arg-type]
+    return detail_text(row, GroupDetails(group=7, **fields), 30 * SECOND, growing, sources).plain.splitlines()  # type: ignore[arg-type]
 
 
 def test_all_of_a_row() -> None:
@@ -43,6 +51,13 @@ def test_source_lines_are_beside_their_frames() -> None:
     lines = (SourceLine("helper", "drv.h", 3, True), SourceLine("drv_probe", "drv.c", 7))
     text = told(sources=SourceLines({"drv_probe+0x22/0x100 [drv]": lines}))
     assert text[-3:-1] == ["  helper  drv.h:3 (inlined)", "  drv_probe+0x22/0x100 [drv]  drv.c:7"]
+
+
+def test_what_keeps_growing_says_how_fast() -> None:
+    (line,) = (line for line in told(growing=[growing_stack()]) if line.startswith("growing"))
+    assert line.startswith("growing +1.2 KiB/s (95 %: 1.1 KiB to 1.3 KiB) for ")
+    kept = told(growing=[growing_stack(kept="inodes")])
+    assert any(line.endswith("(kept on purpose: inodes)") for line in kept)
 
 
 def test_each_verdict_has_its_reasons() -> None:

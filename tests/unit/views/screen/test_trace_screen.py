@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from builders import KERNEL_TEXT, Scene, kallsyms, suspect
 from made_up_feed import MadeUpFeed, Reader, many_rows, read
+from reports import growing_stack
 from rich.cells import cell_len
 from textual.binding import Binding
 
@@ -111,6 +112,17 @@ def test_loss_and_what_is_not_seen_are_always_told(feed: MadeUpFeed) -> None:
 
     async def reading(reader: Reader) -> None:
         await reader.sees("LOST: 1,234 events, 1 stack; not seen on this kernel: percpu")
+
+    read(feed, reading)
+
+
+def test_who_keeps_growing_is_told_above_the_table_and_in_the_pane(feed: MadeUpFeed) -> None:
+    async def reading(reader: Reader) -> None:
+        await reader.sees("2 rows", without="growing")
+        feed.growing = [growing_stack(), growing_stack(kept="inodes", frames=())]
+        await reader.sees("growing: drv_probe [drv] +1.2 KiB/s\n")
+        await reader.press("down")
+        await reader.sees("growing +1.2 KiB/s (95 %: 1.1 KiB to 1.3 KiB)")
 
     read(feed, reading)
 
