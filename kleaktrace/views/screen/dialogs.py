@@ -77,11 +77,13 @@ class NameQuestion(ModalScreen[str]):
 
     def compose(self) -> ComposeResult:
         """The question, and room for the answer."""
-        with Vertical(classes="dialog") as box:
-            box.border_title = "write a capture"
-            box.border_subtitle = "Enter writes it, Esc does not"
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = "write a capture"
+            dialog.border_subtitle = "Enter writes it, Esc does not"
             yield Static("Name of the capture to be made:", markup=False)
-            yield Input(self._default, select_on_focus=False, compact=True)
+            box = Input(self._default, select_on_focus=False, compact=True)
+            box.cursor_blink = False
+            yield box
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """It is answered."""

@@ -33,11 +33,11 @@ def trust_line(seen: Seen) -> Text:
     lost = [units.count(seen.loss.events, "event")] if seen.loss.events else []
     lost += [units.count(seen.loss.stacks, "stack")] if seen.loss.stacks else []
     lost += [units.count(seen.loss.names, "name")] if seen.loss.names else []
-    text = Text(no_wrap=True, overflow="ellipsis")
+    text = Text()
     text.append(f"LOST: {', '.join(lost)}" if lost else "lost: nothing", style="bold red" if lost else "")
     text.append("; ")
     if seen.unseen:
-        text.append(f"not seen on this kernel: {', '.join(seen.unseen)}", style="yellow")
+        text.append(f"not seen here: {', '.join(seen.unseen)}", style="yellow")
     else:
         text.append("all kinds of allocations and frees are seen")
     return text

@@ -84,14 +84,24 @@ class TraceScreen(App[None]):
     ]
     # The terminal's own colours: they suit light and dark ones, sixteen colours, and none.
     CSS = """
-    * { background: ansi_default; color: ansi_default; }
-    .line, #totals-text, #trust-text, #growing-text { height: 1; }
+    * {
+        background: ansi_default; color: ansi_default;
+        scrollbar-background: ansi_default; scrollbar-background-hover: ansi_default;
+        scrollbar-background-active: ansi_default; scrollbar-corner-color: ansi_default;
+        scrollbar-color: ansi_blue; scrollbar-color-hover: ansi_bright_blue; scrollbar-color-active: ansi_bright_blue;
+    }
+    Screen { overflow: hidden; }
+    .line, #totals-text, #growing-text { height: 1; }
+    #trust-text { height: auto; max-height: 2; }
     #wanted-text { width: 1fr; height: 1; }
-    #details { height: 45%; border-top: solid ansi_default; scrollbar-size-vertical: 1; }
+    #details { height: 1fr; border-top: solid ansi_default; scrollbar-size-vertical: 1; }
     #details:focus { border-top: heavy ansi_default; }
-    #details.-large { height: 80%; }
+    #details.-large { height: 4fr; }
     #details.-hidden { display: none; }
     #filter { display: none; }
+    Input > .input--cursor { text-style: reverse; }
+    Input > .input--placeholder { text-style: dim; }
+    Input > .input--selection { text-style: reverse; }
     #filter.-open { display: block; }
     #status-text { text-style: bold; height: auto; min-height: 1; max-height: 4; }
     .-ascii #details { border-top: ascii ansi_default; }
@@ -152,6 +162,7 @@ class TraceScreen(App[None]):
         self._slider = AgeSlider(options.older_s)
         self._texts = {name: Static(id=f"{name}-text", markup=False) for name in _TEXTS}
         self._pane = VerticalScroll(id="details")
+        # Blinking would be sent over slow lines, too.
         self._box = Input(placeholder="show only rows that contain …", id="filter", select_on_focus=False, compact=True)
 
     # What is on the screen
@@ -175,6 +186,7 @@ class TraceScreen(App[None]):
         self.theme = "ansi-dark"
         self.set_class(self._options.bars != BLOCKS, "-ascii")
         self._texts["growing"].display = False
+        self._box.cursor_blink = False
         self._put("totals", Text("starting …"))
         self._table.focus()
         self.set_interval(_ENDED_S, self._end_if_asked)
@@ -193,6 +205,7 @@ class TraceScreen(App[None]):
         self._table.show(shown)
         self._heading.show(self._wanted.arrangement.sort)
         self._show_lines()
+        self._show_details()
         self._ask_for_details()
 
     def _show_lines(self) -> None:

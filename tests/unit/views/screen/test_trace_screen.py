@@ -111,7 +111,7 @@ def test_loss_and_what_is_not_seen_are_always_told(feed: MadeUpFeed) -> None:
     feed.unseen = ["percpu"]
 
     async def reading(reader: Reader) -> None:
-        await reader.sees("LOST: 1,234 events, 1 stack; not seen on this kernel: percpu")
+        await reader.sees("LOST: 1,234 events, 1 stack; not seen here: percpu")
 
     read(feed, reading)
 
@@ -412,11 +412,13 @@ def test_every_key_is_in_the_help() -> None:
             assert word.isdigit() or word in told, key
 
 
-@pytest.mark.parametrize("key", ["q", "ctrl+c"])
-def test_the_end(feed: MadeUpFeed, key: str) -> None:
+@pytest.mark.parametrize(
+    "keys", [["q"], ["ctrl+c"], ["slash", "a", "ctrl+c"], ["w", "ctrl+c"], ["question_mark", "ctrl+c"]]
+)
+def test_the_end(feed: MadeUpFeed, keys: list[str]) -> None:
     async def reading(reader: Reader) -> None:
         await reader.sees("2 rows")
-        await reader.press(key)
+        await reader.press(*keys)
         assert not reader.screen.is_running or reader.screen._exit
 
     assert read(feed, reading).failure is None
