@@ -57,6 +57,15 @@ class _Asking(NamedTuple):
     group: int
 
 
+class _FilterBox(Input):
+    """The filter, with its own keys at the bottom."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "keep it, and go back to the table", key_display="Enter"),
+        Binding("escape", "app.leave", "show all rows", key_display="Esc"),
+    ]
+
+
 class TraceScreen(App[None]):
     """Shows what a feed gives until `q`. `failure` is what a feed raised, if that ended it."""
 
@@ -163,7 +172,9 @@ class TraceScreen(App[None]):
         self._texts = {name: Static(id=f"{name}-text", markup=False) for name in _TEXTS}
         self._pane = VerticalScroll(id="details")
         # Blinking would be sent over slow lines, too.
-        self._box = Input(placeholder="show only rows that contain …", id="filter", select_on_focus=False, compact=True)
+        self._box = _FilterBox(
+            placeholder="show only rows that contain …", id="filter", select_on_focus=False, compact=True
+        )
 
     # What is on the screen
 

@@ -214,7 +214,7 @@ def test_the_filter_box(feed: MadeUpFeed) -> None:
     async def reading(reader: Reader) -> None:
         await reader.sees("2 rows")
         await reader.press("slash", *"q[DRV]")
-        await reader.sees("(no row contains 'q[DRV]': Esc shows all)")
+        await reader.sees("(no row contains 'q[DRV]': Esc shows all)", "Enter keep it", "Esc show all rows")
         await reader.press("home", "delete")
         await reader.sees("1 row, with '[DRV]'", without="core_alloc: ")
         await reader.press("enter", "p")
