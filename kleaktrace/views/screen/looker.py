@@ -14,9 +14,10 @@ from kleaktrace.core.live_table.live_table import Asked
 from kleaktrace.core.live_table.stack_verdicts import StackVerdicts
 from kleaktrace.views.screen.feed import Feed, Seen
 
-_EVERY_S = 1.0
+_EVERY_S, _LONGEST_S = 1.0, 5.0
 _SHARE = 30
-"""Looking takes at most one in so many seconds of a processor, however much there is to see."""
+"""Looking takes at most one in so many seconds of a processor; but what is put in words only once, and may take a
+second, is no reason to stand still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,13 @@ class Looker:
         begun, begun_ns = time.monotonic(), time.thread_time_ns()
         due = begun >= self._due
         if self._seen is None or self._seen.table.asked != wanted.asked or (due and not wanted.paused):
-            self._seen = self._feed.look(wanted.asked)
+            self._seen, due = self._feed.look(wanted.asked), True
         table, verdicts = self._seen.table, self._feed.verdicts
         order = self._arranger.arranged(table, wanted.arrangement, verdicts)
         shown = Shown(self._seen, order, verdicts, verdicts.ranks(table))
         table.net_bytes  # noqa: B018 (worked out here, and not while the screen is drawn)
         took_s = (time.thread_time_ns() - begun_ns) / 1e9
-        # What was asked for in between delays what would have come by itself.
-        self._due = max(self._due, begun if due else self._due) + max(_EVERY_S if due else 0.0, _SHARE * took_s)
+        if due:
+            self._due = begun + min(max(_EVERY_S, _SHARE * took_s), _LONGEST_S)
         if not self._ending:
             self._show(shown)
