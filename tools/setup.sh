@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Sets up this checkout, for tools/quickstart, tools/test and tools/guest:
+# Sets up this checkout, for tools/quickstart, tools/test, tools/guest and tools/docs:
 #
 #   tools/setup.sh run    what `kleaktrace` needs to run
+#   tools/setup.sh docs   that, and what tools/docs needs to build the manual
 #   tools/setup.sh dev    that, and what its tests need
 #   tools/setup.sh full   that, and what tests/full needs: Apache Spark and Java, which are large
 #
@@ -24,9 +25,10 @@ die() {
 }
 
 case $kind in
-run) extra='' serving=(run dev full) packages=(kmod python3-bpfcc python3-venv) optional=() ;;
+run) extra='' serving=(run docs dev full) packages=(kmod python3-bpfcc python3-venv) optional=() ;;
+docs) extra='[docs]' serving=(docs dev full) packages=(kmod python3-bpfcc python3-venv) optional=() ;;
 dev | full)
-    extra='[dev]' serving=(dev full) packages=(gcc kmod libc6-dev make python3-bpfcc python3-venv)
+    extra='[dev]' serving=(dev full) packages=(gcc kmod libc6-dev make patch python3-bpfcc python3-venv)
     # Not every distribution has them. Without, what they would read is not tested (tests/browser, tests/formats).
     optional=(chromium chromium-driver golang-go)
     if [[ $kind == full ]]; then
@@ -35,7 +37,7 @@ dev | full)
     fi
     ;;
 *)
-    echo "usage: tools/setup.sh run|dev|full" >&2
+    echo "usage: tools/setup.sh run|docs|dev|full" >&2
     exit 2
     ;;
 esac
@@ -112,7 +114,7 @@ stamp() {
 
 install_project() {
     local venv=$project/.venv done_file
-    # dev holds all of run, and full all of dev.
+    # docs holds all of run, dev all of docs, and full all of dev.
     for done_file in "${serving[@]/#/$venv/.setup-}"; do
         [[ -x $venv/bin/kleaktrace && -f $done_file && $(< "$done_file") == "$(stamp "${done_file##*-}")" ]] && return 0
     done
@@ -131,7 +133,7 @@ install_project() {
 # Only npm has the viewer whose importer tests/formats lets read our files. All else works without it.
 fetch_speedscope() {
     local home=$project/.venv/speedscope work
-    [[ $kind != run && ! -d $home ]] || return 0
+    [[ $kind != run && $kind != docs && ! -d $home ]] || return 0
     if ! command -v npm > /dev/null; then
         say "npm is not installed: tests of --format speedscope will be skipped"
         return 0
