@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 
-from docs_lib import command_pages
+from docs_lib import command_pages, shown_output
 
 PROJECT = command_pages.PROJECT
 BUILD = PROJECT / "build" / "docs"
@@ -32,6 +32,8 @@ def main() -> int:
     if update:
         for path, text in command_pages.pages().items():
             path.write_text(text)
+        for page in shown_output.pages():
+            page.write_text(shown_output.renewed(page))
     for builder in ("html", "man"):
         status = _sphinx(builder)
         if status:
