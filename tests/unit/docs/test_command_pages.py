@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
-from docs_lib import command_pages
+from docs_lib import command_pages, shown_output
 
 DOCS = command_pages.PROJECT / "docs"
 TO_DO = "tools/docs --update"
@@ -37,3 +37,24 @@ def test_what_is_written_by_hand_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_markdown_is_escaped_but_for_code() -> None:
     assert command_pages._escaped("[x>=1] a_b `c_d` *") == r"\[x\>=1\] a\_b `c_d` \*"
+
+
+def test_pages_of_the_manual_begin_with_their_limits() -> None:
+    for name in ("index", "first-leak", "reading-verdicts", "kmemleak", "live", "who-leaks", "alternatives"):
+        heading, limits, *_ = (DOCS / f"{name}.md").read_text().split("\n\n")
+        assert heading.startswith("# ")
+        assert limits.startswith("**Limits: ")
+        assert limits.endswith("**")
+
+
+def test_what_needs_root_is_shown_where_a_guest_looks() -> None:
+    pages = {one.page.name for page in shown_output.pages() for one in shown_output.shown(page) if one.needs_root}
+    assert pages == {"first-leak.md"}
+
+
+def test_the_first_leak_shows_the_driver_as_it_is() -> None:
+    page, driver = (DOCS / "first-leak.md").read_text(), DOCS / "first-leak"
+    for language, source in (("c", driver / "notepad.c"), ("diff", driver / "mend.patch"), ("sh", driver / "test.sh")):
+        shown = page.partition(f"```{language}\n")[2].partition("```")[0]
+        assert shown
+        assert shown in source.read_text()

@@ -17,6 +17,10 @@ def test_commands_print_what_the_manual_shows(one: Shown) -> None:
     assert difference(one.output, shown_output.printed(one.command)) == ""
 
 
+def test_something_is_shown() -> None:
+    assert len(SHOWN) > 5
+
+
 @pytest.mark.parametrize(
     ("said", "real", "differs"),
     [
