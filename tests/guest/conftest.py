@@ -15,7 +15,8 @@ from guest_tool import PROJECT, Guest, GuestResult, build_module, built_tree, ru
 
 LONGEST_FIRST = (
     *("test_distribution_kernels", "test_real_kmemleak", "test_loss", "test_machine_memory", "test_repetition"),
-    *("test_crowd", "test_linux_6_1", "test_verdict_matrix", "test_museum", "test_arm64", "test_rates"),
+    *("test_crowd", "test_first_leak", "test_linux_6_1", "test_verdict_matrix", "test_museum", "test_arm64"),
+    "test_rates",
 )
 """With two workers, a long file that comes last is run while one of them has nothing to do."""
 

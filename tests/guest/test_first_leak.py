@@ -18,23 +18,25 @@ from guest_tool import BUILD, PROJECT, run_tool
 pytestmark = pytest.mark.guest
 
 DRIVER = PROJECT / "docs" / "first-leak"
-LEAKY, MENDED = (one for one in shown(PROJECT / "docs" / "first-leak.md") if one.needs_root)
+LEAKY, MENDED, ERROR_PATH = (one for one in shown(PROJECT / "docs" / "first-leak.md") if one.needs_root)
 
 
-def mended_source() -> Path:
-    """The driver, with the patch applied as the page says."""
-    source = BUILD / "first-leak-mended"
+def mended(*patches: str) -> Path:
+    """A copy of the driver, with patches applied as the page says."""
+    source = BUILD / "-".join(["first-leak", *(Path(patch).stem for patch in patches)])
     shutil.copytree(DRIVER, source, dirs_exist_ok=True)
-    with (DRIVER / "mend.patch").open() as patch:
-        subprocess.run(["patch", "--strip=3", "--quiet"], cwd=source, stdin=patch, check=True)
+    for patch in patches:
+        subprocess.run(["patch", "--strip=3", "--quiet", f"--input={patch}"], cwd=source, check=True)
     return source
 
 
 def walk(options: Sequence[str], one: Shown, directory: Path) -> int:
     """Do what the page shows with the driver in a directory; the exit status."""
-    sudo, tool, module, _, *command = shlex.split(one.command)
-    assert [sudo, tool, module] == ["sudo", "tools/guest", "--module"]
-    done = run_tool(*options, "--keep-files", "--timeout=900", module, str(directory), *command, timeout_s=960)
+    sudo, tool, *shown_options, module, where, dashes = shlex.split(one.command.partition(" -- ")[0] + " --")
+    assert [sudo, tool, module, where, dashes] == ["sudo", "tools/guest", "--module", "docs/first-leak", "--"]
+    command = shlex.split(one.command.partition(" -- ")[2])
+    chosen = [*options, *shown_options, "--keep-files", "--timeout=900", module, str(directory)]
+    done = run_tool(*chosen, "--", *command, timeout_s=960)
     assert difference(normalised(one.output), normalised(done.stdout.splitlines())) == "", done.stdout + done.stderr
     return done.status
 
@@ -44,7 +46,11 @@ def test_the_leak_is_caught_and_understood(kernel_tree: Path, guest_options: lis
 
 
 def test_the_mended_driver_is_clean(kernel_tree: Path, guest_options: list[str]) -> None:
-    assert walk(guest_options, MENDED, mended_source()) == 0
+    assert walk(guest_options, MENDED, mended("mend.patch")) == 0
+
+
+def test_the_leak_on_the_error_path_is_caught(kernel_tree: Path, guest_options: list[str]) -> None:
+    assert walk(guest_options, ERROR_PATH, mended("mend.patch")) == 1
 
 
 def test_every_message_of_kmemleak_is_explained(kernel_tree: Path) -> None:

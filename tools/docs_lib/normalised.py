@@ -10,9 +10,9 @@ from docs_lib.shown_output import without_source_lines
 
 _REPLACED = (
     (re.compile(r"\b0x[0-9a-f]{8,}\b"), "ADDRESS"),
-    (re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+"), "+OFFSET"),
+    (re.compile(r"\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?\b"), "+OFFSET"),
     (re.compile(r"\bpid \d+"), "pid N"),
-    (re.compile(r"\b(?:\d+ min )?\d+(?:\.\d+)? s\b"), "TIME"),
+    (re.compile(r"\b(?:\d+ min )?\d+(?:\.\d+)? (?:s|ms|µs)\b"), "TIME"),
     (re.compile(r"^kernel 6\.12\.\S+ (.*): .* outstanding .*"), r"kernel 6.12 \1: COUNTS"),
     # Stale words may hide some of them from kmemleak; these are confirmed when the module is unloaded.
     (re.compile(r"confirmed by kmemleak and unload$"), "confirmed by kmemleak"),

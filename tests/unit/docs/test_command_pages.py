@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -54,7 +55,8 @@ def test_what_needs_root_is_shown_where_a_guest_looks() -> None:
 
 def test_the_first_leak_shows_the_driver_as_it_is() -> None:
     page, driver = (DOCS / "first-leak.md").read_text(), DOCS / "first-leak"
-    for language, source in (("c", driver / "notepad.c"), ("diff", driver / "mend.patch"), ("sh", driver / "test.sh")):
-        shown = page.partition(f"```{language}\n")[2].partition("```")[0]
-        assert shown
-        assert shown in source.read_text()
+    files = [driver / name for name in ("notepad.c", "test.sh", "mend.patch", "mend-error-path.patch")]
+    shown = re.findall(r"```(?:c|sh|diff)\n(.*?)```", page, re.DOTALL)
+    assert len(shown) == len(files)
+    for block, source in zip(shown, files, strict=True):
+        assert block in source.read_text()
