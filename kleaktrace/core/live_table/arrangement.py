@@ -36,13 +36,12 @@ class Arrangement:
     """What the reader wants to see of a look.
 
     reverse: the other way round. contains: only rows with this text in their frames, names, caches or comms, whatever
-    the case. unreclaimable: without what the kernel takes back by itself.
+    the case.
     """
 
     sort: SortBy = SortBy.BYTES
     reverse: bool = False
     contains: str = ""
-    unreclaimable: bool = False
 
 
 class Arranger:
@@ -56,8 +55,6 @@ class Arranger:
     def arranged(self, look: TableLook, wanted: Arrangement, verdicts: StackVerdicts = NO_VERDICTS) -> Index:
         """The groups that are shown, by number, in their order. Of equals, the larger ones come first."""
         shown = look.counts > 0
-        if wanted.unreclaimable:
-            shown &= ~look.reclaimable
         if wanted.contains:
             shown &= self._containing(look, wanted.contains.casefold())
         groups = np.flatnonzero(shown)

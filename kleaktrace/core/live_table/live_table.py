@@ -35,11 +35,15 @@ _WORN_OUT, _TIMES_WORN_OUT = 1 << 17, 8
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which allocations are counted: by what, how old at least (s), and made since when (ns); None: ever."""
+    """Which allocations are counted: by what, how old at least (s), and made since when (ns); None: ever.
+
+    unreclaimable: without what the kernel takes back by itself when memory is short.
+    """
 
     by: GroupBy = GroupBy.STACK
     older_s: float = 0.0
     since_ns: int | None = None
+    unreclaimable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +152,17 @@ class LiveTable:
         self._levels: deque[Level] = deque(maxlen=LOOKS_KEPT)
 
     def look(self, time_ns: int, counted: Tally) -> TableLook:
-        """The groups of what was counted; it must have been counted as `asked` says."""
+        """The groups of what was counted; it must have been counted by the process, age and time that `asked` says."""
         if self._groups.kinds > max(_WORN_OUT, _TIMES_WORN_OUT * counted.rows.size):
             self._groups = NumberedGroups(self.asked.by, self._names, self._cgroup_path)
             self._levels.clear()
+        reclaimable = self._names.reclaimable(counted.rows)
+        if self.asked.unreclaimable:
+            counted, reclaimable = counted.only(~reclaimable), reclaimable[~reclaimable]
         groups = self._groups.of(counted.rows)
         many = len(self._groups)
         sizes = np.bincount(groups, counted.bytes, many).astype(np.float64)
-        kept = np.bincount(groups, ~self._names.reclaimable(counted.rows), many)
+        kept = np.bincount(groups, ~reclaimable, many)
         counts = np.bincount(groups, counted.counts, many).astype(np.float64)
         oldest_ns = np.full(many, np.iinfo(np.uint64).max, np.uint64)
         np.minimum.at(oldest_ns, groups, counted.oldest_ns)

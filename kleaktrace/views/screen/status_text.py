@@ -66,7 +66,7 @@ def _hiding(asked: Asked, arrangement: Arrangement, now_ns: int) -> list[str]:
         words.append(f"since the mark {short_units.age((now_ns - asked.since_ns) / 1e9)} ago")
     if arrangement.contains:
         words.append(f"with {arrangement.contains!r}")
-    if arrangement.unreclaimable:
+    if asked.unreclaimable:
         words.append("none reclaimable")
     return words
 
@@ -77,6 +77,8 @@ def nothing_text(wanted: Wanted) -> str:
         return f"(no row contains {clean(repr(wanted.arrangement.contains))}: Esc shows all)"
     if wanted.asked.since_ns is not None:
         return "(nothing since the mark is outstanding: M shows all again)"
+    if wanted.asked.unreclaimable:
+        return "(nothing that cannot be reclaimed is outstanding: u shows all)"
     if wanted.asked.older_s:
         return "(nothing is so old yet: [ shows younger ones)"
     return "(nothing outstanding)"

@@ -156,8 +156,8 @@ class TraceScreen(App[None]):
         super().__init__()
         self.failure: BaseException | None = None
         self._feed, self._options = feed, options
-        arrangement = Arrangement(unreclaimable=options.unreclaimable)
-        self._wanted = Wanted(Asked(options.by, options.older_s), arrangement)
+        asked = Asked(options.by, options.older_s, unreclaimable=options.unreclaimable)
+        self._wanted = Wanted(asked, Arrangement())
         self._shown: Shown | None = None
         self._details: GroupDetails | None = None
         self._sources = NO_SOURCE_LINES
@@ -332,8 +332,8 @@ class TraceScreen(App[None]):
 
     def action_unreclaimable(self) -> None:
         """Hide what the kernel takes back by itself, or show it again."""
-        arrangement = self._wanted.arrangement
-        self._want(arrangement=replace(arrangement, unreclaimable=not arrangement.unreclaimable))
+        asked = self._wanted.asked
+        self._want(asked=replace(asked, unreclaimable=not asked.unreclaimable))
 
     def action_older(self, steps: int) -> None:
         """Move the slider."""

@@ -98,10 +98,6 @@ def test_requesters_are_found_by_their_caches(scene: Scene) -> None:
         assert Arranger().arranged(seen, Arrangement(contains=text)).size == found, text
 
 
-def test_what_can_be_reclaimed_is_left_out_on_request(scene: Scene) -> None:
-    assert requesters(look(scene), unreclaimable=True) == ["kthreadd", "insmod"]
-
-
 def test_the_worst_verdict_of_a_row_counts(scene: Scene) -> None:
     judged = scene.judge(*[[suspect(1, A), suspect(2, A + 0x10000, 8192, comm="kthreadd")]] * 3)
     seen = look(scene)

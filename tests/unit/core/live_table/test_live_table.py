@@ -96,6 +96,17 @@ def test_a_group_is_reclaimable_if_all_of_it_is() -> None:
     }
 
 
+def test_what_can_be_reclaimed_is_left_out_of_rows_that_hold_both() -> None:
+    scene = Scene()
+    scene.names.caches[7] = CacheName(7, "dentry", 192, 192, True)
+    scene.allocate(1, A, kind=Kind.CACHE, cache=7)
+    scene.allocate(1, A + 0x1000, stack=3, bytes_alloc=64)
+    scene.allocate(1, A + 0x2000, stack=3, kind=Kind.CACHE, cache=7)
+    seen = look(LiveTable(Asked(GroupBy.REQUESTER, unreclaimable=True), scene.names), scene, 2)
+    rows = [seen.row(group) for group in range(seen.counts.size)]
+    assert [(row.label, row.count, row.bytes, row.reclaimable) for row in rows] == [("core_alloc", 1, 64, False)]
+
+
 def test_many_names_are_cut_to_those_that_hold_most() -> None:
     scene = Scene()
     for number in range(6):
