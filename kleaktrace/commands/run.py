@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,13 +12,14 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 import click
 
 from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.judging import judged
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option, pages_option
-from kleaktrace.commands.running import run_command
+from kleaktrace.commands.running import Launch, run_command
 from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
@@ -28,6 +29,7 @@ from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.kmemleak.freelist_scrub import scrub_freelists
+from kleaktrace.edge.machine.invoking_user import InvokingUser, invoking_user
 from kleaktrace.edge.machine.marks import marks
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
 from kleaktrace.edge.machine.processes import living
@@ -56,6 +58,8 @@ _MOST_WINDOWS = 64
     type=click.FloatRange(0, min_open=True),
     help="End CMD after S seconds, and judge what there is.",
 )
+@click.option("--as-user", is_flag=True, help="Run CMD as the user who called sudo, in that user's environment.")
+@click.option("--log", "log_file", metavar="FILE", help="Write what CMD prints to FILE.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
 @click.pass_context
 def run(
@@ -68,6 +72,8 @@ def run(
     no_kmemleak: bool,
     repeat: int,
     timeout: float | None,
+    as_user: bool,
+    log_file: str | None,
     command: tuple[str, ...],
 ) -> None:
     """Trace while CMD runs, let kmemleak scan, and give a verdict on every suspect.
@@ -83,8 +89,9 @@ def run(
     from kleaktrace.views.documents.report import document
     from kleaktrace.views.terminal import report as view
 
-    if shutil.which(command[0]) is None:
-        raise UsageError(f"there is no command {command[0]!r}", "kleaktrace run -- CMD ARG…")
+    launch = Launch(command, invoking_user() if as_user else None)
+    launch.refuse_missing()
+    launch = replace(launch, log=_log(log_file, launch.user))
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
     client, gaps = (None, []) if no_kmemleak else kmemleak_if_on()
@@ -94,7 +101,7 @@ def run(
         DeferredInterrupt() as ending,
         live_session(exact_stacks=exact_stacks, pages=pages) as session,
         capturing(capture, session) as keep,
-        marks() as set_marks,
+        marks(None if launch.user is None else launch.user.uid) as set_marks,
     ):
         say_unseen(session)
         if client is not None:
@@ -102,7 +109,7 @@ def run(
         explained, memory = session.explained(), machine_memory()
         started_ns = time.monotonic_ns()
         with _progress(repeat) as progress:
-            ran = run_command(command, ending, repeat, timeout, progress)
+            ran = run_command(launch, ending, repeat, timeout, progress)
         set_by_command = set_marks.read()
 
         def rounds(recording: Recording) -> list[RoundSeries]:
@@ -138,6 +145,20 @@ def run(
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))
+
+
+def _log(path: str | None, user: InvokingUser | None) -> IO[bytes] | None:
+    """What CMD prints to; a new file belongs to whoever CMD runs as."""
+    if path is None:
+        return None
+    try:
+        is_new = not Path(path).exists()
+        stream = Path(path).open("wb", buffering=0)  # noqa: SIM115  CMD may be run again, to our end
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", "give a file that can be written") from error
+    if user is not None and is_new:
+        os.fchown(stream.fileno(), user.uid, user.gid)
+    return stream
 
 
 def _settle(session: Session, ending: DeferredInterrupt, compared_ns: int | None) -> Settled | None:

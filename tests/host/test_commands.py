@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shlex
 import shutil
 import subprocess
@@ -54,6 +55,25 @@ def test_run_ends_the_command_when_its_time_is_up_and_reports(tmp_path: Path) ->
     )
     assert validated(json.loads(file.read_text()))["runs"] == {"total": 1, "failed": 1, "timed_out": True}
     assert "its time was up" in done.stdout
+
+
+def test_a_command_is_run_as_whoever_called_sudo_and_its_output_kept_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nobody = pwd.getpwnam("nobody")
+    monkeypatch.setenv("SUDO_UID", str(nobody.pw_uid))
+    says = 'id -u; id -g; id -G; echo $HOME; pwd; test -w "$KLEAKTRACE_MARKS" && echo marks; echo to stderr >&2'
+    options = ("--no-kmemleak", "--as-user", "--log", tmp_path / "log")
+    done = kleaktrace(tmp_path, "run", *options, "--", "sh", "-c", says)
+    assert done.status == 0, done.stderr
+    ids = [str(nobody.pw_uid), str(nobody.pw_gid), str(nobody.pw_gid)]
+    log = tmp_path / "log"
+    assert log.read_text().splitlines() == [*ids, nobody.pw_dir, str(Path.cwd()), "marks", "to stderr"]
+    assert log.stat().st_uid == nobody.pw_uid
+    assert "to stderr" not in done.stderr
+    monkeypatch.delenv("SUDO_UID")
+    refused = kleaktrace(tmp_path, "run", "--as-user", "--", "true")
+    assert (refused.status, refused.stderr.count("\n")) == (2, 2)
 
 
 def test_marks_inside_the_command_are_rounds(tmp_path: Path) -> None:

@@ -17,15 +17,20 @@ _NAME_LENGTH = 200
 _MOST_MARKS = 1 << 16
 
 
+_MOST_BYTES = _MOST_MARKS * 64
+
+
 class Marks:
     """The marks of one session, in a file that only its owner can write."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
 
     def read(self) -> list[tuple[int, str]]:
         """The marks so far: (time in ns by CLOCK_MONOTONIC, name). Raises ValueError for what is no mark."""
-        return [_parsed(line) for line in self._path.read_text(errors="replace").splitlines()[:_MOST_MARKS]]
+        # By the file itself, not by its name: its owner may have put another in its place.
+        text = os.pread(self._fd, _MOST_BYTES, 0).decode(errors="replace")
+        return [_parsed(line) for line in text.splitlines()[:_MOST_MARKS]]
 
 
 def _parsed(line: str) -> tuple[int, str]:
@@ -36,15 +41,17 @@ def _parsed(line: str) -> tuple[int, str]:
 
 
 @contextmanager
-def marks() -> Iterator[Marks]:
-    """Take marks of what is started meanwhile."""
+def marks(owner: int | None = None) -> Iterator[Marks]:
+    """Take marks of what is started meanwhile. owner: the user (uid) it runs as, if that is not ours."""
     fd, name = tempfile.mkstemp(prefix="kleaktrace-marks-")
-    os.close(fd)
+    if owner is not None:
+        os.fchown(fd, owner, -1)
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = name
     try:
-        yield Marks(Path(name))
+        yield Marks(fd)
     finally:
+        os.close(fd)
         os.environ.pop(VARIABLE, None)
         if before is not None:
             os.environ[VARIABLE] = before

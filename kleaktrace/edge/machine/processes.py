@@ -58,6 +58,13 @@ def environment(pid: int) -> dict[bytes, bytes]:
     return {}
 
 
+def program(pid: int) -> str:
+    """The path of the program that a process runs; empty where we may not see it, and of kernel threads."""
+    with contextlib.suppress(OSError):
+        return str((PROC / str(pid) / "exe").readlink())
+    return ""
+
+
 def started_ns() -> int:
     """When our process was started (ns, CLOCK_MONOTONIC): up to a hundredth of a second late, never too early.
 

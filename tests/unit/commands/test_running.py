@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from kleaktrace.commands.running import run_command
+from kleaktrace.commands.running import Launch, run_command
 from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.edge.machine.invoking_user import InvokingUser
+from kleaktrace.edge.machine.marks import VARIABLE
 from kleaktrace.edge.machine.processes import ancestors, descendants, environment, living
 from kleaktrace.errors import UsageError
 
@@ -21,7 +23,7 @@ from kleaktrace.errors import UsageError
 def ran(*command: str, repeat: int = 1, timeout_s: float | None = None):
     done: list[int] = []
     with DeferredInterrupt() as ending:
-        return run_command(command, ending, repeat, timeout_s, done.append), done
+        return run_command(Launch(command), ending, repeat, timeout_s, done.append), done
 
 
 def test_runs_are_rounds_one_after_the_other() -> None:
@@ -53,6 +55,26 @@ def test_what_can_not_be_run_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="Permission denied"):
         ran(str(tmp_path / "file"))
+
+
+def test_output_is_kept_apart_of_all_rounds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "log").open("wb") as log, DeferredInterrupt() as ending:
+        run_command(Launch(("sh", "-c", "echo out; echo err >&2"), log=log), ending, 2, None, lambda done: None)
+    assert (tmp_path / "log").read_text() == "out\nerr\n" * 2
+    assert capfd.readouterr() == ("", "")
+
+
+def test_commands_are_looked_for_where_their_user_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("#!/bin/sh\n")
+    (tmp_path / "mine").chmod(0o755)
+    user = InvokingUser("ann", os.geteuid(), os.getegid(), (), {"PATH": str(tmp_path), "EDITOR": "ed"})
+    Launch(("mine",), user).refuse_missing()
+    with pytest.raises(UsageError, match="no command 'true'"):
+        Launch(("true",), user).refuse_missing()
+    with pytest.raises(UsageError, match="no command 'mine'"):
+        Launch(("mine",)).refuse_missing()
+    monkeypatch.setenv(VARIABLE, "/tmp/marks")
+    assert Launch(("mine",), user).environment == {"PATH": str(tmp_path), "EDITOR": "ed", VARIABLE: "/tmp/marks"}
 
 
 def test_processes_are_known_by_their_parents() -> None:

@@ -74,8 +74,16 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 
 def test_what_somebody_else_wrote_is_refused_with_its_text(tmp_path: Path) -> None:
     (tmp_path / "marks").write_text("12 fine\nnot a mark\n")
-    with pytest.raises(ValueError, match="'not a mark'"):
-        Marks(tmp_path / "marks").read()
+    with (tmp_path / "marks").open() as stream, pytest.raises(ValueError, match="'not a mark'"):
+        Marks(stream.fileno()).read()
+
+
+def test_what_was_put_in_the_place_of_the_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("root:x:0:0\n")
+    with marks() as session:
+        Path(os.environ[VARIABLE]).unlink()
+        Path(os.environ[VARIABLE]).symlink_to(tmp_path / "secret")
+        assert session.read() == []
 
 
 def test_the_file_is_gone_afterwards_and_the_environment_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
