@@ -24,6 +24,8 @@ class Architecture:
     """What a kernel's configuration says of it."""
     image: str
     """The kernel's make target for what QEMU boots."""
+    steps: int
+    """How many steps a build of our configuration takes, about (Linux 6.1 and 6.12)."""
     image_path: str
     """Where in a build tree that is."""
     fragments: tuple[str, ...]
@@ -45,6 +47,7 @@ X86_64 = Architecture(
     make=(),
     option="X86",
     image="bzImage",
+    steps=2300,
     image_path="arch/x86/boot/bzImage",
     fragments=("guest.config",),
     virtme=(),
@@ -61,6 +64,7 @@ ARM64 = Architecture(
     make=("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-"),
     option="ARM64",
     image="Image",
+    steps=1900,
     image_path="arch/arm64/boot/Image",
     fragments=("guest.config", "guest-arm64.config"),
     virtme=("--arch", "arm64"),

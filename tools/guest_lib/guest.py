@@ -22,6 +22,7 @@ from guest_lib.errors import GUEST_DIED, GuestError
 from guest_lib.guest_script import guest_script
 from guest_lib.kernel_build import venv_program
 from guest_lib.paths import PROJECT, share_path
+from guest_lib.progress import Progress
 from guest_lib.shares import KEPT, SHARES, qemu_options, shares
 
 CONSOLE_TAIL_LINES = 100
@@ -45,6 +46,7 @@ class Guest:
         script = private / "run"
         script.write_text(guest_script(options, files))
         script.chmod(0o755)
+        self.booting = Progress()
         self.process = self.start(vng_command(options, files, private), vng_environment(private))
 
     def start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -58,6 +60,8 @@ class Guest:
             finished = self.status_file.exists()
             self.look_at_console(wait_s=0 if gone or finished else 0.1)
             self.pass_output_on()
+            if self.booting.is_live:
+                self.booting.tell("booting, {}")
             if finished:
                 return int(self.status_file.read_text())
             if gone:
@@ -78,11 +82,18 @@ class Guest:
         for source, sink in self.streams:
             data = source.read()
             if data:
+                self.booted()
                 sink.write(data)
                 sink.flush()
 
+    def booted(self) -> None:
+        """There is something else to look at now."""
+        self.booting.end()
+        self.booting.is_live = False
+
     def end(self) -> None:
         """Kill virtme-ng and QEMU, which share a process group. What CMD wrote is on the host already."""
+        self.booted()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -134,6 +145,7 @@ class ShellGuest(Guest):
 
     def start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         """Start it on this terminal, which QEMU takes for itself; `end` gives it back as it was."""
+        self.booted()  # its own console tells
         self.terminal = termios.tcgetattr(0)
         environment["TERM"] = os.environ.get("TERM", "linux")
         return subprocess.Popen(command, env=environment, start_new_session=True)

@@ -70,7 +70,7 @@ def build_tree(kernel: str, architecture: Architecture, fragments: Sequence[Path
     with locked(home / "lock"):
         if not ready.exists():
             unpack(source.tarball, excludes, tree, home / "build.log")
-            build(architecture, fragment, tree, home / "build.log")
+            build(architecture, fragment, tree, home / "build.log", 0 if fragments else architecture.steps)
             ready.touch()
     return tree
 
@@ -147,20 +147,20 @@ def _refuse_little_space(directory: Path) -> None:
         )
 
 
-def build(architecture: Architecture, fragment: str, tree: Path, log: Path) -> None:
-    """Configure and build an unpacked kernel; progress on stderr, all output in `log`."""
+def build(architecture: Architecture, fragment: str, tree: Path, log: Path, steps: int) -> None:
+    """Configure and build an unpacked kernel; progress on stderr, all output in `log`; `steps`: see `run_logged`."""
     make = ["make", *architecture.make]
     configure(make, fragment, tree, log)
     say(f"building the kernel once, six minutes or so on two cores (more with --config); log {log}")
-    _compile(make, architecture, tree, log)
+    _compile(make, architecture, tree, log, steps)
     remove_objects(tree)
 
 
-def _compile(make: Sequence[str], architecture: Architecture, tree: Path, log: Path) -> None:
-    """Build a configured kernel, and have modprobe find its modules in the guest."""
+def _compile(make: Sequence[str], architecture: Architecture, tree: Path, log: Path, steps: int = 0) -> None:
+    """Build a configured kernel, and have modprobe find its modules in the guest; `steps`: see `run_logged`."""
     started = time.monotonic()
     command = [*make, f"-j{os.cpu_count() or 1}", architecture.image, "modules"]
-    run_logged(command, log, "the kernel does not build", f"see {log}", directory=tree)
+    run_logged(command, log, "the kernel does not build", f"see {log}", directory=tree, steps=steps)
     # virtme-ng would do it by itself, but not under our lock.
     index = [str(venv_program("virtme-prep-kdir-mods"))]
     run_logged(index, log, "cannot index the kernel's modules", f"see {log}", directory=tree)
