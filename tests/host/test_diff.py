@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from host_tools import kleaktrace, load_on_all_cores, read_json
 
+from kleaktrace.core.growth.detection import MIN_SURVIVORS
+from kleaktrace.edge.capture.capture_reader import read_capture
+
 pytestmark = pytest.mark.host
 
 SECONDS = 12
@@ -41,6 +44,16 @@ def record(directory: Path, load: Path, name: str, per_second: int = 0) -> Path:
     return directory / name
 
 
+def left_by_others(capture: Path, stack: list[str]) -> int:
+    """How many outstanding allocations of a call stack in a capture are not of a process that was alive at its end."""
+    recording = read_capture(capture)
+    stacks = recording.names.stacks
+    keys = [key for key in recording.ledger.snapshot().stacks.tolist() if stacks.get(key).lines() == stack]
+    rows = recording.ledger.outstanding(keys)
+    assert rows.size
+    return sum(1 for tgid in rows["tgid"].tolist() if tgid not in recording.alive)
+
+
 def test_only_what_was_added_is_news(load: Path, tmp_path: Path) -> None:
     before, again = (record(tmp_path, load, name) for name in ("before", "again"))
     after = record(tmp_path, load, "after", per_second=200)
@@ -56,4 +69,6 @@ def test_only_what_was_added_is_news(load: Path, tmp_path: Path) -> None:
     assert {change["change"] for change in more["changes"]} <= {"new", "grown"}
     assert all(any("do_filp_open" in frame for frame in change["stack"]) for change in more["changes"])
     assert 120 * SECONDS < more["changes"][0]["objects"]["estimate"] < 320 * SECONDS
-    assert more["changes"][0]["held"] == "processes that live on may hold it"
+    # Others open files, too; of those that have ended some may not be freed yet on a machine that has much to do.
+    largest, others = more["changes"][0], left_by_others(after, more["changes"][0]["stack"])
+    assert largest["held"] == ("processes that live on may hold it" if others < MIN_SURVIVORS else ""), others
