@@ -65,6 +65,21 @@ def test_help_imports_no_command() -> None:
     assert done.stderr.strip() == "0 []"
 
 
+def test_what_reads_damaged_reports_is_imported_only_for_them() -> None:
+    report = (
+        'unreferenced object 0xffff888100010000 (size 64):\\n  comm "sh", pid 7, jiffies 4294900000\\n'
+        "  hex dump (first 32 bytes):\\n    00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................\\n"
+        "    00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................\\n  backtrace (crc 0):\\n"
+        "    [<ffffffff81234567>] drv_probe+0x12/0x40 [drv]\\n"
+    )
+    done = python(
+        "import sys\nfrom kleaktrace.commands import run\nfrom kleaktrace.core.kmemleak.report_parser import parse\n"
+        f"read = parse({report!r}.replace('\\\\n', '\\n'))\n"
+        "print(len(read.objects), len(read.problems), 'kleaktrace.core.kmemleak.rough_reports' in sys.modules)"
+    )
+    assert done.stdout.split() == ["1", "0", "False"], done.stderr
+
+
 def test_the_screen_is_imported_only_when_it_starts() -> None:
     done = python(
         "import sys\nfrom kleaktrace.commands import trace\n"

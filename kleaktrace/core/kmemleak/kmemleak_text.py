@@ -126,3 +126,30 @@ class KmemleakText:
     def recognised(self) -> bool:
         """Whether the text has anything to do with kmemleak."""
         return bool(self.objects or self.problems or self.dumps or self.messages or self.stacks)
+
+
+@dataclass(slots=True)
+class PartOfText:
+    """What was read of a part of a text, in its order."""
+
+    objects: list[Suspect] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    dumps: list[ObjectDump] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    stacks: list[LooseStack] = field(default_factory=list)
+    torn: bool = False
+
+    def add(self, more: PartOfText) -> None:
+        """Add what was read of the part that follows."""
+        self.objects += more.objects
+        self.problems += more.problems
+        self.dumps += more.dumps
+        self.messages += more.messages
+        self.stacks += more.stacks
+
+    @property
+    def merit(self) -> tuple[int, int]:
+        """More is better."""
+        frames = sum(len(one.frames) for one in self.objects) + sum(len(one.frames) for one in self.dumps)
+        whole = sum(one.pid >= 0 for one in self.objects)
+        return len(self.objects) + len(self.dumps) + len(self.messages), frames + whole - len(self.problems)

@@ -21,10 +21,10 @@ from kleaktrace.core.kmemleak.kmemleak_text import (
     LooseStack,
     Message,
     ObjectDump,
+    PartOfText,
     Problem,
     Suspect,
 )
-from kleaktrace.core.kmemleak.rough_reports import RoughReports, read_rough
 from kleaktrace.core.kmemleak.text_lines import lines_of
 
 __all__ = ["UNREAD", "KmemleakText", "LooseStack", "Message", "ObjectDump", "Problem", "Suspect", "parse"]
@@ -50,7 +50,7 @@ class _Parser:
         self.text = text
         self.pos = 0
         self.number = 1
-        self.found = RoughReports()
+        self.found = PartOfText()
 
     def parse(self) -> KmemleakText:
         text, clean, objects = self.text, CleanReports(), self.found.objects
@@ -84,6 +84,9 @@ class _Parser:
         if end <= self.pos:
             return
         if _ANYTHING.search(self.text, self.pos, end):
+            # What the kernel itself says needs it seldom, and importing it takes a tenth of a command's start.
+            from kleaktrace.core.kmemleak.rough_reports import read_rough
+
             part = self.text[self.pos : end]
             self.found.add(read_rough(list(lines_of(part, self.number)), end < len(self.text) or part.endswith("\n")))
         self.number += self.text.count("\n", self.pos, end)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kleaktrace.core.kmemleak.clean_reports import CleanReports
 from kleaktrace.core.kmemleak.decoding import decoded
 from kleaktrace.core.kmemleak.interleaving import by_caller
-from kleaktrace.core.kmemleak.kmemleak_text import LooseStack, Message, ObjectDump, Problem, Suspect
+from kleaktrace.core.kmemleak.kmemleak_text import Message, PartOfText, Problem
 from kleaktrace.core.kmemleak.margins import TAG, Belongs, Margin, OwnLine, OwnLines, marks_of, strip, time_of
 from kleaktrace.core.kmemleak.messages import is_message, message_in, shell_error_in
 from kleaktrace.core.kmemleak.object_dumps import dump_starts, read_dump
@@ -46,34 +46,7 @@ _WRAPS_OF_HEADER = 3
 _MOST_BEFORE = 256
 
 
-@dataclass(slots=True)
-class RoughReports:
-    """What was read of a part of a text, in its order."""
-
-    objects: list[Suspect] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    dumps: list[ObjectDump] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
-    stacks: list[LooseStack] = field(default_factory=list)
-    torn: bool = False
-
-    def add(self, more: RoughReports) -> None:
-        """Add what was read of the part that follows."""
-        self.objects += more.objects
-        self.problems += more.problems
-        self.dumps += more.dumps
-        self.messages += more.messages
-        self.stacks += more.stacks
-
-    @property
-    def merit(self) -> tuple[int, int]:
-        """More is better."""
-        frames = sum(len(one.frames) for one in self.objects) + sum(len(one.frames) for one in self.dumps)
-        whole = sum(one.pid >= 0 for one in self.objects)
-        return len(self.objects) + len(self.dumps) + len(self.messages), frames + whole - len(self.problems)
-
-
-def read_rough(lines: Sequence[Line], is_finished: bool = True) -> RoughReports:
+def read_rough(lines: Sequence[Line], is_finished: bool = True) -> PartOfText:
     """Read all that lines hold. is_finished: whether the last one has its end, or the text may be cut there."""
     as_it_is = _Walk(lines, is_finished).read()
     found = as_it_is.objects or as_it_is.dumps or as_it_is.messages
@@ -102,12 +75,12 @@ class _Walk:
     def __init__(self, lines: Sequence[Line], is_finished: bool) -> None:
         self.lines = by_caller(lines)
         self.is_finished = is_finished
-        self.out = RoughReports()
+        self.out = PartOfText()
         self.clean = CleanReports()
         self.starts = _starts(self.lines)
         self.has_objects = any(start.is_read for start in self.starts)
 
-    def read(self) -> RoughReports:
+    def read(self) -> PartOfText:
         at = 0
         for number, start in enumerate(self.starts):
             if start.index > at:
