@@ -89,7 +89,7 @@ def seen(guest: Guest, kernel_tree: Path, tmp_path_factory: pytest.TempPathFacto
     for name, file in files.items():
         (out / f"{name}.ko").write_bytes(file.read_bytes())
     loaded = [str(out / f"{module.name}.ko") for module in (*NULL_BLK, *INNOCENT)]
-    result = guest("bash", "-c", SCRIPT, "crowd", str(out), *loaded, rwdirs=[out], timeout_s=900)
+    result = guest("bash", "-c", SCRIPT, "crowd", str(out), *loaded, rwdirs=[out], timeout_s=900, cpus=1)
     assert result.status == 0, result.stderr
     return Seen(out)
 

@@ -24,7 +24,7 @@ LEAKS = ("leak_kzalloc_1520", "leak_hardirq_129", "leak_percpu")
 def captures(guest: Guest, lab_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory with all captures."""
     out = tmp_path_factory.mktemp("diff")
-    result = guest("sh", str(SCENARIO), str(out), str(lab_module), *LEAKS, rwdirs=[out], timeout_s=900)
+    result = guest("sh", str(SCENARIO), str(out), str(lab_module), *LEAKS, rwdirs=[out], timeout_s=900, cpus=1)
     assert result.status == 0, result.stderr
     return out
 

@@ -34,7 +34,7 @@ run clean poll_queues=0
 @pytest.fixture(scope="module", params=["debian12", "debian13"])
 def documents(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out: Path = tmp_path_factory.mktemp(request.param)
-    options = [f"--kernel={request.param}", "--keep-files", "--timeout=600", f"--rwdir={out}"]
+    options = [f"--kernel={request.param}", "--keep-files", "--cpus=1", "--timeout=600", f"--rwdir={out}"]
     done = run_tool(*options, "--", "bash", "-c", SCRIPT, "null_blk", str(out), timeout_s=1200)
     assert done.status == 0, done.stderr
     found = {name: json.loads((out / f"{name}.json").read_text()) for name in ("leaks", "clean")}

@@ -35,7 +35,7 @@ def walk(options: Sequence[str], one: Shown, directory: Path) -> int:
     sudo, tool, *shown_options, module, where, dashes = shlex.split(one.command.partition(" -- ")[0] + " --")
     assert [sudo, tool, module, where, dashes] == ["sudo", "tools/guest", "--module", "docs/first-leak", "--"]
     command = shlex.split(one.command.partition(" -- ")[2])
-    chosen = [*options, *shown_options, "--keep-files", "--timeout=900", module, str(directory)]
+    chosen = [*options, *shown_options, "--keep-files", "--cpus=1", "--timeout=900", module, str(directory)]
     done = run_tool(*chosen, "--", *command, timeout_s=960)
     assert difference(normalised(one.output), normalised(done.stdout.splitlines())) == "", done.stdout + done.stderr
     return done.status

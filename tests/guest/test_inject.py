@@ -48,7 +48,9 @@ def seen(guest_options: list[str], kernel_tree: Path, tmp_path_factory: pytest.T
     options = [*guest_options, "--config", str(PROJECT / "tools" / "inject.config")]
     module = build_module(PROJECT / "tests" / "guest" / "inject_module", built_tree(options)) / "inject_paths.ko"
     command = ("sh", str(SCENARIO), str(out), str(module))
-    done = run_tool(*options, "--keep-files", "--timeout=1500", f"--rwdir={out}", "--", *command, timeout_s=1600)
+    done = run_tool(
+        *options, "--keep-files", "--cpus=1", "--timeout=1500", f"--rwdir={out}", "--", *command, timeout_s=1600
+    )
     assert done.status == 0, done.stdout + done.stderr
     return Seen(out)
 

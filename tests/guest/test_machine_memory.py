@@ -20,7 +20,7 @@ def seen(guest: Guest, kernel_tree: Path, lab_module: Path, tmp_path_factory: py
     out = tmp_path_factory.mktemp("machine_memory")
 
     def profiled(*command: str, **options: Any) -> GuestResult:
-        return guest(*command, **{**options, "append": ["sysctl.vm.mem_profiling=1"], "timeout_s": 1200})
+        return guest(*command, **{**options, "append": ["sysctl.vm.mem_profiling=1"], "timeout_s": 1200, "cpus": 1})
 
     return result_of(profiled, "machine_memory_scenario.py", out, pages, lab_module)
 

@@ -43,7 +43,7 @@ def seen(guest: Guest, kernel_tree: Path, lab_module: Path, tmp_path_factory: py
     out = tmp_path_factory.mktemp("pages")
     command = [PROJECT / ".venv/bin/kleaktrace", lab_module, pages, out]
     script = Path(__file__).with_name("pages_scenario.sh")
-    done = guest("bash", str(script), *map(str, command), rwdirs=[out], timeout_s=1800)
+    done = guest("bash", str(script), *map(str, command), rwdirs=[out], timeout_s=1800, cpus=1)
     assert done.status == 0, done.stdout + done.stderr
     return Seen(
         {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")},

@@ -18,7 +18,9 @@ GUEST = ROOT / "tools" / "guest"
 
 
 def guest(*arguments: str) -> str:
-    done = subprocess.run([GUEST, "--keep-files", *arguments], capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [GUEST, "--keep-files", "--cpus=1", *arguments], capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 

@@ -43,7 +43,7 @@ def test_a_driver_is_built_for_a_tree_run_on_it_and_judged(user_tree: Path, tmp_
     source = driver("leaky_driver", tmp_path)
     before = names(source), names(user_tree)
     done = run_tool(
-        *("--tree", str(user_tree), "--module", str(source), "--keep-files", "--timeout=600", "--"),
+        *("--tree", str(user_tree), "--module", str(source), "--keep-files", "--cpus=1", "--timeout=600", "--"),
         *("kleaktrace", "run", "--repeat", "3", "--", "./test.sh"),
         timeout_s=660,
     )
@@ -96,7 +96,17 @@ def test_an_oops_ends_the_guest_or_only_the_task(guest_options: list[str], tmp_p
     script = "pwd; insmod ./oops_driver.ko || echo insmod: $?; dmesg | grep -o 'BUG: kernel NULL pointer dereference'"
     lives, dies = (
         run_tool(
-            *guest_options, *module, *more, "--keep-files", "--timeout=600", "--", "sh", "-c", script, timeout_s=660
+            *guest_options,
+            *module,
+            *more,
+            "--keep-files",
+            "--cpus=1",
+            "--timeout=600",
+            "--",
+            "sh",
+            "-c",
+            script,
+            timeout_s=660,
         )
         for more in (["--no-panic"], [])
     )
