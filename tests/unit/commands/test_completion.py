@@ -29,6 +29,7 @@ def completed(*words: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.thorough
 def test_bash_completes_commands_options_and_choices() -> None:
     assert completed("conf") == ["confirm"]
     assert completed("trace", "--ex") == ["--exact-stacks"]

@@ -204,6 +204,7 @@ def test_a_crash_is_told_and_the_next_run_is_tried(machine: Machine, monkeypatch
     assert machine.injector.aims == [Aim.NOTHING, Aim.NEXT, Aim.NEXT, Aim.NOTHING, Aim.NEXT, Aim.NEXT]
 
 
+@pytest.mark.thorough
 def test_what_was_judged_before_a_restart_does_not_fail_again(machine: Machine, tmp_path: Path) -> None:
     file = tmp_path / "walk"
     assert machine.inject("--resume", str(file), "--max", "2").exit_code == 4

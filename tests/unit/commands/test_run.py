@@ -118,6 +118,7 @@ def test_each_run_of_the_command_is_a_round(machine: Machine) -> None:
     assert done.exit_code == 0
 
 
+@pytest.mark.thorough
 def test_rounds_without_scans_are_compared_once_what_anybody_set_going_is_done(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ SHOWN = [one for page in shown_output.pages() for one in shown_output.shown(page
 
 
 @pytest.mark.parametrize("one", [one for one in SHOWN if not one.needs_root], ids=str)
+@pytest.mark.thorough
 def test_commands_print_what_the_manual_shows(one: Shown) -> None:
     assert difference(one.output, shown_output.printed(one.command)) == ""
 

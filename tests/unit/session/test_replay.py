@@ -54,6 +54,7 @@ def some_events(source: MadeUpSource) -> None:
 
 
 @pytest.mark.parametrize("speed", [1.0, 1000.0])
+@pytest.mark.thorough
 def test_it_comes_to_the_same(tmp_path: Path, speed: float) -> None:
     with recorded(tmp_path / "capture") as (source, came_to):
         some_events(source)

@@ -34,6 +34,7 @@ steps = st.lists(st.tuples(st.sets(keys, max_size=60), st.sets(keys, max_size=60
 
 @given(steps)
 @settings(max_examples=200, deadline=None)
+@pytest.mark.thorough
 def test_address_index_is_a_dict(steps):
     index, model = AddressIndex(), {}
     for inserted, removed, compacted in steps:
@@ -56,6 +57,7 @@ def test_address_index_is_a_dict(steps):
         assert all(row < index.capacity for row in model.values())
 
 
+@pytest.mark.thorough
 def test_rows_are_reused_and_tombstones_do_not_pile_up():
     index = AddressIndex()
     rng = np.random.default_rng(2)
@@ -97,6 +99,7 @@ def test_memory_per_key_stays_small_while_growing():
 
 @given(st.lists(st.lists(st.tuples(keys, st.integers(0, 3)), max_size=80), max_size=8))
 @settings(max_examples=150, deadline=None)
+@pytest.mark.thorough
 def test_interner_gives_each_value_one_number_for_good(batches):
     interner, model = Interner(words=2), {}
     for batch in batches:

@@ -45,6 +45,7 @@ row = st.fixed_dictionaries(
 
 
 @given(st.lists(st.lists(row, max_size=5), min_size=1, max_size=4))
+@pytest.mark.thorough
 def test_what_was_written_is_read(batches: list[list[dict[str, object]]]) -> None:
     columns = [{name: [one[name] for one in batch] for name in EVERY.columns} for batch in batches]
     assert read(EVERY, written(EVERY, *columns)) == columns

@@ -62,6 +62,7 @@ def made_batches(draw: st.DrawFn) -> Batch:
 
 
 @given(st.lists(st.lists(made_batches(), max_size=3), max_size=4))
+@pytest.mark.thorough
 def test_they_come_back_as_they_were(flushes: list[list[Batch]]) -> None:
     wanted = [batch for flush in flushes for batch in flush if batch.size]
     assert [told(batch) for batch in batches_of(flushes)] == [told(batch) for batch in wanted]

@@ -145,6 +145,7 @@ action = st.one_of(
 
 
 @given(st.lists(action, max_size=40))
+@pytest.mark.thorough
 def test_what_is_read_back_is_what_was_told(actions: list[Any]) -> None:
     run = Run()
     for one in actions:
@@ -168,6 +169,7 @@ def test_what_is_read_back_is_what_was_told(actions: list[Any]) -> None:
     assert books(live) == books(live)
 
 
+@pytest.mark.thorough
 def test_parts_of_endings_that_are_forgotten_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     capacity = 40
     monkeypatch.setattr(ledger_log, "HISTORY_CAPACITY", capacity)
@@ -202,6 +204,7 @@ def test_rows_that_are_renumbered_are_told_anew(monkeypatch: pytest.MonkeyPatch)
     assert books(read(run.flushes)) == books(live)
 
 
+@pytest.mark.thorough
 def test_a_history_that_forgets_samples_is_told_as_it_is() -> None:
     run = Run()
     for step in range(3000):

@@ -44,18 +44,21 @@ def test_nothing_has_changed_among_many_stacks() -> None:
     assert found.compared == found.within > 200
 
 
+@pytest.mark.thorough
 def test_what_the_same_streams_leave_behind_is_no_news() -> None:
     recordings = [streamed(USUAL, seed) for seed in range(101)]
     with_news = [bool(compare(*pair).changes) for pair in pairwise(recordings)]
     assert sum(with_news) <= 5
 
 
+@pytest.mark.thorough
 def test_nor_is_it_if_one_is_looked_at_for_longer() -> None:
     pairs = [(streamed(USUAL, seed, 30), streamed(USUAL, 1000 + seed, 300)) for seed in range(10)]
     assert sum(bool(compare(*pair).changes) for pair in pairs) == 0
     assert sum(bool(compare(*reversed(pair)).changes) for pair in pairs) == 0
 
 
+@pytest.mark.thorough
 def test_a_leak_that_is_added_is_the_only_news() -> None:
     for seed in range(10):
         found = compare(streamed(USUAL, seed), streamed(WITH_LEAK, 1000 + seed))

@@ -71,6 +71,7 @@ LEAKS = {
 
 
 @pytest.mark.parametrize("name", LEAKS)
+@pytest.mark.thorough
 def test_a_steady_leak_is_found_within_a_minute(name):
     make, least = LEAKS[name]
     assert share_found(lambda random: make(random, 60), 60) >= least
@@ -105,6 +106,7 @@ WORK = {
 
 @pytest.mark.parametrize("seconds", [60, 90])
 @pytest.mark.parametrize("name", WORK)
+@pytest.mark.thorough
 def test_work_is_not_growth(name, seconds):
     assert share_found(lambda random: WORK[name](random, seconds), seconds, seed=2) == 0
 
@@ -127,6 +129,7 @@ def test_few_births_that_become_rarer_are_mostly_not_taken_for_growth():
 @pytest.mark.parametrize("seconds", [40, 60, 120])
 @pytest.mark.parametrize("make", [leak, clockwork_leak, leaking_error_path, leak_among_slow_frees])
 @pytest.mark.parametrize("rate", [1, 20])
+@pytest.mark.thorough
 def test_the_rate_interval_holds_the_truth(make, rate, seconds):
     every = found(played(replicas(lambda random: make(random, seconds, rate), 40, 3), seconds), seconds)
     held = sum(one.ci95[0] <= rate * BYTES <= one.ci95[1] for one in every)
@@ -134,6 +137,7 @@ def test_the_rate_interval_holds_the_truth(make, rate, seconds):
     assert held >= 0.9 * len(every)  # 93 % but for chance in so few runs
 
 
+@pytest.mark.thorough
 def test_what_will_still_be_freed_is_no_part_of_the_rate():
     """Siblings that live for 6 s on average: at the age where the plateau begins, one in ten is still to die."""
     every = found(played(replicas(lambda r: leak_among_slow_frees(r, 60, 200, 6), 20, 12), 60), 60)

@@ -40,12 +40,14 @@ def test_few_large_arrivals_are_less_certain_than_many_small_ones():
 @pytest.mark.parametrize("seconds", [30, 60, 120])
 @pytest.mark.parametrize("rate", [0.5, 5, 50, 500])
 @pytest.mark.parametrize(("make", "least"), [(leak, 0.93), (clockwork_leak, 0.99)])
+@pytest.mark.thorough
 def test_total_interval_holds_the_true_rate(make, least, rate, seconds):
     assert coverage_of_totals(make, rate, seconds) >= least
 
 
 @pytest.mark.parametrize("seconds", [60, 120])
 @pytest.mark.parametrize("rate", [5, 50, 500])
+@pytest.mark.thorough
 def test_total_interval_holds_the_true_rate_of_bursts(rate, seconds):
     assert coverage_of_totals(bursty_leak, rate, seconds) >= 0.93
 
@@ -99,6 +101,7 @@ def levels(seed: int, seconds: int, leaks: float, churn: float, mean_life: float
 @pytest.mark.parametrize("seconds", [30, 60, 120])
 @pytest.mark.parametrize("mean_life", [0.01, 1, 5])
 @pytest.mark.parametrize("leaks", [0.5, 5, 50, 500])
+@pytest.mark.thorough
 def test_slope_interval_holds_a_leak_over_churn(leaks, mean_life, seconds):
     """How often, of 200: 93 % but for chance in so few runs."""
     held = 0

@@ -118,6 +118,7 @@ def test_a_line_behind_a_message_of_the_console_is_told(line: str) -> None:
 @given(reports=st.lists(suspects(), min_size=2, max_size=2), data=st.data())
 # The same examples each time: of a word that came into the middle of a number nobody can tell, and some such are found.
 @settings(max_examples=400, deadline=None, derandomize=True)
+@pytest.mark.thorough
 def test_what_happens_to_one_line_stays_with_its_report_and_is_told(
     reports: list[Suspect], data: st.DataObject
 ) -> None:

@@ -17,6 +17,7 @@ from kleaktrace.core.kmemleak.report_parser import Suspect, parse
 @pytest.mark.parametrize("generation", GENERATIONS.values(), ids=GENERATIONS)
 @given(reports=st.lists(suspects(), min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.thorough
 def test_what_a_kernel_prints_is_read_back(generation: Generation, reports: list[Suspect]) -> None:
     read = parse("".join(render(r, generation) for r in reports))
     assert [facts(r) for r in read.objects] == [facts(as_printed(r, generation)) for r in reports]
@@ -98,6 +99,7 @@ def test_pieces_of_reports_in_any_order_are_read_without_raising(pieces: list[st
 
 @given(report=suspects(), data=st.data())
 @settings(max_examples=200, deadline=None)
+@pytest.mark.thorough
 def test_a_cut_report_is_never_taken_for_a_whole_one(report: Suspect, data: st.DataObject) -> None:
     text = render(report, GENERATIONS["6.13"])
     last_row = text.rindex("\n    62", 0, text.index("  backtrace (crc"))

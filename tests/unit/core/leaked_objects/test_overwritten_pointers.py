@@ -77,6 +77,7 @@ def test_births_outside_of_the_rounds_are_left_out():
 
 @given(st.lists(st.text("lf", max_size=8), max_size=8), st.randoms(use_true_random=False))
 @settings(max_examples=300, deadline=None)
+@pytest.mark.thorough
 def test_what_is_found_is_what_the_rounds_show(rounds, random):
     telling = [word for word in rounds if set(word) == {"l", "f"}]
     chance = np.prod([1 / len(word) for word in telling])

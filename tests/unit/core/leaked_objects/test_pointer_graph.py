@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from object_heaps import HEAP, NOTHING, SLOT, Heap, plain_edges, plain_owners
@@ -263,12 +264,14 @@ def heaps(draw: st.DrawFn) -> Heap:
 
 @given(heaps())
 @settings(max_examples=500, deadline=None)
+@pytest.mark.thorough
 def test_roots_are_those_found_the_plain_way(heap):
     assert heap.graph().root_of.tolist() == plain_owners(heap, plain_edges(heap))
 
 
 @given(heaps())
 @settings(max_examples=200, deadline=None)
+@pytest.mark.thorough
 def test_every_object_has_one_root_and_what_roots_hold_adds_up(heap):
     graph, rows = heap.graph(), heap.rows
     roots = graph.roots
@@ -280,6 +283,7 @@ def test_every_object_has_one_root_and_what_roots_hold_adds_up(heap):
 
 @given(heaps(), st.randoms(use_true_random=False))
 @settings(max_examples=200, deadline=None)
+@pytest.mark.thorough
 def test_order_of_the_objects_makes_no_difference(heap, random):
     order = list(range(len(heap.events)))
     random.shuffle(order)

@@ -124,6 +124,7 @@ def rows_of(table: np.ndarray) -> list[tuple]:
 
 @given(st.data())
 @settings(max_examples=400, deadline=None)
+@pytest.mark.thorough
 def test_ledger_equals_the_naive_one_however_the_stream_is_cut(data):
     events = data.draw(streams())
     minimum = data.draw(st.sampled_from([0, 1000, SECOND]))

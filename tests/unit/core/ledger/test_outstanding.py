@@ -72,6 +72,7 @@ def naive_label(event: dict, by: GroupBy, known: KernelNames) -> tuple[object, .
 
 @pytest.mark.parametrize("by", OUTSTANDING_BY)
 @given(events=st.lists(allocations, max_size=40))
+@pytest.mark.thorough
 def test_groups_are_what_a_naive_grouping_finds(by: GroupBy, events: list[dict]) -> None:
     known = names()
     expected: dict[tuple[object, ...], list[dict]] = defaultdict(list)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from builders import rows
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +97,7 @@ def batch(first: int, some: list[Event]) -> Batch:
 
 
 @given(events(), st.data())
+@pytest.mark.thorough
 def test_however_blocks_are_split_and_freed_the_pages_are_those_of_the_model(made: list[Event], data) -> None:
     model, ledger, at = Model(), Ledger(), 0
     while at < len(made):
@@ -142,6 +144,7 @@ def test_a_block_of_which_a_page_is_freed_is_as_many_allocations_as_it_has_pages
     assert {int(row["cache"]) for row in ledger.outstanding([11])} == {3}  # it was asked for as one
 
 
+@pytest.mark.thorough
 def test_many_splits_in_one_batch() -> None:
     made = []
     for page in range(0, 4096, 4):

@@ -35,6 +35,7 @@ def convicted(keeper: Keeper, rounds: int) -> float:
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize("keeper", [pool_that_doubles, per_cpu_lists, freed_later, now_and_then])
+@pytest.mark.thorough
 def test_what_keeps_within_bounds_is_not_convicted(keeper: Keeper, rounds: int) -> None:
     assert convicted(keeper, rounds) <= 0.01
 

@@ -58,6 +58,7 @@ odd_lines = st.sampled_from(
 
 
 @given(st.lists(good_lines | odd_lines, max_size=25), st.booleans(), st.data())
+@pytest.mark.thorough
 def test_kallsyms_reads_as_a_naive_reading_does(lines: list[bytes], ended: bool, data: st.DataObject) -> None:
     text = b"\n".join(lines) + (b"\n" if ended else b"")
     table = parse_kallsyms(text)

@@ -163,6 +163,7 @@ SIGNED_BITS = 0xFFFF800000000000
 @example(388031, 0)  # where one step begins is taken for a copy of it by some stacks, and for itself by others
 @example(3324372, 0)
 @example(1, SIGNED_BITS)
+@pytest.mark.thorough
 def test_known_stacks_are_recognised_and_not_for_others(seed: int, signed_bits: int) -> None:
     machine = Machine(seed, signed_bits=signed_bits)
     known, others = chains(machine.chance, 12), chains(machine.chance, 6)

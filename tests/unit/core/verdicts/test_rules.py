@@ -683,6 +683,7 @@ steps = st.lists(
 
 
 @given(steps, st.lists(st.tuples(st.integers(-5, 200), st.integers(0, 2)), max_size=4), st.data())
+@pytest.mark.thorough
 def test_whatever_happened_a_freed_object_and_one_with_loss_in_its_life_are_never_confirmed(
     history: list[tuple[int, str, int]], strangers: list[tuple[int, int]], data: st.DataObject
 ) -> None:

@@ -158,6 +158,7 @@ def test_a_part_that_is_gone_but_in_part_is_no_damage(broken_off: Path, tmp_path
     assert told(read_capture(tmp_path / "capture")) == told(read_capture(broken_off))
 
 
+@pytest.mark.thorough
 def test_what_is_outstanding_is_told_anew_when_its_file_is_far_longer_than_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +215,7 @@ def test_wherever_the_files_break_off_the_rest_is_read(broken_off: Path, tmp_pat
     assert len(seen) > 2
 
 
+@pytest.mark.thorough
 def test_whatever_a_stranger_changes_it_is_read_or_refused(broken_off: Path, tmp_path: Path) -> None:
     chosen = random.Random(2)
     refused = 0

@@ -65,7 +65,13 @@ def test_one_row_with_its_figures_and_its_call_stack(size: tuple[int, int]) -> N
     read(feed, reading, size)
 
 
+def _kept(line: str) -> list[str]:
+    words = line.split()
+    return [*words[:2], *(word for word in words if word.startswith("function_"))]
+
+
 @both_sizes
+@pytest.mark.thorough
 def test_a_hundred_thousand_rows(size: tuple[int, int]) -> None:
     feed = MadeUpFeed(many_rows(100_000))
 
@@ -77,7 +83,8 @@ def test_a_hundred_thousand_rows(size: tuple[int, int]) -> None:
         assert last != top
         await reader.press("up", "pageup", "home", "down", "pagedown", "up", "pageup")
         await reader.pilot.pause()
-        assert [line[:30] for line in reader.text.splitlines()[4:8]] == [line[:30] for line in top]
+        # There may have been another look meanwhile, since which more is known: bytes, count and name stay.
+        assert [_kept(line) for line in reader.text.splitlines()[4:8]] == [_kept(line) for line in top]
         assert len(reader.screen._table._strips) < 100, "only what is on the screen is made"
         await reader.press("slash", *"function_399")
         await reader.sees("'function_399'", without="100,000 rows")
