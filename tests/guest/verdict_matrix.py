@@ -174,6 +174,7 @@ def run(directory: Path, options: Sequence[str] = (), cases: Sequence[str] = ())
     module = build_module(PROJECT / "tests" / "lab", built_tree(options)) / "kleaktrace_lab.ko"
     result = run_tool(
         *options,
+        "--keep-files",
         "--timeout=900",
         f"--rwdir={directory}",
         "--",
