@@ -136,8 +136,8 @@ class StackEvidence:
             tuple((self.site(site), count) for site, count in statistics.free_sites),
         )
         lifetimes, likeness = Lifetimes.of([statistics]), "from the same call stack"
-        if lifetimes.freed < ENOUGH and stack.requester is not None and stack.requester.name:
-            lifetimes = Lifetimes.of(self._ledger.stack_statistics(self._same_requester(stack)))
+        if lifetimes.freed < ENOUGH and (alike := self._same_requester(stack)) and stack.requester is not None:
+            lifetimes = Lifetimes.of(self._ledger.stack_statistics(alike))
             likeness = f"asked for by {stack.requester.name}, from whatever call stack"
         return KnownStack(tuple(stack.lines()), stack.context, siblings, lifetimes, lifetimes.old_enough_ns(), likeness)
 
@@ -168,9 +168,10 @@ def _to_requester(stack: Stack) -> tuple[object, ...]:
     """The frames up to the one that asked in its own interest, by name; nothing if it has no name.
 
     Functions that share what they allocate make siblings of nothing: names of kobjects live as long as the kobjects.
+    Nor do allocators by what they take for their own books, of which others may make use: spare nodes, for instance.
     """
     requester = stack.requester
-    if requester is None or not requester.name:
+    if requester is None or not requester.name or stack.below_machinery or stack.within_vmalloc:
         return ()
     frames = stack.frames[: stack.frames.index(requester) + 1]
     return tuple((frame.name, frame.offset, frame.module) for frame in frames)

@@ -461,6 +461,19 @@ def test_what_functions_give_out_that_share_it_are_no_siblings_by_that_alone() -
     assert only(scene.judge([suspect(36.0, A)], [suspect(36.0, A)])).verdict is Verdict.CONFIRMED
 
 
+def test_what_vmalloc_takes_for_its_own_books_are_no_siblings_of_what_was_asked_for() -> None:
+    """A spare node of its tree is freed when areas merge, which says nothing of the memory."""
+    scene = Scene()
+    asked = [inside("__vmalloc_node_range_noprof"), inside("drv_probe")]
+    scene.names.stacks.add(8, asked)
+    scene.names.stacks.add(9, [inside("alloc_vmap_area"), *asked])
+    for number in range(8):
+        scene.allocate(1.0, B + 256 * number, stack=9)
+        scene.free(46.0, B + 256 * number)
+    scene.allocate(36.0, A, stack=8, kind=Kind.VMALLOC)
+    assert only(scene.judge([suspect(36.0, A)], [suspect(36.0, A)])).verdict is Verdict.CONFIRMED
+
+
 def test_those_without_a_stack_are_no_siblings_of_each_other() -> None:
     verdict = with_siblings(lifetime_s=50, freed=6, stack=0)
     assert verdict.verdict is Verdict.CONFIRMED
