@@ -141,14 +141,28 @@ def _told_by(function: str) -> Context | None:
 
 def requester_line(lines: Sequence[str]) -> str:
     """As `Stack.requester`, in frames as text; empty: there is none, or it has no name."""
-    named = [(None if line.startswith("0x") else function_of(line), line.endswith("]")) for line in lines]
+    line = _asking_line(lines)
+    return "" if _is_nameless(line) else line
+
+
+def _asking_line(lines: Sequence[str]) -> str:
+    named = [(None if _is_nameless(line) else function_of(line), line.endswith("]")) for line in lines]
     place = requester_place(named)
-    return "" if place is None or named[place][0] is None else lines[place]
+    return "" if place is None else lines[place]
+
+
+def _is_nameless(line: str) -> bool:
+    return line.startswith("0x")
 
 
 def requester_words(lines: Sequence[str]) -> str:
-    """Who asked, for headings: `drv_probe [drv]`; where nobody has a name, the innermost frame."""
-    line = requester_line(lines) or next(iter(lines), "(no call stack)")
+    """Who asked, for headings: `drv_probe [drv]`; where nobody did, the innermost frame.
+
+    Of code that has no name any more, as its module is gone, the address.
+    """
+    line = _asking_line(lines) or next(iter(lines), "(no call stack)")
+    if _is_nameless(line):
+        return f"unnamed code at {line}"
     module = f" [{line.rpartition(' [')[2]}" if line.endswith("]") else ""
     return function_of(line) + module
 

@@ -99,7 +99,7 @@ def test_a_session_with_every_verdict() -> None:
         "\n"
         "undecided: 1 object, 128 B\n"
         "\n"
-        "  0xffffffffc0100022: 128 bytes at 0xffff888100010000\n"
+        "  unnamed code at 0xffffffffc0100022: 128 bytes at 0xffff888100010000\n"
         "    by softirq, 66 min 40 s ago\n"
         "    undecided: allocated before tracing began; no free seen in 12 s of watching\n"
         "      0xffffffffc0100022\n"

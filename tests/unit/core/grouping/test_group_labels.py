@@ -48,7 +48,7 @@ def stack(text: str) -> Stack:
         (GroupBy.REQUESTER, "ext4_alloc_inode alloc_inode new_inode " + TASK, "core_alloc"),
         (GroupBy.REQUESTER, "devm_kmalloc drv_probe.isra.0[drv]", "drv_probe [drv]"),
         (GroupBy.REQUESTER, "alloc_inode new_inode", "alloc_inode"),
-        (GroupBy.REQUESTER, "? drv_probe[drv]", "0x1234"),
+        (GroupBy.REQUESTER, "? drv_probe[drv]", "unnamed code at 0x1234"),
         (GroupBy.MODULE, TASK, "other"),
         (GroupBy.MODULE, "core_alloc", "(kernel)"),
         (GroupBy.STACK, "core_alloc other_get[other]", "core_alloc+0x10/0x20\nother_get+0x10/0x20 [other]"),

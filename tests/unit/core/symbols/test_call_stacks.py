@@ -19,6 +19,8 @@ from kleaktrace.core.symbols.call_stacks import (
     context_from,
     function_of,
     requester_function,
+    requester_line,
+    requester_words,
     trim,
 )
 from kleaktrace.core.symbols.kernel_names import KernelNames
@@ -256,3 +258,18 @@ def test_who_asked_for_the_memory(lines: list[str], function: str) -> None:
 def test_a_function_goes_by_the_name_that_its_source_has(made: str) -> None:
     assert function_of(f"drv_probe{made}+0x22/0x100 [drv]") == "drv_probe"
     assert function_of("rust.mangled_name+0x1/0x2") == "rust.mangled_name"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["__kmalloc_noprof+0x1/0x2", "drv_probe+0x1/0x2 [drv]"], "drv_probe [drv]"),
+        (["__kmalloc_noprof+0x1/0x2", "0xffffffffc0100022", "vfs_write+0x1/0x2"], "unnamed code at 0xffffffffc0100022"),
+        (["0xffffffffc0100022"], "unnamed code at 0xffffffffc0100022"),
+        (["__kmalloc_noprof+0x1/0x2"], "__kmalloc_noprof"),
+        ([], "(no call stack)"),
+    ],
+)
+def test_a_heading_never_names_an_allocator_if_anything_called_it(lines: list[str], words: str) -> None:
+    assert requester_words(lines) == words
+    assert requester_line(lines) == ("" if "unnamed" in words or "(" in words or len(lines) == 1 else lines[1])
