@@ -31,7 +31,7 @@ run clean poll_queues=0
 """
 
 
-@pytest.fixture(scope="module", params=["debian12", "debian13"])
+@pytest.fixture(scope="module", params=["debian12", pytest.param("debian13", marks=pytest.mark.long)])
 def documents(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out: Path = tmp_path_factory.mktemp(request.param)
     options = [f"--kernel={request.param}", "--keep-files", "--cpus=1", "--timeout=600", f"--rwdir={out}"]

@@ -45,10 +45,12 @@ def test_the_leak_is_caught_and_understood(kernel_tree: Path, guest_options: lis
     assert walk(guest_options, LEAKY, DRIVER) == 1
 
 
+@pytest.mark.long
 def test_the_mended_driver_is_clean(kernel_tree: Path, guest_options: list[str]) -> None:
     assert walk(guest_options, MENDED, mended("mend.patch")) == 0
 
 
+@pytest.mark.long
 def test_the_leak_on_the_error_path_is_caught(kernel_tree: Path, guest_options: list[str]) -> None:
     assert walk(guest_options, ERROR_PATH, mended("mend.patch")) == 1
 

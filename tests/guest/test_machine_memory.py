@@ -14,15 +14,25 @@ pytestmark = pytest.mark.guest
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def seen(guest: Guest, kernel_tree: Path, lab_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+FEW, ALL = "10", "24"
+"""So many commands that leak nothing."""
+
+
+@pytest.fixture(scope="module", params=[FEW, pytest.param(ALL, marks=pytest.mark.long)])
+def seen(
+    request: pytest.FixtureRequest,
+    guest: Guest,
+    kernel_tree: Path,
+    lab_module: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
     pages = build_module(Path(__file__).with_name("pages_module"), kernel_tree) / "pages.ko"
     out = tmp_path_factory.mktemp("machine_memory")
 
     def profiled(*command: str, **options: Any) -> GuestResult:
         return guest(*command, **{**options, "append": ["sysctl.vm.mem_profiling=1"], "timeout_s": 1200, "cpus": 1})
 
-    return result_of(profiled, "machine_memory_scenario.py", out, pages, lab_module)
+    return result_of(profiled, "machine_memory_scenario.py", out, pages, lab_module, request.param)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +52,8 @@ def test_pages_that_are_gone_are_missed_and_their_call_site_is_named(seen: Any, 
     assert "func:take_one" in site
 
 
-def test_nothing_is_missed_after_innocent_commands(seen: Any) -> None:
-    assert len(seen["innocents"]) >= 20
+def test_nothing_is_missed_after_innocent_commands(seen: Any, request: pytest.FixtureRequest) -> None:
+    assert str(len(seen["innocents"])) in (FEW, ALL)
     # Unloading the module that kept its pages gives none of them back, nor takes any.
     assert {name: found for name, found in seen["innocents"].items() if found} == {}
 
