@@ -7,6 +7,7 @@
 #
 # Leaves in OUT: the captures before and again, without a leak, and for each LEAK one of that name; of each of them
 # NAME.txt and NAME.status.
+. tests/guest/warm_kleaktrace.sh
 out=$1
 export LAB_KO=$2 LAB=/sys/kernel/debug/kleaktrace_lab
 shift 2
@@ -15,7 +16,7 @@ step() {
 	name=$1
 	export LEAK=$2
 	# That the module has gone convicts; kmemleak would take half a minute each time.
-	.venv/bin/kleaktrace run --no-kmemleak --capture "$out/$name" -- sh -c '
+	"$kleaktrace" run --no-kmemleak --capture "$out/$name" -- sh -c '
 		insmod $LAB_KO init_leaks=0
 		for case in freed_at_once referenced reuse freed_vmalloc freed_percpu $LEAK; do
 			echo $case > $LAB/do || exit 9

@@ -5,13 +5,14 @@
 #   ground_truth_scenario.sh OUT KMEMLEAK_TEST.KO LAB.KO
 #
 # Leaves in OUT, for each STEP: STEP.json, STEP.txt (what was printed), STEP.status, and the lab's own account.
+. tests/guest/warm_kleaktrace.sh
 out=$1 sample=$2 lab_ko=$3
 lab=/sys/kernel/debug/kleaktrace_lab
 
 step() {
 	name=$1
 	shift
-	.venv/bin/kleaktrace "$@" > "$out/$name.txt" 2>&1
+	"$kleaktrace" "$@" > "$out/$name.txt" 2>&1
 	echo $? > "$out/$name.status"
 }
 

@@ -5,6 +5,7 @@
 #   inject_scenario.sh OUT INJECT_PATHS.KO
 #
 # Leaves in OUT, for each STEP: STEP.json, STEP.txt (what was printed), STEP.status.
+. tests/guest/warm_kleaktrace.sh
 out=$1 ko=$2
 # The guest is to outlive what a driver does wrong.
 echo 0 > /proc/sys/kernel/panic_on_oops
@@ -12,11 +13,11 @@ echo 0 > /proc/sys/kernel/panic_on_oops
 step() {
 	name=$1
 	shift
-	.venv/bin/kleaktrace inject --json "$out/$name.json" "$@" > "$out/$name.txt" 2>&1
+	"$kleaktrace" inject --json "$out/$name.json" "$@" > "$out/$name.txt" 2>&1
 	echo $? > "$out/$name.status"
 }
 
-.venv/bin/kleaktrace doctor --json > "$out/doctor.json"
+"$kleaktrace" doctor --json > "$out/doctor.json"
 step walk --module inject_paths -- sh -c "insmod $ko && rmmod inject_paths"
 step inside --no-kmemleak --in alloc_table -- sh -c "insmod $ko && rmmod inject_paths"
 step fails --module inject_paths -- sh -c "exit 3"

@@ -38,13 +38,14 @@ INNOCENT = (
 LOADS = 8
 
 SCRIPT = """
+. tests/guest/warm_kleaktrace.sh
 out=$1 configfs=$2 null_blk=$3
 shift 3
 insmod "$configfs"
 step() {
     name=$1
     shift
-    .venv/bin/kleaktrace run --json "$out/$name.json" "$@" > "$out/$name.txt" 2>&1
+    "$kleaktrace" run --json "$out/$name.json" "$@" > "$out/$name.txt" 2>&1
     echo $? > "$out/$name.status"
 }
 step poll_queues -- bash -c "for i in {1..8}; do insmod $null_blk; rmmod null_blk; done"

@@ -19,9 +19,10 @@ pytestmark = pytest.mark.guest
 
 ROUNDS = 8
 SCRIPT = f"""
+. tests/guest/warm_kleaktrace.sh
 run() {{
     name=$1; shift
-    .venv/bin/kleaktrace run --no-kmemleak --repeat {ROUNDS} --json "$out/$name.json" -- \\
+    "$kleaktrace" run --no-kmemleak --repeat {ROUNDS} --json "$out/$name.json" -- \\
         sh -c "modprobe null_blk $*; rmmod null_blk" > "$out/$name.txt" 2>&1
     echo $? > "$out/$name.status"
 }}

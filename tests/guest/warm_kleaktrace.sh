@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=sh
+# Read by scenarios that run kleaktrace more than once: $kleaktrace ARG… does what .venv/bin/kleaktrace ARG… does, but
+# in a process that has imported it already. That takes ten seconds of an emulated processor each time.
+warm=/tmp/warm
+mkdir $warm
+mkfifo $warm/requests
+.venv/bin/python tests/guest/warm_kleaktrace.py $warm &
+cat > $warm/kleaktrace <<'X'
+#!/bin/sh
+mkfifo /tmp/warm/$$
+printf '%s\0' "$@" > /tmp/warm/$$.arguments
+echo $$ > /tmp/warm/requests
+read -r status < /tmp/warm/$$
+exit "$status"
+X
+chmod +x $warm/kleaktrace
+export kleaktrace=$warm/kleaktrace
