@@ -79,7 +79,8 @@ class Growing:
 
     `outstanding` and `bytes` are all that is outstanding of it; `bytes_per_s` is what it leaks, without what will still
     be freed, with its 95 % interval. `leak_fraction` is the share of its allocations that never comes back.
-    `since_ns` is when the first of the survivors in the growth was allocated (CLOCK_MONOTONIC).
+    `since_ns` is when the first of the survivors in the growth was allocated (CLOCK_MONOTONIC), and `until_ns` the end
+    of the time that was looked at, if that is over.
     """
 
     stack: int
@@ -90,6 +91,7 @@ class Growing:
     leak_fraction: float
     leak_fraction_ci95: tuple[float, float]
     since_ns: int
+    until_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,7 @@ def _describe(evidence: GrowthEvidence, one: _Leaking, window: _Window) -> Growi
         leak_fraction=one.fraction,
         leak_fraction_ci95=one.fraction_ci95,
         since_ns=evidence.origin_ns + round(window.first_birth_s * 1e9),
+        until_ns=evidence.last_birth_ns if evidence.last_birth_ns < evidence.now_ns else None,
     )
 
 

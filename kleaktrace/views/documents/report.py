@@ -130,6 +130,7 @@ def _growing(one: GrowingStack, now_ns: int) -> dict[str, Any]:
         "leak_fraction": round(growing.leak_fraction, 6),
         "leak_fraction_ci95": [round(end, 6) for end in growing.leak_fraction_ci95],
         "for_s": round(max(now_ns - growing.since_ns, 0) / 1e9, 3),
+        "ended_s_ago": None if growing.until_ns is None else round(max(now_ns - growing.until_ns, 0) / 1e9, 3),
         "context": one.context,
         "comm": one.comm,
         "cache": one.cache,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from kleaktrace.core.growth.detection import Growing
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.core.symbols.call_stacks import requester_words
@@ -54,10 +55,18 @@ def words(one: GrowingStack, now_ns: int) -> str:
     where = ", ".join(word for word in (one.cache, one.context, one.comm) if word)
     return (
         f"+{units.size(growing.bytes_per_s)}/s (95 %: {units.size(low)} to {units.size(high)}) "
-        f"for {units.seconds(max(now_ns - growing.since_ns, 0) / 1e9)}, "
+        f"{_how_long(growing, now_ns)}, "
         f"{share(growing.leak_fraction)} of its allocations never freed so far, "
         f"{growing.outstanding:,} outstanding ({units.size(growing.bytes)}); {where}"
     )
+
+
+def _how_long(growing: Growing, now_ns: int) -> str:
+    """For how long it grew, and if that is over, when that was."""
+    if growing.until_ns is None:
+        return f"for {units.seconds(max(now_ns - growing.since_ns, 0) / 1e9)}"
+    took, ago = max(growing.until_ns - growing.since_ns, 0) / 1e9, max(now_ns - growing.until_ns, 0) / 1e9
+    return f"for {units.seconds(took)}, {units.seconds(ago)} ago"
 
 
 def share(fraction: float) -> str:

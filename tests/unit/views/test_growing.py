@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from reports import EVIL, STACK, START_NS, console, growing_stack, printed, report
 
 from kleaktrace.core.symbols.symbol_table import Frame
-from kleaktrace.views.terminal.growing import lines, share
+from kleaktrace.views.terminal.growing import lines, share, words
 from kleaktrace.views.terminal.report import show
 
 NOW_NS = START_NS + 31_500_000_000
@@ -28,6 +30,15 @@ def test_a_growing_stack() -> None:
         "      do_one_initcall+0x22/0x1000\n"
         "  A leak, or a cache that nothing has bounded yet; kmemleak can't see it while something points there.\n"
     )
+
+
+def test_what_grew_while_a_command_ran_is_told_for_that_long() -> None:
+    """And not for as long as it has lain there since, which with the rate would make far more than there is."""
+    steady = growing_stack().growing
+    burst = growing_stack(growing=replace(steady, until_ns=steady.since_ns + 42_000_000))
+    now_ns = steady.since_ns + 58_842_000_000
+    assert "for 42 ms, 58.8 s ago, 12 % of its" in words(burst, now_ns)
+    assert "for 58.8 s, 12 % of its" in words(growing_stack(), now_ns)
 
 
 def test_what_kmemleak_says_of_it() -> None:

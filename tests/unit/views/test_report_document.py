@@ -181,6 +181,7 @@ def test_the_figures_are_the_report_s() -> None:
         "leak_fraction": 0.12,
         "leak_fraction_ci95": [0.1, 0.15],
         "for_s": 30.5,
+        "ended_s_ago": None,
         "context": "task",
         "comm": "insmod",
         "cache": "kmalloc-128",
