@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from guest_tool import PROJECT, Guest, build_module
 from lab_books import Case, Object
+from museum_lib.build import built
+from museum_lib.edit import Edit
+from museum_lib.piece import Module
 
 pytestmark = pytest.mark.guest
 
@@ -133,3 +136,30 @@ def test_what_vmalloc_took_for_the_modules_is_told_of_as_vmalloc_s(seen: Seen) -
     for document in seen.documents.values():
         pages = [group["stack"] for group in document["outstanding"] if group["cache"].startswith("pages")]
         assert not [stack for stack in pages if any("execmem_alloc" in line for line in stack)]
+
+
+@pytest.mark.long
+def test_a_page_for_each_open_of_a_device_of_the_kernels_own_is_found_and_named(
+    guest: Guest, kernel_tree: Path, tmp_path: Path
+) -> None:
+    """cuse without the free of the page in which it asks a server of its: 20 MB in 5,000 opens that nobody answers."""
+    edit = Edit(
+        file="fs/fuse/cuse.c",
+        function="cuse_process_init_reply",
+        old="\tkfree(ia);\n\t__free_page(page);\n\treturn;\n",
+        new="\tkfree(ia);\n\treturn;\n",
+    )
+    built_files = built(kernel_tree, [Module("fs/fuse/cuse", ("CONFIG_CUSE",))], [edit], print)
+    (tmp_path / "cuse.ko").write_bytes(built_files["cuse"].read_bytes())
+    (tmp_path / "opens").write_text(
+        f"insmod {tmp_path}/cuse.ko\nfor ((i = 0; i < 5000; i++)); do exec 3<> /dev/cuse; exec 3>&-; done\nrmmod cuse\n"
+    )
+    options = ("--pages", "--no-kmemleak", "--json", str(tmp_path / "report.json"))
+    opens = ("bash", str(tmp_path / "opens"))
+    guest(
+        str(PROJECT / ".venv/bin/kleaktrace"), "run", *options, "--", *opens, rwdirs=[tmp_path], timeout_s=600, cpus=1
+    )
+    report = json.loads((tmp_path / "report.json").read_text())
+    (leak,) = report["leaks"]
+    assert (leak["module"], leak["requester"], leak["objects"]) == ("cuse", "cuse_channel_open", 5000)
+    assert (leak["bytes"], report["loss"]["events"], report["verdict"]) == (5000 * PAGE, 0, "leaks")
