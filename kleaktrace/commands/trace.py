@@ -23,7 +23,6 @@ from kleaktrace.commands.options import (
 )
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
-from kleaktrace.commands.trace_feed import TraceFeed
 from kleaktrace.commands.trace_screen import no_screen, show_trace_screen
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
@@ -31,7 +30,6 @@ from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.rates.interval_rates import CounterSnapshot, rates
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES
-from kleaktrace.edge.kmemleak.client import KmemleakClient
 from kleaktrace.edge.machine.meminfo import CgroupPaths
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.errors import UsageError
@@ -121,6 +119,8 @@ def trace(
     ):
         say_unseen(session)
         # Now, and not before: what happens meanwhile is traced already.
+        from kleaktrace.commands.trace_feed import TraceFeed
+        from kleaktrace.edge.kmemleak.client import KmemleakClient
         from kleaktrace.views.documents.json_text import dumps
         from kleaktrace.views.documents.report import document
         from kleaktrace.views.terminal import console

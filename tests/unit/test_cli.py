@@ -80,10 +80,10 @@ def test_what_reads_damaged_reports_is_imported_only_for_them() -> None:
     assert done.stdout.split() == ["1", "0", "False"], done.stderr
 
 
-def test_the_screen_is_imported_only_when_it_starts() -> None:
+def test_the_screen_and_what_scans_are_imported_only_when_tracing_has_started() -> None:
     done = python(
         "import sys\nfrom kleaktrace.commands import trace\n"
-        "sys.exit(str([m for m in sys.modules if m.startswith('textual')]))"
+        "sys.exit(str([m for m in sys.modules if m.startswith(('textual', 'kleaktrace.edge.kmemleak'))]))"
     )
     assert done.stderr.strip() == "[]"
 

@@ -205,7 +205,7 @@ def test_after_the_screen_comes_the_report(
             feed.scan(lambda words: None)
 
     monkeypatch.setattr(trace_module, "live_session", lambda *_, **__: Session(machine.source))
-    monkeypatch.setattr(trace_module, "KmemleakClient", lambda: machine.kmemleak)
+    monkeypatch.setattr(client_module, "KmemleakClient", lambda: machine.kmemleak)
     monkeypatch.setattr(trace_module, "no_screen", lambda: None)
     monkeypatch.setattr(trace_module, "show_trace_screen", show)
     monkeypatch.setattr(console_module._Console, "is_terminal", True)
