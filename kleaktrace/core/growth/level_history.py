@@ -38,6 +38,30 @@ class StartUp:
     """By which more was outstanding at its end."""
 
 
+@dataclass(frozen=True, slots=True)
+class LevelSeries:
+    """How much some stacks together had outstanding (bytes) at equally distant times, `step_s` apart."""
+
+    step_s: float
+    levels: F64
+
+    @property
+    def interval(self) -> Interval:
+        """By how many bytes a second it grows, with 95 % confidence; what came only at first is left out."""
+        if self.levels.size < 2:
+            return Interval(0.0, -np.inf, np.inf)
+        growth = slope_interval(self.levels)
+        return Interval(growth.estimate / self.step_s, growth.low / self.step_s, growth.high / self.step_s)
+
+    @property
+    def start_up(self) -> StartUp:
+        """What `interval` leaves out."""
+        if self.levels.size < 2:
+            return StartUp(0.0, 0)
+        steps = start_up(self.levels)
+        return StartUp(steps * self.step_s, round(self.levels[steps] - self.levels[0]))
+
+
 class LevelHistory:
     """Outstanding bytes of every stack at up to 128 moments since the first sample.
 
@@ -107,27 +131,17 @@ class LevelHistory:
         tracing began is not in the ledger, and its frees are not either: objects that live longer than about a sixth
         of the time looked at make growth of what is only being replaced.
         """
+        return self.series(stacks, since_ns).interval
+
+    def series(self, stacks: Iterable[int], since_ns: int = 0) -> LevelSeries:
+        """Return what these stacks together had outstanding, from the samples since `since_ns` on."""
         start = int(np.searchsorted(np.array(self._times, np.int64), since_ns))
-        if len(self._times) - start < 2:
-            return Interval(0.0, -np.inf, np.inf)
-        step, levels = self._evenly(stacks, start)
-        growth = slope_interval(levels)
-        return Interval(growth.estimate / step, growth.low / step, growth.high / step)
-
-    def start_up(self, stacks: Iterable[int]) -> StartUp:
-        """Return what `interval` leaves out of these stacks."""
-        if len(self._times) < 2:
-            return StartUp(0.0, 0)
-        step, levels = self._evenly(stacks, 0)
-        steps = start_up(levels)
-        return StartUp(steps * step, round(levels[steps] - levels[0]))
-
-    def _evenly(self, stacks: Iterable[int], start: int) -> tuple[float, F64]:
-        """Return the outstanding bytes of these stacks together at equally distant times, and the distance (s)."""
         times = np.array(self._times[start:], np.int64)
+        if times.size < 2:
+            return LevelSeries(0.0, np.zeros(0))
         seconds: F64 = (times - times[0]) / 1e9
         even = np.linspace(0.0, seconds[-1], seconds.size)
-        return float(even[1]), np.interp(even, seconds, self._sums(stacks, start))
+        return LevelSeries(float(even[1]), np.interp(even, seconds, self._sums(stacks, start)))
 
     def levels(self, stacks: U64) -> F64:
         """Outstanding bytes of each of these stacks (columns, as asked) at each sample (rows)."""

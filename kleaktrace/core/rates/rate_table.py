@@ -186,15 +186,15 @@ class RateTable:
     @classmethod
     def of(cls, counted: CountedGroups, recording: Recorded, machine: MachineHistory, top: int) -> RateTable:
         """The `top` groups of what was recorded."""
-        ledger, seconds, traced = recording.ledger, recording.seconds, recording.history
-        stacks = ledger.snapshot().stacks.tolist()
+        ledger, seconds, history = recording.ledger, recording.seconds, recording.history
+        traced = history.series(ledger.snapshot().stacks.tolist())
         return cls(
             by=counted.by,
             seconds=seconds,
             groups=rates_by_group(counted.labels, counted.counters, seconds, counted.history, top),
-            traced=traced.interval(stacks),
-            start_up=traced.start_up(stacks),
-            reclaimable=traced.interval(reclaimable_stacks(ledger, recording.names).tolist()),
+            traced=traced.interval,
+            start_up=traced.start_up,
+            reclaimable=history.interval(reclaimable_stacks(ledger, recording.names).tolist()),
             machine=machine.growth(),
             machine_whole=machine.whole_growth(),
             unknown_frees=ledger.totals().unknown_frees / seconds,

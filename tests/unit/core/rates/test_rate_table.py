@@ -64,7 +64,7 @@ def test_of_those_that_do_not_grow_those_that_hold_most_come_first() -> None:
     found = rates_by_group(["a", "b", "c"], now, 60.0, history, 3)
     assert [rate.net_bytes for rate in found] == [Interval(0.0, 0.0, 0.0)] * 3
     assert [rate.label for rate in found] == ["b", "c", "a"]
-    assert history.start_up([1, 2, 3]) == StartUp(3.0, 2900)
+    assert history.series([1, 2, 3]).start_up == StartUp(3.0, 2900)
 
 
 def test_groups_that_never_allocated_are_left_out() -> None:
