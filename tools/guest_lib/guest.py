@@ -61,7 +61,7 @@ class Guest:
             self.look_at_console(wait_s=0 if gone or finished else 0.1)
             self.pass_output_on()
             if self.booting.is_live:
-                self.booting.tell("booting, {}")
+                self.booting.tell("booting, {}".format)
             if finished:
                 return int(self.status_file.read_text())
             if gone:
@@ -82,18 +82,13 @@ class Guest:
         for source, sink in self.streams:
             data = source.read()
             if data:
-                self.booted()
+                self.booting.end()
                 sink.write(data)
                 sink.flush()
 
-    def booted(self) -> None:
-        """There is something else to look at now."""
-        self.booting.end()
-        self.booting.is_live = False
-
     def end(self) -> None:
         """Kill virtme-ng and QEMU, which share a process group. What CMD wrote is on the host already."""
-        self.booted()
+        self.booting.end()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -145,7 +140,7 @@ class ShellGuest(Guest):
 
     def start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         """Start it on this terminal, which QEMU takes for itself; `end` gives it back as it was."""
-        self.booted()  # its own console tells
+        self.booting.end()  # its own console tells
         self.terminal = termios.tcgetattr(0)
         environment["TERM"] = os.environ.get("TERM", "linux")
         return subprocess.Popen(command, env=environment, start_new_session=True)

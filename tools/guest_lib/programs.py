@@ -36,15 +36,18 @@ def run_logged(
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=directory
         )
+
+        def words(took: str) -> str:
+            share = f"{counted.count():,} of about {steps:,} steps: " if steps else ""
+            return f"… {took}: {share}{last_lines(log, 1).strip()}"
+
         try:
             while True:
                 try:
                     status = process.wait(timeout=progress.every_s)
                     break
                 except subprocess.TimeoutExpired:
-                    if progress.is_due:
-                        share = f"{counted.count():,} of about {steps:,} steps: " if steps else ""
-                        progress.tell(f"… {{}}: {share}{_braceless(last_lines(log, 1))}")
+                    progress.tell(words)
         except BaseException:
             process.terminate()
             process.wait()
@@ -70,10 +73,6 @@ class StepCounter:
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._count += sum(1 for line in lines if _STEP.match(line))
         return self._count
-
-
-def _braceless(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}").strip()
 
 
 def last_lines(path: Path, count: int) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 
 from guest_lib.errors import say
 
@@ -23,19 +24,15 @@ class Progress:
         self.is_live = sys.stderr.isatty()
         self.every_s = _LIVE_S if self.is_live else _PLAIN_S
         self._due = self._started + (_PATIENCE_S if self.is_live else _PLAIN_S)
-        self._shown = False
+        self._shown = self._ended = False
 
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time to tell something."""
-        return time.monotonic() >= self._due
-
-    def tell(self, what: str) -> None:
-        """Say how far it is, if it is time to; `{}` stands for how long it has taken."""
-        if not self.is_due:
+    def tell(self, what: Callable[[str], str]) -> None:
+        """Say how far it is, if it is time to. what: makes words of how long it has taken."""
+        now = time.monotonic()
+        if now < self._due or self._ended:
             return
-        self._due = time.monotonic() + self.every_s
-        line = what.format(_duration(time.monotonic() - self._started))
+        self._due = now + self.every_s
+        line = what(_duration(now - self._started))
         if not self.is_live:
             say(line)
             return
@@ -44,10 +41,10 @@ class Progress:
         self._shown = True
 
     def end(self) -> None:
-        """Nothing more is told."""
-        if self._shown:
+        """Tell nothing more."""
+        if self._shown and not self._ended:
             print(_ERASE, end="", file=sys.stderr, flush=True)
-            self._shown = False
+        self._ended = True
 
 
 def _duration(seconds: float) -> str:

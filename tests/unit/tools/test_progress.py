@@ -42,9 +42,10 @@ def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_on_a_terminal_one_line_is_written_anew_and_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = terminal_of(monkeypatch)
     one = Progress()
-    one.tell("first, {}")
-    one.tell("second " + "x" * 100)
+    one.tell("first, {}".format)
+    one.tell(lambda took: "second " + "x" * 100)
     one.end()
+    one.tell("too late".format)
     first, second, after = terminal.text.split("\r\x1b[K")[1:]
     assert (first, second, after) == ("guest: first, 0 s", "guest: second xxxxxxxxxxxxxxx", "")
 
@@ -53,7 +54,7 @@ def test_what_takes_no_time_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     terminal = terminal_of(monkeypatch)
     monkeypatch.setattr(progress, "_PATIENCE_S", 60.0)
     one = Progress()
-    one.tell("first")
+    one.tell("first".format)
     one.end()
     assert terminal.text == ""
 
@@ -62,10 +63,10 @@ def test_a_log_has_whole_lines_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = Progress()
-    one.tell("too early")
+    one.tell("too early".format)
     monkeypatch.setattr(progress, "_PLAIN_S", 0.0)
     one = Progress()
-    one.tell("… {}: now")
+    one.tell("… {}: now".format)
     one.end()
     assert capsys.readouterr().err == "guest: … 0 s: now\n"
 
