@@ -37,6 +37,19 @@ class Siblings:
     median_lifetime_s: float | None = None
     free_sites: tuple[tuple[str, int], ...] = ()
 
+    @classmethod
+    def of(cls, statistics: Sequence[StackStatistics], free_sites: Iterable[tuple[str, int]]) -> Siblings:
+        """What the books have of call stacks that are one to a reader; of several, no median is known."""
+        median_ns = statistics[0].lifetime_quantile(0.5) if len(statistics) == 1 else None
+        return cls(
+            allocated=sum(one.allocations for one in statistics),
+            freed=sum(one.frees + one.implied_frees for one in statistics),
+            outstanding=sum(one.outstanding for one in statistics),
+            outstanding_bytes=sum(one.outstanding_bytes for one in statistics),
+            median_lifetime_s=None if median_ns is None else median_ns / 1e9,
+            free_sites=tuple(free_sites),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class KnownStack:
@@ -98,8 +111,7 @@ class StackEvidence:
     def site(self, call_site: int) -> str:
         """A place that freed, by its key (`CallSites`), in words."""
         if call_site not in self._sites:
-            frame = self._names.sites.frame(call_site)
-            self._sites[call_site] = str(frame) if call_site else "an unknown caller"
+            self._sites[call_site] = site_words(self._names, call_site)
         return self._sites[call_site]
 
     def printed(self, suspect: Suspect) -> tuple[str, ...]:
@@ -126,15 +138,7 @@ class StackEvidence:
 
     def _describe(self, statistics: StackStatistics) -> KnownStack:
         stack = self._names.stacks.get(statistics.stack)
-        median = statistics.lifetime_quantile(0.5)
-        siblings = Siblings(
-            statistics.allocations,
-            statistics.frees + statistics.implied_frees,
-            statistics.outstanding,
-            statistics.outstanding_bytes,
-            None if median is None else median / 1e9,
-            tuple((self.site(site), count) for site, count in statistics.free_sites),
-        )
+        siblings = Siblings.of([statistics], ((self.site(site), count) for site, count in statistics.free_sites))
         lifetimes, likeness = Lifetimes.of([statistics]), "from the same call stack"
         if lifetimes.freed < ENOUGH and (alike := self._same_requester(stack)) and stack.requester is not None:
             lifetimes = Lifetimes.of(self._ledger.stack_statistics(alike))
@@ -162,6 +166,11 @@ class StackEvidence:
         rows = rows[~listed]
         ages = loss_ns - rows["time_ns"].astype(np.int64)
         return {stack: np.sort(ages[places]) for stack, places in places_by_stack(rows)}
+
+
+def site_words(names: KernelNames, call_site: int) -> str:
+    """A place that freed, by its key (`CallSites`), in words."""
+    return str(names.sites.frame(call_site)) if call_site else "an unknown caller"
 
 
 def _to_requester(stack: Stack) -> tuple[object, ...]:

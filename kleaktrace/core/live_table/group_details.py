@@ -10,7 +10,7 @@ import numpy as np
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect
 from kleaktrace.core.evidence.lifetimes import Lifetimes
-from kleaktrace.core.evidence.stack_evidence import Siblings
+from kleaktrace.core.evidence.stack_evidence import Siblings, site_words
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.ledger.stack_counters import StackStatistics
 from kleaktrace.core.live_table.live_table import TableLook
@@ -61,15 +61,6 @@ def siblings_of(statistics: Sequence[StackStatistics], names: KernelNames) -> Si
     """All from several stacks that are one to a reader."""
     sites: dict[str, int] = {}
     for site, count in (pair for one in statistics for pair in one.free_sites):
-        place = str(names.sites.frame(site)) if site else "an unknown caller"
+        place = site_words(names, site)
         sites[place] = sites.get(place, 0) + count
-    only = statistics[0] if len(statistics) == 1 else None
-    median_ns = only.lifetime_quantile(0.5) if only else None
-    return Siblings(
-        allocated=sum(one.allocations for one in statistics),
-        freed=sum(one.frees + one.implied_frees for one in statistics),
-        outstanding=sum(one.outstanding for one in statistics),
-        outstanding_bytes=sum(one.outstanding_bytes for one in statistics),
-        median_lifetime_s=None if median_ns is None else median_ns / 1e9,
-        free_sites=tuple(sorted(sites.items(), key=lambda pair: -pair[1])),
-    )
+    return Siblings.of(statistics, sorted(sites.items(), key=lambda pair: -pair[1]))
