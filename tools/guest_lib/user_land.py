@@ -25,7 +25,7 @@ PACKAGES = (
     *("bash", "coreutils", "dash", "findutils", "gawk", "grep", "iproute2", "iputils-ping", "kmod", "login"),
     *("mount", "procps", "sed", "util-linux"),
 )
-WHEELS = ("nanoarrow>=0.6",)
+WHEELS = ("nanoarrow",)
 """What Debian does not have, from where this machine has its packages of Python."""
 VENV = "opt/kleaktrace"
 """Stands for the project's .venv there, which is for this machine."""

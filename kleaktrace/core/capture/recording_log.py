@@ -21,7 +21,7 @@ from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.loss import Allocator, Loss, LossWindow, LostEvents
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.ledger.ledger import Ledger, LedgerChanges, LedgerCursor
-from kleaktrace.core.rates.rate_table import MachineHistory
+from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory
 from kleaktrace.core.recording import Recording
 
 FLUSH_NS = 1_000_000_000
@@ -93,14 +93,15 @@ class RecordingLog:
     ) -> Look:
         """Take what is new.
 
-        with_samples: samples of what was freed, too, which are many. machine: what the machine says now that it uses.
-        anew: begin another part of what is outstanding.
+        with_samples: samples of what was freed, too, which are many. machine: what /proc/meminfo says, of which
+        `MACHINE_COUNTERS` are kept. anew: begin another part of what is outstanding.
         """
         ledger = recording.ledger
         changes = ledger.changes(self._cursor, with_samples, anew)
         self._cursor = changes.cursor
         levels, names = self._levels.look(recording.history), self._names.look(recording.names)
-        return Look(recording, changes, names, levels, machine or {})
+        machine = {name: machine[name] for name in MACHINE_COUNTERS if name in machine} if machine else {}
+        return Look(recording, changes, names, levels, machine)
 
     def flush(self, look: Look, events: Sequence[Batch] = ()) -> Flush:
         """The rows for it; `events` are those to be kept one by one."""

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from kleaktrace.core.capture.recording_log import Flush, RecordingLog
-from kleaktrace.core.rates.rate_table import MACHINE_COUNTERS, MachineHistory
+from kleaktrace.core.rates.rate_table import MachineHistory
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.capture.capture_files import CaptureFiles, require_nanoarrow
 from kleaktrace.edge.capture.event_queue import EventQueue
@@ -47,8 +47,7 @@ def write_capture(path: Path, look: Look, observed: Callable[[Recording], Record
     with look() as resting:
         recording = observed(resting)
         log = RecordingLog(recording.ledger)
-        kept = {name: used[name] for name in MACHINE_COUNTERS if name in used}
-        looked = log.look(recording, with_samples=True, machine=kept)
+        looked = log.look(recording, with_samples=True, machine=used)
     files = CaptureFiles(path, log.last_flush(looked))
     try:
         files.close()
@@ -129,8 +128,7 @@ class CaptureWriter:
         with_samples = begun - self._sampled > self._sample_again_s
         used = memory_in_use() if self._machine.due(time.monotonic_ns()) else {}
         with self._look() as recording:
-            kept = {name: used[name] for name in MACHINE_COUNTERS if name in used}
-            look = self._log.look(recording, with_samples, kept, anew)
+            look = self._log.look(recording, with_samples, used, anew)
             self._outstanding = recording.ledger.outstanding_count
             events = self._events.take()
         if used:

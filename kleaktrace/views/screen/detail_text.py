@@ -21,11 +21,11 @@ from kleaktrace.views.terminal import units
 from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.growing import words as growing_words
 from kleaktrace.views.terminal.suspect_words import sibling_words
+from kleaktrace.views.verdict_styles import VERDICT_STYLES
 
 _REASONS = 3
 _SITES = 4
 _BARS = 24
-_STYLES = {Verdict.CONFIRMED: "bold red", Verdict.UNDECIDED: "yellow", Verdict.DISMISSED: "green"}
 
 
 def detail_text(
@@ -72,7 +72,7 @@ def verdict_lines(suspects: Sequence[JudgedSuspect], scanned: bool) -> Iterator[
         some = [suspect for suspect in suspects if suspect.verdict is verdict]
         reasons = list(dict.fromkeys(suspect.reason for suspect in some))
         for number, reason in enumerate(reasons[:_REASONS]):
-            yield f"{verdict if number else f'{verdict} ({len(some):,})'}: {reason}", _STYLES[verdict]
+            yield f"{verdict if number else f'{verdict} ({len(some):,})'}: {reason}", VERDICT_STYLES[verdict]
         if len(reasons) > _REASONS:
             yield f"… and {len(reasons) - _REASONS} more reasons", "dim"
 

@@ -16,6 +16,7 @@ from kleaktrace.core.live_table.live_table import TableRow
 from kleaktrace.terminal import clean
 from kleaktrace.views.screen import short_units
 from kleaktrace.views.screen.bars import BLOCKS, sparkline
+from kleaktrace.views.verdict_styles import VERDICT_STYLES
 
 _WIDE = 100
 _TREND, _TREND_WIDE = 8, 16
@@ -24,11 +25,7 @@ _LONGEST = 512
 """Longer names are cut before they are looked at: nobody sees more."""
 
 _GROWING, _NAME, _DIM = Style(color="yellow"), Style(color="cyan"), Style(dim=True)
-_VERDICTS = {
-    Verdict.CONFIRMED: Style(color="red", bold=True),
-    Verdict.UNDECIDED: Style(color="yellow"),
-    Verdict.DISMISSED: Style(color="green"),
-}
+_VERDICTS = {verdict: Style.parse(style) for verdict, style in VERDICT_STYLES.items()}
 _HEADING, _SORTED = Style(bold=True), Style(bold=True, reverse=True)
 _PLAIN = Style()
 

@@ -20,8 +20,8 @@ from kleaktrace.views.terminal import growing, units
 from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
 from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who
+from kleaktrace.views.verdict_styles import VERDICT_STYLES
 
-_STYLES = {Verdict.CONFIRMED: "bold red", Verdict.DISMISSED: "green", Verdict.UNDECIDED: "yellow"}
 _FRAMES = 12
 _MANY_GROUPS = 20
 _FEW = 4
@@ -170,7 +170,7 @@ def _show_suspects(
     groups = grouped(suspects, list(known))
     total = sum(s.size for s in suspects)
     console.print()
-    _line(console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", _STYLES[verdict])
+    _line(console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", VERDICT_STYLES[verdict])
     for group in groups[:_MANY_GROUPS]:
         leak = known.get(group[0].stack) if verdict is Verdict.CONFIRMED else None
         show_group(console, group, leak, report.source_lines)
@@ -185,7 +185,7 @@ def show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | No
     _line(console, f"  {requester_words(first.stack)}: {what(group)}")
     _line(console, f"    by {who(first)}, {ages(group)} ago")
     for reason in dict.fromkeys(s.reason for s in group[:3]):
-        _line(console, f"    {first.verdict}: {reason}", _STYLES[first.verdict])
+        _line(console, f"    {first.verdict}: {reason}", VERDICT_STYLES[first.verdict])
     siblings = first.siblings
     if siblings.allocated:
         _line(console, f"    {sibling_words(first.siblings)}")
