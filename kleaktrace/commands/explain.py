@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO
 
 import click
 
+from kleaktrace.commands.source_lines import debug_dir_option
 from kleaktrace.core.kmemleak.report_parser import KmemleakText, parse
+from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.errors import ExitCode, UsageError
 
 MAX_BYTES = 1 << 29
@@ -17,10 +21,14 @@ MAX_BYTES = 1 << 29
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
+@debug_dir_option
 @click.argument("file", metavar="FILE|-")
 @click.pass_context
-def explain(ctx: click.Context, file: str, as_json: bool) -> None:
-    """Explain a kmemleak report: from the file itself, a kernel log, a console capture or a mail."""
+def explain(ctx: click.Context, file: str, as_json: bool, debug_dirs: tuple[Path, ...]) -> None:
+    """Explain a kmemleak report: from the file itself, a kernel log, a console capture or a mail.
+
+    With --debug-dir, frames are shown with their source lines if a function there is as long as the report says.
+    """
     # rich costs as much as the rest of the start, so it is imported where it prints.
     from rich.console import Console
 
@@ -29,12 +37,28 @@ def explain(ctx: click.Context, file: str, as_json: bool) -> None:
 
     text = parse(_read(file))
     problems = view.explained_problems(text)
+    sources = _source_lines(text, debug_dirs)
     if as_json:
-        click.echo(json.dumps(document(text, problems), indent=1))
+        click.echo(json.dumps(document(text, problems, sources), indent=1))
     else:
-        view.show(Console(), text, problems)
+        view.show(Console(), text, problems, sources)
     if not _readable(text):
         ctx.exit(ExitCode.USAGE)
+
+
+def _source_lines(text: KmemleakText, directories: Sequence[Path]) -> SourceLines:
+    """Those of all frames, by what lies in these directories: nobody knows which kernel the report is of."""
+    if not directories:
+        return NO_SOURCE_LINES
+    from kleaktrace.commands.source_lines import source_lines_of
+    from kleaktrace.core.report import Kernel
+
+    return source_lines_of(dict.fromkeys(_frames(text)), Kernel("", ""), {}, directories)
+
+
+def _frames(text: KmemleakText) -> Iterator[str]:
+    stacks = [*(one.frames for one in text.objects), *(one.frames for one in text.stacks)]
+    yield from (frame.text for frames in stacks for frame in frames if frame.resolved)
 
 
 def _readable(text: KmemleakText) -> bool:

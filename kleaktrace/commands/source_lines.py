@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kleaktrace.core.report import Report
-
 if TYPE_CHECKING:
+    from kleaktrace.core.report import Kernel, Report
+    from kleaktrace.core.source_lines.source_lines import SourceLines
     from kleaktrace.edge.debug_info.lookup import Progress
 
 _PATIENCE_S = 2.0
@@ -35,11 +35,23 @@ def with_source_lines(
     report: Report, frames: Iterable[str], directories: Sequence[Path], *, live: bool = False
 ) -> Report:
     """The report, with the source lines of these frames, as far as there is debug information for them (`look_up`)."""
+    lines = source_lines_of(frames, report.kernel, report.build_ids, directories, live=live)
+    return replace(report, source_lines=lines)
+
+
+def source_lines_of(
+    frames: Iterable[str],
+    kernel: Kernel,
+    build_ids: Mapping[str, str],
+    directories: Sequence[Path],
+    *,
+    live: bool = False,
+) -> SourceLines:
+    """`look_up`, which shows on a terminal how far it is."""
     from kleaktrace.edge.debug_info.lookup import look_up
 
     with _progress() as progress:
-        lines = look_up(frames, report.kernel, report.build_ids, directories, progress, live=live)
-    return replace(report, source_lines=lines)
+        return look_up(frames, kernel, build_ids, directories, progress, live=live)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from kleaktrace.core.explanation.conclusions import Conclusion, Explanation, Likelihood, explain
 from kleaktrace.core.explanation.object_facts import facts_of
+from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.kmemleak_text import (
     UNREAD,
     KmemleakText,
@@ -18,21 +19,28 @@ from kleaktrace.core.kmemleak.kmemleak_text import (
     Suspect,
 )
 from kleaktrace.core.kmemleak.message_meanings import meaning_of, new_suspects
+from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
+from kleaktrace.views.documents.source_lines import source_fields
 
 
-def document(text: KmemleakText, problems: Sequence[Problem]) -> dict[str, Any]:
+def document(text: KmemleakText, problems: Sequence[Problem], sources: SourceLines = NO_SOURCE_LINES) -> dict[str, Any]:
     """Return the JSON document of `explain --json` and `kmemleak show --json`."""
     explained = explain(text)
     return {
-        "objects": [_object(s) for s in text.objects],
+        "objects": [_object(one) | _source_fields(one.frames, sources) for one in text.objects],
         "problems": [{"line": p.line, "what": p.what} for p in problems],
         "conclusion": _conclusion(explained),
         "groups": [_group(one) for one in explained.conclusions],
         "modules": [{"module": m.module, "objects": m.count, "bytes": m.bytes} for m in explained.modules],
-        "stacks": [_stack(one) for one in text.stacks],
+        "stacks": [_stack(one) | _source_fields(one.frames, sources) for one in text.stacks],
         "dumps": [_dump(one) for one in text.dumps],
         "messages": [_message(one) for one in text.messages],
+        "source_lines_missing": list(sources.missing),
     }
+
+
+def _source_fields(frames: Sequence[KmemleakFrame], sources: SourceLines) -> dict[str, Any]:
+    return source_fields([frame.text for frame in frames], sources) if sources else {}
 
 
 def _object(suspect: Suspect) -> dict[str, Any]:

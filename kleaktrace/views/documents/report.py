@@ -19,6 +19,7 @@ from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.report import Report
 from kleaktrace.core.source_lines.source_lines import KERNEL, NO_SOURCE_LINES, SourceLines
 from kleaktrace.core.symbols.call_stacks import requester_words
+from kleaktrace.views.documents.source_lines import source_fields
 
 SCHEMA = 1
 
@@ -86,14 +87,6 @@ def document(report: Report) -> dict[str, Any]:
         },
         "verdict": str(report.outcome),
     }
-
-
-def source_fields(stack: Sequence[str], sources: SourceLines) -> dict[str, Any]:
-    """For each frame what is written there, innermost first; no field if nothing is known of any of them."""
-    found = [sources.of(frame) for frame in stack] if sources else []
-    if not any(found):
-        return {}
-    return {"source_lines": [[one._asdict() for one in lines] for lines in found]}
 
 
 def outstanding(

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from kleaktrace.core.tables.stack_rows import StackRow
-from kleaktrace.views.documents.report import document, source_fields
+from kleaktrace.views.documents.report import document
+from kleaktrace.views.documents.source_lines import source_fields
 from kleaktrace.views.exports.material import Material
 
 _LISTS = {

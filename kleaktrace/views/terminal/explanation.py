@@ -12,11 +12,14 @@ from rich.console import Console
 from rich.text import Text
 
 from kleaktrace.core.explanation.conclusions import Conclusion, Explanation, Likelihood
+from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.groups import SuspectGroup
 from kleaktrace.core.kmemleak.kmemleak_text import UNREAD, Message, Problem, Suspect
 from kleaktrace.core.kmemleak.message_meanings import meaning_of
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
+from kleaktrace.core.source_lines.source_lines import SourceLines
 from kleaktrace.terminal import clean
+from kleaktrace.views.terminal.frames import frame_lines
 
 _SHOWN_ALLOCATORS = 3
 _SHOWN_SIZES = 4
@@ -29,21 +32,24 @@ _WORDS = {
 }
 
 
-def show(console: Console, explanation: Explanation, problems: Sequence[Problem]) -> None:
+def show(console: Console, explanation: Explanation, problems: Sequence[Problem], sources: SourceLines) -> None:
     """Print all that there is to say of a text."""
     text = explanation.text
     if explanation.conclusions:
         _show_whole(console, explanation)
     for number, one in enumerate(explanation.conclusions, 1):
         _line(console)
-        _show_group(console, number, one, explanation)
+        _show_group(console, number, one, explanation, sources)
     for number, stack in enumerate(text.stacks):
         if number or explanation.conclusions:
             _line(console)
         who = f' by "{clean(stack.comm)}"' if stack.comm is not None else ""
         _line(console, f"a backtrace without its object{who}", "bold")
         for frame in stack.frames:
-            _line(console, f"     {clean(str(frame))}")
+            _frame(console, frame, sources)
+    for sentence in sources.missing:
+        _line(console)
+        _line(console, clean(sentence), "yellow")
     notes = list(_notes(text.messages))
     if notes and (explanation.conclusions or text.stacks):
         _line(console)
@@ -90,7 +96,7 @@ def _module(name: str | None) -> str:
     return "modules that are gone" if name is None else clean(name) if name else "the kernel itself"
 
 
-def _show_group(console: Console, number: int, one: Conclusion, explanation: Explanation) -> None:
+def _show_group(console: Console, number: int, one: Conclusion, explanation: Explanation, sources: SourceLines) -> None:
     group = one.group
     kind = "" if group.kind == SuspectKind.SLAB else f" ({group.kind})"
     words, style = _WORDS[one.likelihood]
@@ -110,13 +116,18 @@ def _show_group(console: Console, number: int, one: Conclusion, explanation: Exp
         style = (
             "dim" if index < group.allocator_frames or frame.inline else "bold" if index == group.requester_at else ""
         )
-        _line(console, f"     {clean(str(frame))}", style)
+        _frame(console, frame, sources, style)
     for hint in one.hints:
         _line(console, f"   · {clean(hint)}", "cyan")
-    if one.source_command:
+    if one.source_command and not any(sources.of(frame.text) for frame in group.frames):
         _line(console, f"   source line: {clean(one.source_command)}", "dim")
     if one.decides != explanation.decides and one.likelihood is not Likelihood.UNLIKELY:
         _line(console, f"   to decide it: {clean(one.decides)}")
+
+
+def _frame(console: Console, frame: KmemleakFrame, sources: SourceLines, style: str = "") -> None:
+    for line in [str(frame)] if frame.source else frame_lines(str(frame), sources):
+        _line(console, f"     {clean(line)}", style)
 
 
 def _notes(messages: Sequence[Message]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from kleaktrace.core.explanation.conclusions import explain
 from kleaktrace.core.kmemleak.diagnosis import KmemleakHealth, State
 from kleaktrace.core.kmemleak.kmemleak_text import KmemleakText, Message, ObjectDump, Problem
 from kleaktrace.core.kmemleak.message_meanings import meaning_of, new_suspects
+from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import explanation
 
@@ -72,14 +73,16 @@ def _why_off(messages: Sequence[Message]) -> list[Problem]:
     return found
 
 
-def show(console: Console, text: KmemleakText, problems: Sequence[Problem]) -> None:
-    """Print what a text means, and its problems."""
+def show(
+    console: Console, text: KmemleakText, problems: Sequence[Problem], sources: SourceLines = NO_SOURCE_LINES
+) -> None:
+    """Print what a text means, and its problems; frames with their source lines, as far as these are known."""
     explained = explain(text)
     if text.dumps and not explained.conclusions:
         for dump in text.dumps:
             show_dump(console, dump)
         _line(console)
-    explanation.show(console, explained, problems)
+    explanation.show(console, explained, problems, sources)
 
 
 def show_dump(console: Console, dump: ObjectDump) -> None:

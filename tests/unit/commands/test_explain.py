@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from debug_builds import DRIVER, HEADER, MAIN, DebugBuild, build, line_of
 from rich.console import Console
 from schemas import validated
 
@@ -255,3 +257,42 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_file_without_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BYTES", 100)
     assert isinstance(run(REPORT).exception, UsageError)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> DebugBuild:
+    if shutil.which("gcc") is None:
+        pytest.skip("there is no gcc")
+    return build(tmp_path_factory.mktemp("debug"))
+
+
+def of_the_driver(built: DebugBuild) -> str:
+    frames = ["__kmalloc_cache_noprof+0x236/0x290", built.probe, built.initcall]
+    return REPORT[: REPORT.index("    __kmalloc")] + "".join(f"    {frame}\n" for frame in frames)
+
+
+def test_source_lines_of_a_report_from_anywhere(built: DebugBuild) -> None:
+    result = run(of_the_driver(built), "--debug-dir", str(built.directory))
+    lines = [line.strip() for line in result.output.splitlines()]
+    at = lines.index(f"{built.probe}  drivers/drv.c:{line_of(DRIVER, 'drv_probe')}")
+    assert lines[at - 1] == f"drv_get  drivers/drv.h:{line_of(HEADER, 'drv_get')} (inlined)"
+    assert lines[at + 1] == f"{built.initcall}  init/main.c:{line_of(MAIN, 'do_one_initcall')}"
+    assert "__kmalloc_cache_noprof+0x236/0x290" in lines, "no source line"
+    assert not any("faddr2line" in line for line in lines)
+
+
+def test_source_lines_in_the_document(built: DebugBuild) -> None:
+    document = validated(json.loads(run(of_the_driver(built), "--json", "--debug-dir", str(built.directory)).output))
+    (one,) = document["objects"]
+    assert [[line["function"] for line in lines] for lines in one["source_lines"]] == [
+        [],
+        ["drv_get", "drv_probe"],
+        ["do_one_initcall"],
+    ]
+    assert "source_lines" not in validated(json.loads(run(of_the_driver(built), "--json").output))["objects"][0]
+
+
+def test_a_module_of_which_there_is_no_file_is_told(built: DebugBuild) -> None:
+    result = run(REPORT, "--debug-dir", str(built.directory))
+    assert "no source lines for leaky: give the directory of a leaky.ko" in result.output
+    assert "faddr2line" in result.output
