@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The screen of trace in the guest: a real kmemleak scans when a key is pressed, and rows get verdicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from guest_tool import PROJECT, Guest
+from schemas import validated
+
+pytestmark = pytest.mark.guest
+
+SCENARIO = PROJECT / "tests" / "guest" / "screen_scenario.py"
+
+
+@pytest.fixture(scope="module")
+def out(guest: Guest, lab_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("screen")
+    python = PROJECT / ".venv" / "bin" / "python"
+    result = guest(str(python), str(SCENARIO), str(directory), str(lab_module), rwdirs=[directory], timeout_s=900)
+    assert result.status == 0, result.stdout + result.stderr
+    return directory
+
+
+def test_what_was_scanned_by_a_key_is_judged_on_the_screen(out: Path) -> None:
+    screen = (out / "screen").read_text()
+    assert "scan 1 of " in screen, "nobody could see how far it was"
+    assert "scanned: 4 confirmed, 0 dismissed, 0 undecided" in screen
+    assert "confirmed (4): " in screen, "the pane of the row"
+
+
+def test_the_report_at_the_end_has_the_verdicts(out: Path) -> None:
+    report = validated(json.loads((out / "trace.json").read_text()))
+    confirmed = [one for one in report["suspects"] if one["verdict"] == "confirmed"]
+    assert [one["requester"] for one in confirmed] == ["lab_leak_kzalloc_1520"] * 4
+    assert "LEAK kleaktrace_lab: lab_leak_kzalloc_1520: 4 objects" in (out / "screen").read_text()
+    assert int((out / "status").read_text()) == 1
