@@ -14,11 +14,11 @@ import pytest
 from guest_tool import PROJECT, Guest, GuestResult, build_module, built_tree, run_tool
 
 LONGEST_FIRST = (
-    *("test_distribution_kernels", "test_real_kmemleak", "test_loss", "test_machine_memory", "test_repetition"),
-    *("test_crowd", "test_first_leak", "test_linux_6_1", "test_verdict_matrix", "test_museum", "test_arm64"),
-    "test_rates",
+    *("test_ground_truth", "test_museum", "test_linux_6_1", "test_inject", "test_verdict_matrix", "test_loss"),
+    *("test_repetition", "test_rates", "test_distribution_kernels", "test_pages", "test_machine_memory", "test_diff"),
+    *("test_arm64", "test_crowd", "test_user_kernels", "test_screen", "test_real_kmemleak", "test_first_leak"),
 )
-"""With two workers, a long file that comes last is run while one of them has nothing to do."""
+"""A long file that comes last would be run while other workers have nothing to do."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

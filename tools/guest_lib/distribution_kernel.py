@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from guest_lib.architectures import X86_64
-from guest_lib.cache import cache_directory, locked, made_once
+from guest_lib.cache import cache_directory, made_once
 from guest_lib.errors import say
 from guest_lib.packages import install, unpack_packages
 from guest_lib.programs import run_logged
@@ -23,8 +23,7 @@ NEEDED = ("busybox-static", "kmod", "mmdebstrap", "qemu-system-x86")
 def distribution_kernel(name: str) -> tuple[Path, Path]:
     """Return a release's kernel, and the root directory that has its modules, unpacked now if they are not yet."""
     cache = cache_directory()
-    with locked(cache / "packages.lock"):
-        install(NEEDED, cache / "packages.log")
+    install(NEEDED)
     texts = [Path(__file__).read_bytes(), Path(__file__).with_name("user_land.py").read_bytes()]
     home = cache / f"{name}-{hashlib.sha256(b''.join(texts)).hexdigest()[:12]}"
     made_once(home, lambda: _unpack(SUITES[name], home))

@@ -116,9 +116,7 @@ def refuse_unclean_source(source: Path) -> None:
 
 
 def _install_packages(architecture: Architecture) -> None:
-    cache = cache_directory()
-    with locked(cache / "packages.lock"):
-        install([*BOOT_PACKAGES, *BUILD_PACKAGES, *architecture.packages], cache / "packages.log")
+    install([*BOOT_PACKAGES, *BUILD_PACKAGES, *architecture.packages])
 
 
 def _fragment(architecture: Architecture, more: Sequence[Path]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from guest_lib.architectures import X86_64
-from guest_lib.cache import cache_directory, locked, made_once
+from guest_lib.cache import cache_directory, made_once
 from guest_lib.errors import GuestError, say
 from guest_lib.packages import install, missing_packages, unpack_packages
 
@@ -31,12 +31,10 @@ def kernel_source(kernel: str) -> KernelSource:
     package, suite = f"linux-source-{kernel}", SUITES.get(kernel)
     tarball, cache = Path(f"usr/src/{package}.tar.xz"), cache_directory()
     if suite in (None, _this_suite()) or not missing_packages([package]):
-        with locked(cache / "packages.lock"):
-            install([package], cache / "packages.log")
+        install([package])
         return KernelSource("/" / tarball, _installed_version(package))
     home = cache / f"{package}-{suite}"
-    with locked(cache / "packages.lock"):
-        install(["mmdebstrap"], cache / "packages.log")
+    install(["mmdebstrap"])
     made_once(home, lambda: _unpack(package, suite or "", home))
     return KernelSource(home / "root" / tarball, _version(home / "root/usr/share/doc" / package))
 

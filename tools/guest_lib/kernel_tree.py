@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guest_lib.architectures import ARCHITECTURES, X86_64, Architecture
-from guest_lib.cache import cache_directory, locked
 from guest_lib.errors import USAGE, GuestError, say
 from guest_lib.kernel_build import BOOT_PACKAGES, BUILD_PACKAGES
 from guest_lib.kernel_config import NOT_SET, KernelConfig, config_of
@@ -37,9 +36,7 @@ def usable_tree(
     packages = [*BOOT_PACKAGES, *architecture.packages]
     packages += BUILD_PACKAGES if has_modules else ()
     packages += ["busybox-static"] if needs_initramfs else []
-    cache = cache_directory()
-    with locked(cache / "packages.lock"):
-        install(packages, cache / "packages.log")
+    install(packages)
     return architecture
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guest_lib.architectures import Architecture
+from guest_lib.cache import cache_directory, locked
 from guest_lib.errors import GuestError, say
 from guest_lib.programs import run_logged
 
@@ -28,11 +29,17 @@ def missing_packages(names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in installed]
 
 
-def install(names: Sequence[str], log: Path) -> None:
-    """Install what is missing of the Debian packages; refuse readably without root or network."""
-    wanted = missing_packages(names)
-    if not wanted:
+def install(names: Sequence[str]) -> None:
+    """Install what is missing of the Debian packages, one caller at a time; refuse readably without root or network."""
+    if not missing_packages(names):
         return
+    cache = cache_directory()
+    with locked(cache / "packages.lock"):
+        if wanted := missing_packages(names):
+            _install(wanted, cache / "packages.log")
+
+
+def _install(wanted: Sequence[str], log: Path) -> None:
     by_hand = "apt-get install --no-install-recommends " + " ".join(wanted)
     failed, fix = "cannot install packages", f"check the network, then: {by_hand}"
     if os.geteuid() != 0:

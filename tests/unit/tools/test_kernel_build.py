@@ -28,7 +28,7 @@ tinyconfig olddefconfig bzImage Image modules:
 def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A clean source, as far as it is looked at; nothing is installed, and modules are not indexed."""
     monkeypatch.setattr(kernel_build, "cache_directory", lambda: tmp_path)
-    monkeypatch.setattr(kernel_build, "install", lambda names, log: None)
+    monkeypatch.setattr(kernel_build, "install", lambda names: None)
     monkeypatch.setattr(kernel_build, "venv_program", lambda name: Path("true"))
     monkeypatch.setattr(kernel_build, "BUILD_SPACE_BYTES", 0)
     source = tmp_path / "linux-next"

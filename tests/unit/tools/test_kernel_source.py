@@ -22,7 +22,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """What is installed of packages; a release that has all of them but 6.1's."""
     packages: list[str] = []
     monkeypatch.setattr(module, "cache_directory", lambda: tmp_path)
-    monkeypatch.setattr(module, "install", lambda names, log: packages.extend(names))
+    monkeypatch.setattr(module, "install", packages.extend)
     monkeypatch.setattr(module, "missing_packages", lambda names: [name for name in names if name not in packages])
     monkeypatch.setattr(module, "_this_suite", lambda: "trixie")
     monkeypatch.setattr(module, "_installed_version", lambda package: f"version of {package}")

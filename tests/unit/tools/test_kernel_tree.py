@@ -27,9 +27,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     packages: list[str] = []
     cache = tmp_path / "cache"
     cache.mkdir()
-    for module in (kernel_tree, tree_layout):
-        monkeypatch.setattr(module, "cache_directory", lambda: cache)
-    monkeypatch.setattr(kernel_tree, "install", lambda names, log: packages.extend(names))
+    monkeypatch.setattr(tree_layout, "cache_directory", lambda: cache)
+    monkeypatch.setattr(kernel_tree, "install", packages.extend)
     return packages
 
 
