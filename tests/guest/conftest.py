@@ -11,7 +11,15 @@ import shlex
 from pathlib import Path
 
 import pytest
-from guest_tool import PROJECT, Guest, GuestResult, build_module, built_tree, run_tool
+from guest_tool import (
+    PROJECT,
+    WITHOUT_SOURCE_LINES,
+    Guest,
+    GuestResult,
+    build_module,
+    built_tree,
+    run_tool,
+)
 
 LONGEST_FIRST = (
     *("test_ground_truth", "test_museum", "test_linux_6_1", "test_inject", "test_verdict_matrix", "test_loss"),
@@ -66,7 +74,7 @@ def guest(kernel_tree: Path, guest_options: list[str]) -> Guest:
         options += [f"--rwdir={path}" for path in rwdirs or []]
         options += [f"--append={parameter}" for parameter in append or []]
         # The tool keeps time by itself; ours is only for a tool that hangs.
-        return run_tool(*options, "--", *command, timeout_s=timeout_s + 60)
+        return run_tool(*options, "--", *WITHOUT_SOURCE_LINES, *command, timeout_s=timeout_s + 60)
 
     return run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_tool import PROJECT, build_module, built_tree, run_tool
+from guest_tool import PROJECT, WITHOUT_SOURCE_LINES, build_module, built_tree, run_tool
 from schemas import validated
 
 pytestmark = pytest.mark.guest
@@ -47,7 +47,7 @@ def seen(guest_options: list[str], kernel_tree: Path, tmp_path_factory: pytest.T
     out = tmp_path_factory.mktemp("inject")
     options = [*guest_options, "--config", str(PROJECT / "tools" / "inject.config")]
     module = build_module(PROJECT / "tests" / "guest" / "inject_module", built_tree(options)) / "inject_paths.ko"
-    command = ("sh", str(SCENARIO), str(out), str(module))
+    command = (*WITHOUT_SOURCE_LINES, "sh", str(SCENARIO), str(out), str(module))
     done = run_tool(
         *options, "--keep-files", "--cpus=1", "--timeout=1500", f"--rwdir={out}", "--", *command, timeout_s=1600
     )

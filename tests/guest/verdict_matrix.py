@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guest_tool import PROJECT, build_module, built_tree, run_tool
+from guest_tool import PROJECT, WITHOUT_SOURCE_LINES, build_module, built_tree, run_tool
 from lab_books import Object, listed
 
 SCENARIO = """
@@ -178,6 +178,7 @@ def run(directory: Path, options: Sequence[str] = (), cases: Sequence[str] = ())
         "--timeout=900",
         f"--rwdir={directory}",
         "--",
+        *WITHOUT_SOURCE_LINES,
         "bash",
         "-c",
         SCENARIO,
