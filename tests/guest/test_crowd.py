@@ -22,7 +22,7 @@ sys.path.insert(0, str(PROJECT / "tools"))
 from museum_lib.build import built
 from museum_lib.piece import Module
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 NULL_BLK = (
     Module("fs/configfs/configfs", ("CONFIG_CONFIGFS_FS",)),
