@@ -10,6 +10,8 @@
  *	large			table
  *	map			ring and shadow
  *
+ * With `idle`, init takes nothing, and whoever writes to `again` has all of it taken and given back.
+ *
  * `bad` makes the error path of `map` worse: it dereferences NULL (oops), waits for ever (wait), or does so without
  * letting anybody kill it (stuck).
  */
@@ -25,6 +27,8 @@
 
 static char *bad = "";
 module_param(bad, charp, 0);
+static bool idle;
+module_param(idle, bool, 0);
 
 struct ctx {
 	char *name;
@@ -131,7 +135,7 @@ static noinline void be_bad(void)
 		msleep(1000);
 }
 
-static int __init inject_paths_init(void)
+static int set_up(void)
 {
 	ctx = alloc_ctx();
 	if (!ctx)
@@ -209,7 +213,7 @@ no_counters:
 	return -ENOMEM;
 }
 
-static void __exit inject_paths_exit(void)
+static void tear_down(void)
 {
 	kfree(ctx->label);
 	bitmap_free(ctx->map);
@@ -224,6 +228,29 @@ static void __exit inject_paths_exit(void)
 	free_percpu(ctx->counters);
 	kfree(ctx->name);
 	kfree(ctx);
+}
+
+static int again_set(const char *text, const struct kernel_param *param)
+{
+	int error = set_up();
+
+	if (!error)
+		tear_down();
+	return error;
+}
+
+static const struct kernel_param_ops again_ops = { .set = again_set };
+module_param_cb(again, &again_ops, NULL, 0200);
+
+static int __init inject_paths_init(void)
+{
+	return idle ? 0 : set_up();
+}
+
+static void __exit inject_paths_exit(void)
+{
+	if (!idle)
+		tear_down();
 }
 
 module_init(inject_paths_init);
