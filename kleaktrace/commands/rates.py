@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ from kleaktrace.session.session import Session
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kleaktrace.core.rates.rate_table import RateTable
+    from kleaktrace.core.rates.rate_table import CountedGroups, RateTable
     from kleaktrace.core.recording import Recording
 
 _LIVE_S = 2.0
@@ -110,19 +111,33 @@ def rates(
 
 
 def _of_capture(path: Path, by: GroupBy, top: int, unreclaimable: bool) -> tuple[RateTable, Recording]:
-    from kleaktrace.core.grouping.group_labels import StackLabels
-    from kleaktrace.core.rates.rate_table import CountedGroups, RateTable, reclaimable_stacks
+    from kleaktrace.core.rates.rate_table import RateTable
     from kleaktrace.edge.capture.capture_reader import read_capture
 
-    if not by.by_stack:
-        raise UsageError(f"a capture counts by call stack, which tells no {by}", "group by what a call stack tells")
     recording = read_capture(path)
-    ledger, history = recording.ledger, recording.history
-    books = ledger.snapshot()
-    counted = CountedGroups(by, StackLabels(by, recording.names.stacks.get).of(books.stacks), books, history)
-    if unreclaimable:
-        counted = counted.without(reclaimable_stacks(ledger, recording.names))
+    counted = (_counted_stacks if by.by_stack else partial(_counted_events, path))(recording, by, unreclaimable)
     return RateTable.of(counted, recording, recording.machine, top), recording
+
+
+def _counted_stacks(recording: Recording, by: GroupBy, unreclaimable: bool) -> CountedGroups:
+    from kleaktrace.core.grouping.group_labels import StackLabels
+    from kleaktrace.core.rates.rate_table import CountedGroups, reclaimable_stacks
+
+    books, names = recording.ledger.snapshot(), recording.names
+    counted = CountedGroups(by, StackLabels(by, names.stacks.get).of(books.stacks), books, recording.history)
+    return counted.without(reclaimable_stacks(recording.ledger, names)) if unreclaimable else counted
+
+
+def _counted_events(path: Path, recording: Recording, by: GroupBy, unreclaimable: bool) -> CountedGroups:
+    from kleaktrace.core.rates.counted_events import counted_events
+    from kleaktrace.edge.capture.capture_reader import captured_batches, captured_times
+    from kleaktrace.edge.machine.meminfo import CgroupPaths
+
+    if not captured_times(path) and recording.ledger.totals().allocations:
+        what = f"{path} counts by call stack, which tells no {by}"
+        raise UsageError(what, "group by what call stacks tell; or keep every event: kleaktrace record --events")
+    cgroups = CgroupPaths()  # those of this machine may be others, and are not looked at
+    return counted_events(captured_batches(path), by, recording.names, cgroups.path, unreclaimable)
 
 
 def _watch(

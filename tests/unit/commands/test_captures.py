@@ -127,8 +127,9 @@ def test_rates_of_a_capture(machine: Machine) -> None:
         [one[name] for name in shown] for one in live["rates"]
     ]
     assert again["by"] == "module"
-    with pytest.raises(UsageError, match="no comm"):
+    with pytest.raises(UsageError, match="no comm") as refused:
         machine.done(rates_module.rates, "--by", "comm", str(machine.capture))
+    assert "record --events" in refused.value.fix
     with pytest.raises(UsageError, match="--by pid knows neither"):
         machine.done(rates_module.rates, "--by", "pid", "--unreclaimable")
 
@@ -157,6 +158,17 @@ def test_what_was_recorded_with_its_events_is_traced_again(machine: Machine) -> 
         assert played[name] == recorded[name]
     with pytest.raises(UsageError, match="filters"):
         machine.done(trace_module.trace, "--replay", str(machine.capture), "--module", "drv")
+
+
+def test_of_a_capture_of_every_event_there_are_rates_by_what_only_events_tell(machine: Machine) -> None:
+    for number in range(9):
+        machine.source.allocate(A + 256 * number)
+    machine.source.free(A)
+    machine.done(record_module.record, "-o", str(machine.capture), "--events", "--duration", "0.1")
+    for by in ("comm", "pid", "cgroup", "cache"):
+        _, said, document = machine.said(rates_module.rates, "--by", by, str(machine.capture))
+        (group,) = document["rates"]
+        assert (document["by"], group["outstanding"], group["bytes"]) == (by, 8, 1024), said
 
 
 def full(*_: object) -> None:
