@@ -57,7 +57,7 @@ def seen(guest: Guest, kernel_tree: Path, lab_module: Path, tmp_path_factory: py
 
 
 def of_lab(seen: Seen, stack: list[str]) -> str:
-    """The function of a case that is in a stack; empty if there is none, or if kmemleak took pages there to keep stacks."""
+    """The function of a case that is in a stack; empty: none, or kmemleak took pages on the way, to keep stacks."""
     if "stack_depot_save" in stack[0]:
         return ""
     functions = {case.function for case in seen.cases.values()}
