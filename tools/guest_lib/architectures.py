@@ -38,6 +38,8 @@ class Architecture:
     """What the names of QEMU's virtio devices end with."""
 
 
+# ioeventfd=off: an emulated processor that tells a device of a request had the main loop woken, which looked at all it
+# has before it looked at that; now it does the work itself. A run of kleaktrace takes an eighth less.
 # -avx2: numpy's sort, which uses it, now and then died of a fault under QEMU 7.2's emulation of it.
 X86_64 = Architecture(
     name="x86_64",
@@ -51,7 +53,7 @@ X86_64 = Architecture(
     image_path="arch/x86/boot/bzImage",
     fragments=("guest.config",),
     virtme=(),
-    qemu="-cpu max,-avx2",
+    qemu="-cpu max,-avx2 -global virtio-9p-pci.ioeventfd=off -global virtio-serial-pci.ioeventfd=off",
     bus="pci",
 )
 # pauth-impdef: QEMU computes the architected pointer authentication, with which kernels sign each return address,
@@ -68,7 +70,7 @@ ARM64 = Architecture(
     image_path="arch/arm64/boot/Image",
     fragments=("guest.config", "guest-arm64.config"),
     virtme=("--arch", "arm64"),
-    qemu="-cpu max,pauth-impdef=on",
+    qemu="-cpu max,pauth-impdef=on -global virtio-mmio.ioeventfd=off",
     bus="device",
 )
 ARCHITECTURES = {architecture.name: architecture for architecture in (X86_64, ARM64)}
