@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,25 +110,20 @@ def rates(
 
 
 def _of_capture(path: Path, by: GroupBy, top: int, unreclaimable: bool) -> tuple[RateTable, Recording]:
-    from kleaktrace.core.rates.rate_table import RateTable
+    from kleaktrace.core.grouping.group_labels import StackLabels
+    from kleaktrace.core.rates.rate_table import RateTable, counted_stacks
     from kleaktrace.edge.capture.capture_reader import read_capture
 
     recording = read_capture(path)
-    counted = (_counted_stacks if by.by_stack else partial(_counted_events, path))(recording, by, unreclaimable)
+    if by.by_stack:
+        counted = counted_stacks(recording, by, StackLabels(by, recording.names.stacks.get), unreclaimable)
+    else:
+        counted = _counted_events(path, recording, by, unreclaimable)
     return RateTable.of(counted, recording, recording.machine, top), recording
 
 
-def _counted_stacks(recording: Recording, by: GroupBy, unreclaimable: bool) -> CountedGroups:
-    from kleaktrace.core.grouping.group_labels import StackLabels
-    from kleaktrace.core.rates.rate_table import CountedGroups, reclaimable_stacks
-
-    books, names = recording.ledger.snapshot(), recording.names
-    counted = CountedGroups(by, StackLabels(by, names.stacks.get).of(books.stacks), books, recording.history)
-    return counted.without(reclaimable_stacks(recording.ledger, names)) if unreclaimable else counted
-
-
 def _counted_events(path: Path, recording: Recording, by: GroupBy, unreclaimable: bool) -> CountedGroups:
-    from kleaktrace.core.rates.counted_events import counted_events
+    from kleaktrace.core.rates.counted_events import counted_again
     from kleaktrace.edge.capture.capture_reader import captured_batches, captured_times
     from kleaktrace.edge.machine.meminfo import CgroupPaths
 
@@ -137,7 +131,7 @@ def _counted_events(path: Path, recording: Recording, by: GroupBy, unreclaimable
         what = f"{path} counts by call stack, which tells no {by}"
         raise UsageError(what, "group by what call stacks tell; or keep every event: kleaktrace record --events")
     cgroups = CgroupPaths()  # those of this machine may be others, and are not looked at
-    return counted_events(captured_batches(path), by, recording.names, cgroups.path, unreclaimable)
+    return counted_again(captured_batches(path), by, recording.names, cgroups.path, unreclaimable)
 
 
 def _watch(

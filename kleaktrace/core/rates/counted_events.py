@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Rates by what only events tell, of a session whose every event was kept."""
+"""Rates by what only events tell: counted while a session runs, or of one whose every event was kept."""
 
 from __future__ import annotations
 
@@ -14,23 +14,42 @@ from kleaktrace.core.rates.rate_table import CountedGroups
 from kleaktrace.core.symbols.kernel_names import KernelNames
 
 
-def counted_events(
+class CountedEvents:
+    """Counters of the groups that events tell of, by comm, process, cgroup or cache, and how their levels went."""
+
+    def __init__(self, by: GroupBy) -> None:
+        self._counter = GroupCounter(by)
+        self._history = LevelHistory()
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch."""
+        self._counter.add(batch)
+
+    def sample(self, time_ns: int, ledger: Ledger) -> None:
+        """Add to the levels, if it is time to."""
+        if self._history.due(time_ns):
+            self._history.sample(time_ns, self._counter.snapshot(ledger.outstanding()))
+
+    def counted(
+        self, ledger: Ledger, names: KernelNames, cgroup_path: Callable[[int], str], unreclaimable: bool
+    ) -> CountedGroups:
+        """What there is by now. unreclaimable: without what the kernel takes back by itself."""
+        counter = self._counter
+        counters = counter.snapshot(ledger.outstanding())
+        counted = CountedGroups(counter.by, counter.labels(names, cgroup_path), counters, self._history)
+        return counted.without(counter.reclaimable(names)) if unreclaimable else counted
+
+
+def counted_again(
     batches: Iterable[Batch], by: GroupBy, names: KernelNames, cgroup_path: Callable[[int], str], unreclaimable: bool
 ) -> CountedGroups:
-    """Count batches of events, which come as they came to the session, by comm, process, cgroup or cache.
-
-    unreclaimable: without what the kernel takes back by itself. Levels are sampled at the times of the events.
-    """
-    ledger, counter, history = Ledger(), GroupCounter(by), LevelHistory()
+    """Count batches that come as they came to the session; levels are sampled at the times of the events."""
+    ledger, events = Ledger(), CountedEvents(by)
     for batch in batches:
         ledger.apply(batch)
-        counter.add(batch)
-        time_ns = max(_newest_ns(batch.allocations), _newest_ns(batch.frees))
-        if history.due(time_ns):
-            history.sample(time_ns, counter.snapshot(ledger.outstanding()))
-    counters = counter.snapshot(ledger.outstanding())
-    counted = CountedGroups(by, counter.labels(names, cgroup_path), counters, history)
-    return counted.without(counter.reclaimable(names)) if unreclaimable else counted
+        events.add(batch)
+        events.sample(max(_newest_ns(batch.allocations), _newest_ns(batch.frees)), ledger)
+    return events.counted(ledger, names, cgroup_path, unreclaimable)
 
 
 def _newest_ns(rows: Rows) -> int:

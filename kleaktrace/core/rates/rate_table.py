@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.loss import Loss
-from kleaktrace.core.grouping.group_labels import GroupBy
+from kleaktrace.core.grouping.group_labels import GroupBy, StackLabels
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.growth.level_history import LevelHistory, StartUp
 from kleaktrace.core.ledger.ledger import Ledger
@@ -132,6 +132,13 @@ class CountedGroups:
         """The same without these places, by their keys."""
         left = np.flatnonzero(~np.isin(self.counters.stacks, stacks))
         return replace(self, labels=[self.labels[place] for place in left.tolist()], counters=self.counters.at(left))
+
+
+def counted_stacks(recording: Recorded, by: GroupBy, labels: StackLabels, unreclaimable: bool) -> CountedGroups:
+    """What is grouped by call stack. unreclaimable: without what the kernel takes back by itself."""
+    books = recording.ledger.snapshot()
+    counted = CountedGroups(by, labels.of(books.stacks), books, recording.history)
+    return counted.without(reclaimable_stacks(recording.ledger, recording.names)) if unreclaimable else counted
 
 
 class Recorded(Protocol):

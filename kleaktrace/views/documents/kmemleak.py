@@ -40,7 +40,7 @@ def document(text: KmemleakText, problems: Sequence[Problem], sources: SourceLin
 
 
 def _source_fields(frames: Sequence[KmemleakFrame], sources: SourceLines) -> dict[str, Any]:
-    return source_fields([frame.text for frame in frames], sources) if sources else {}
+    return source_fields((frame.text for frame in frames), sources)
 
 
 def _object(suspect: Suspect) -> dict[str, Any]:

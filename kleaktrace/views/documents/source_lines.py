@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from kleaktrace.core.source_lines.source_lines import SourceLines
 
 
-def source_fields(stack: Sequence[str], sources: SourceLines) -> dict[str, Any]:
+def source_fields(stack: Iterable[str], sources: SourceLines) -> dict[str, Any]:
     """For each frame what is written there, innermost first; no field if nothing is known of any of them."""
     found = [sources.of(frame) for frame in stack] if sources else []
     if not any(found):

@@ -126,7 +126,7 @@ def _show_group(console: Console, number: int, one: Conclusion, explanation: Exp
 
 
 def _frame(console: Console, frame: KmemleakFrame, sources: SourceLines, style: str = "") -> None:
-    for line in [str(frame)] if frame.source else frame_lines(str(frame), sources):
+    for line in frame_lines(str(frame), sources):  # by that text, none is known where a decoder has told one
         _line(console, f"     {clean(line)}", style)
 
 
