@@ -27,10 +27,13 @@ INLINE u64 wake_if_filled(u64 ring)
 /* As kmemleak would take an address in a map, or in a page that was one of the ring's, for a reference. */
 INLINE u64 hidden(u64 address)
 {
-	/* KASAN keeps a tag in the top byte (arm64), and not always the same one for one object. */
-	if (address >> 55 & 1)
-		address |= 0xffULL << 56;
-	return ~address;
+	/*
+	 * KASAN keeps a tag in the top byte (arm64), and not always the same one for one object: with bit 55 set, all of it
+	 * is. Without a branch, for the verifier's sake: see hand_over_sample().
+	 */
+	u64 tag = (s64)(address << 8) >> 63;
+
+	return ~(address | tag << 56);
 }
 
 /* A word of kernel memory, or half of one; 0 where there is none. */

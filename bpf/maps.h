@@ -140,6 +140,7 @@ struct scratch {
 	u64 length;		      /* see hand_over_sample() */
 	u32 unwound_depth;	      /* frames there are, those of what was interrupted too */
 	u64 slot, origin, start, led; /* see recognise() */
+	u64 recognised, path;	      /* see is_right() */
 	u64 random;
 	u64 hash, number, unreadable; /* see modules.c */
 	union {

@@ -128,11 +128,11 @@ INLINE u64 take_page_stack(void *ctx, struct scratch *s, u32 event, bool *in_mod
 	if (event == SELDOM)
 		return take_exact_page_stack(ctx, s, TRACING_FRAMES, in_module, elsewhere);
 
-	u64 recognised = 0;
 #ifdef RECOGNISE_STACKS
 	u64 root = mix(mix(state_of(MODULES) + 1) ^ (u64)event << 48);
 	struct stack_path *path = recognise(ctx, s, root);
 
+	s->recognised = 0;
 	if (path && !path->doubtful) {
 		s->random = s->random * 6364136223846793005ULL + 1442695040888963407ULL;
 		if (s->random >> 40 & CHECK_MASK) {
@@ -140,7 +140,7 @@ INLINE u64 take_page_stack(void *ctx, struct scratch *s, u32 event, bool *in_mod
 			*elsewhere = path->cut;
 			return path->stack;
 		}
-		recognised = path->stack;
+		s->recognised = path->stack;
 	}
 #endif
 	u64 key = unwind_pages(ctx, s, TRACING_FRAMES, in_module, elsewhere);
@@ -148,13 +148,10 @@ INLINE u64 take_page_stack(void *ctx, struct scratch *s, u32 event, bool *in_mod
 	if (!key)
 		return 0;
 #ifdef RECOGNISE_STACKS
-	if (recognised) {
-		count(CHECKED_STACKS);
-		if (recognised == key)
-			return key;
-		count(WRONG_STACKS);
-		path->doubtful = true;
-	}
+	u64 recognised = LOAD(s->recognised);
+
+	if (recognised && is_right(s, key))
+		return key;
 #endif
 
 	u64 unwound = tell_stack(s, key, *elsewhere || is_filtered_out(*in_module));

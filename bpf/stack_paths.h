@@ -91,8 +91,10 @@ INLINE struct stack_path *recognise(void *ctx, struct scratch *s, u64 key)
 	for (u32 step = 0; step < PATH_STEPS; step++) {
 		u64 slot = LOAD(s->slot);
 
-		if (slot >= path->length)
+		if (slot >= path->length) {
+			s->path = key;
 			return path;
+		}
 		if (slot >= PATH_SLOTS)
 			return NULL;
 
@@ -160,6 +162,25 @@ compare:
 	return NULL;
 }
 
+/*
+ * Whether this stack was recognised as what it is; if not, that path is not believed any more. It is known by what lies in
+ * memory, or the verifier would go through all of unwinding once with a path, and once without.
+ */
+INLINE bool is_right(struct scratch *s, u64 stack)
+{
+	u64 key = LOAD(s->path);
+	struct stack_path *path;
+
+	count(CHECKED_STACKS);
+	if (LOAD(s->recognised) == stack)
+		return true;
+	count(WRONG_STACKS);
+	path = stack_paths.lookup(&key);
+	if (path)
+		path->doubtful = true;
+	return false;
+}
+
 /* A stack that is unwound again and again is worth learning; ever more rarely, for it may not be to be learned. */
 INLINE bool worth_a_sample(u64 unwound)
 {
@@ -177,7 +198,11 @@ INLINE u64 wake_to_learn(u64 unwound)
 	return unwound >= DEAR_UNWINDS ? BPF_RB_FORCE_WAKEUP : wake_if_filled(NAME_RING);
 }
 
-/* Hand over the stack that was just unwound, for so many times by now, to its very end, with the memory it lies in. */
+/*
+ * Hand over the stack that was just unwound, for so many times by now, to its very end, with the memory it lies in. The
+ * loop over its words is unrolled, and hidden() has no branch: the verifier goes each way through a loop, and whenever its
+ * count is compared looks back all the way.
+ */
 INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, bool in_module, bool cut,
 			     u64 recognised, u64 unwound)
 {
@@ -197,6 +222,7 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	}
 	if (bpf_probe_read_kernel(sample->words, size, (void *)base))
 		return;
+#pragma clang loop unroll_count(16)
 	for (u32 i = 0; i < WINDOW_WORDS; i++)
 		sample->words[i] = hidden(sample->words[i]);
 	sample->name.type = STACK_SAMPLE;

@@ -101,18 +101,18 @@ INLINE u64 take_exact_stack(void *ctx, struct scratch *s, u32 skip, bool *in_mod
  */
 INLINE u64 take_stack(void *ctx, struct scratch *s, u32 event, u64 call_site, bool *in_module)
 {
-	u64 recognised = 0;
 #ifdef RECOGNISE_STACKS
 	u64 root = mix(mix(state_of(MODULES) + 1) ^ call_site ^ (u64)event << 48);
 	struct stack_path *path = recognise(ctx, s, root);
 
+	s->recognised = 0;
 	if (path && !path->doubtful) {
 		s->random = s->random * 6364136223846793005ULL + 1442695040888963407ULL;
 		if (s->random >> 40 & CHECK_MASK) {
 			*in_module = path->in_module;
 			return path->stack;
 		}
-		recognised = path->stack;
+		s->recognised = path->stack;
 	}
 #endif
 	u64 key = unwind(ctx, s, TRACING_FRAMES, in_module);
@@ -120,13 +120,10 @@ INLINE u64 take_stack(void *ctx, struct scratch *s, u32 event, u64 call_site, bo
 	if (!key)
 		return 0;
 #ifdef RECOGNISE_STACKS
-	if (recognised) {
-		count(CHECKED_STACKS);
-		if (recognised == key)
-			return key;
-		count(WRONG_STACKS);
-		path->doubtful = true;
-	}
+	u64 recognised = LOAD(s->recognised);
+
+	if (recognised && is_right(s, key))
+		return key;
 #endif
 
 	u64 unwound = tell_stack(s, key, is_filtered_out(*in_module));

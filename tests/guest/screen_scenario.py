@@ -77,6 +77,7 @@ def main() -> None:
     terminal.wait_for("lab_leak_kzalloc")
     terminal.press("s")
     terminal.wait_for("scanned: ")
+    terminal.wait_for("confirmed (4): ")  # the pane is drawn anew by a look that comes after the scan
     terminal.press("q")
     status = terminal.end()
     (OUT / "screen").write_text(terminal.text())
