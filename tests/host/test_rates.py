@@ -53,8 +53,10 @@ def test_the_interval_holds_the_set_rate_over_a_load(load: Path, tmp_path: Path)
     group = the_group(document, COMM)
     size = group["bytes"] / group["outstanding"]
     low, high = group["ci95"]
-    # 2 %: the child sleeps a little long on a busy machine, and one interval in twenty misses by a hair.
-    assert low * 0.98 <= PER_SECOND * size <= high * 1.02
+    # One interval in twenty misses what it is to hold; one of twice the width does so once in thousands. And 2 %: the
+    # child sleeps a little long on a busy machine.
+    half = (high - low) / 2
+    assert (low - half) * 0.98 <= PER_SECOND * size <= (high + half) * 1.02
     assert high - low < PER_SECOND * size, "and says something"
     assert group["allocations_per_s"] == pytest.approx(PER_SECOND, rel=0.1)
     assert group["frees_per_s"] == 0
