@@ -56,8 +56,8 @@ _MEMORY = 8
 _SMALL_PART = 2 << 20
 _BYTES_A_ROW = 9
 """What is outstanding takes about so much in a part."""
-_MOST_ANEW = 1 << 19
-"""To tell of more at once would take too long between two flushes."""
+_MOST_ANEW = 1 << 22
+"""To tell of more at once would take more than two seconds, for half of one of which the drain would wait."""
 
 
 def stream_name(table: Table, part: int = 0) -> str:

@@ -181,7 +181,13 @@ def test_what_is_outstanding_is_told_anew_when_its_file_is_far_longer_than_it(
 
 @pytest.mark.parametrize(
     ("size", "outstanding", "worth"),
-    [(3 << 20, 1000, True), (1 << 20, 0, False), (3 << 20, 100_000, False), (1 << 30, 1 << 20, False)],
+    [
+        (3 << 20, 1000, True),
+        (1 << 20, 0, False),
+        (3 << 20, 100_000, False),
+        (1 << 30, 1 << 22, True),
+        (1 << 30, 1 << 23, False),
+    ],
 )
 def test_it_is_worth_it_for_long_files_of_a_few(size: int, outstanding: int, worth: bool) -> None:
     files = object.__new__(CaptureFiles)
