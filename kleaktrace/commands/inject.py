@@ -21,8 +21,8 @@ from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
+from kleaktrace.core.evidence.injected_runs import Walk
 from kleaktrace.core.injection.report import InjectionReport, walk_gaps
-from kleaktrace.core.injection.runs import Walk
 from kleaktrace.core.injection.unexplained import count_unexplained, series_of, unexplained_runs
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.machine.settling import Settled
@@ -144,6 +144,7 @@ def inject(
                 command=_result(command, walk),
                 growth_windows=[(walk.runs[0].start_ns, walk.end_ns)],
                 settled=settled,
+                walk=walk,
                 gaps=[*gaps, *walk_gaps(walk)],
             )
 
@@ -152,8 +153,7 @@ def inject(
         )
         keep(recording)
     report = recording.report(suspects)
-    failed = {frame for run in walk.failures if run.failed for frame in run.failed.stack}
-    report = with_source_lines(report, report.told_frames() | failed, debug_dirs, live=True)
+    report = with_source_lines(report, report.told_frames() | walk.failed_frames(), debug_dirs, live=True)
     found = InjectionReport(report, walk)
     if file is not None:
         file.add(_known(found), finished=not walk.stopped)

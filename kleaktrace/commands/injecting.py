@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from kleaktrace.commands.signals import DeferredInterrupt
+from kleaktrace.core.evidence.injected_runs import FailedAllocation, InjectedRun, RunEnd, Walk
+from kleaktrace.core.injection.aim import Aim
 from kleaktrace.core.injection.error_paths import PathOutcome
-from kleaktrace.core.injection.runs import Aim, FailedAllocation, InjectedRun, RunEnd, Walk
 from kleaktrace.core.injection.unexplained import ROUNDS
 from kleaktrace.core.symbols.call_stacks import function_of
 from kleaktrace.core.symbols.symbol_table import FunctionPlace

@@ -32,15 +32,18 @@ def report(
     """Judge and report what a capture holds: one that --capture or `kleaktrace record` has made, here or elsewhere.
 
     Needs no privilege. The verdicts are by the rules of this version. Of a capture that breaks off, what came after
-    that is a loss. Source lines are shown where there is debug information of the same build: what distributions
-    install, or below --debug-dir.
+    that is a loss. Of a capture of `inject`, it tells which failure is to blame. Source lines are shown where there is
+    debug information of the same build: what distributions install, or below --debug-dir.
 
     Exit code: 0 clean, 1 confirmed leaks, 4 evidence incomplete, or something left that nothing explains.
     """
+    from kleaktrace.core.injection.report import InjectionReport
     from kleaktrace.edge.capture.capture_reader import read_capture
+    from kleaktrace.views.documents import injection
     from kleaktrace.views.documents.json_text import dumps
     from kleaktrace.views.documents.report import document
     from kleaktrace.views.terminal import console
+    from kleaktrace.views.terminal import injection as injection_view
     from kleaktrace.views.terminal import report as view
 
     if [html_file is not None, mail, tree].count(True) > 1:
@@ -52,8 +55,10 @@ def report(
     found = recording.report(recording.judge())
     shows_all = json_file is not None or html_file is not None
     frames = found.all_frames() if shows_all else set() if tree else found.told_frames()
-    found = with_source_lines(found, frames, debug_dirs)
-    output.write(dumps(document(found)))
+    walk = recording.walk
+    found = with_source_lines(found, frames | (walk.failed_frames() if walk else set()), debug_dirs)
+    injected = walk and InjectionReport(found, walk)
+    output.write(dumps(injection.document(injected) if injected else document(found)))
     screen = console.make(stderr=output.is_stdout or html.is_stdout)
     if html_file is not None:
         from kleaktrace.views.html.page import page
@@ -67,6 +72,8 @@ def report(
         from kleaktrace.views.terminal.tree import show_tree
 
         show_tree(screen, found)
+    elif injected:
+        injection_view.show(screen, injected)
     else:
         view.show(screen, found)
     ctx.exit(int(found.outcome.exit_code))

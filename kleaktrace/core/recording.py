@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from kleaktrace.core.events.coverage import CoverageKind, StackCheck
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Rows
 from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect, Question, SuspectSource, Verdict
+from kleaktrace.core.evidence.injected_runs import Walk
 from kleaktrace.core.evidence.rounds import RoundSeries, load_cycles
 from kleaktrace.core.grouping.implied_frees import implied_from
 from kleaktrace.core.grouping.outstanding_groups import group_tally
@@ -37,9 +37,6 @@ from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.report import CommandResult, Findings, Kernel, Report, Window, outcome
 from kleaktrace.core.verdicts.rules import judge, open_questions
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recording(Evidence):
@@ -59,6 +56,8 @@ class Recording(Evidence):
     growth_windows: Sequence[tuple[int, int]] = ()
     """When to look for births of what grows, [from, to); none: from the start to the end."""
     settled: Settled | None = None
+    walk: Walk | None = None
+    """The runs in each of which one allocation failed, if `inject` made them."""
     missing: Sequence[Unexplained] = ()
     contents: ObjectContents | None = None
     """What the confirmed suspects held; None: nobody looked."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from kleaktrace.core.events.clock import Moment
 from kleaktrace.core.events.coverage import Coverage, CoverageKind, StackCheck
 from kleaktrace.core.events.loss import Loss, LossWindow, LostEvents
+from kleaktrace.core.evidence.injected_runs import Asked, FailedAllocation, InjectedRun, RunEnd, Walk
 from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.machine.unexplained_memory import Unexplained
@@ -68,7 +69,29 @@ def at_the_end(recording: Recording) -> Facts:
         "series": [[str(series.source), list(series.edges), series.name] for series in recording.series],
         "alive": sorted(recording.alive),
         "contents": recording.contents and _coverage(recording.contents.coverage),
+        "walk": recording.walk and _walk(recording.walk),
     }
+
+
+def _walk(walk: Walk) -> Facts:
+    return {
+        "means": walk.means,
+        "planned": walk.planned,
+        "end_ns": walk.end_ns,
+        "stopped": walk.stopped,
+        "runs": [_run(run) for run in walk.runs],
+    }
+
+
+def _run(run: InjectedRun) -> list[Any]:
+    return [
+        *(run.number, run.start_ns, run.end_ns, run.failed and _failed(run.failed)),
+        *(run.status, str(run.ended), list(run.said), run.left_unfit, run.again),
+    ]
+
+
+def _failed(one: FailedAllocation) -> list[Any]:
+    return [one.time_ns, list(one.stack), one.bytes, str(one.asked), one.key, one.comm, one.pid]
 
 
 def _coverage(one: Coverage) -> list[str | None]:
@@ -177,6 +200,19 @@ class KnownFacts:
         """Whether it was seen what objects held; None: nobody looked."""
         return _read_coverage(self._facts["contents"]) if self.has("contents") else None
 
+    def walk(self) -> Walk | None:
+        """The runs in each of which one allocation failed; None: there were none."""
+        if not self.has("walk"):
+            return None
+        told = _typed(self._facts["walk"], dict)
+        return Walk(
+            _text(told.get("means")),
+            tuple(map(_read_run, _typed(told.get("runs"), list))),
+            _count(told.get("planned")),
+            _count(told.get("end_ns")),
+            _text(told.get("stopped")),
+        )
+
     def _list(self, name: str, length: int | None = None) -> list[Any]:
         found = self._facts.get(name) or []
         if not isinstance(found, list) or (length is not None and len(found) != length):
@@ -187,6 +223,27 @@ class KnownFacts:
 def _read_coverage(one: Any) -> Coverage:
     kind, source, note = one
     return Coverage(CoverageKind(_text(kind)), None if source is None else _text(source), _text(note))
+
+
+def _read_run(told: Any) -> InjectedRun:
+    number, start_ns, end_ns, failed, status, ended, said, left_unfit, again = told
+    return InjectedRun(
+        *(_count(number), _count(start_ns), _count(end_ns)),
+        None if failed is None else _read_failed(failed),
+        _typed(status, int),
+        RunEnd(_text(ended)),
+        tuple(map(_text, said)),
+        bool(left_unfit),
+        bool(again),
+    )
+
+
+def _read_failed(told: Any) -> FailedAllocation:
+    time_ns, stack, size, asked, key, comm, pid = told
+    frames = tuple(map(_text, stack))
+    return FailedAllocation(
+        _count(time_ns), frames, _count(size), Asked(_text(asked)), _count(key), _text(comm), _count(pid)
+    )
 
 
 def _typed(value: object, kind: type[_Value]) -> _Value:

@@ -242,6 +242,7 @@ class RecordingReader:
             command=facts.command(),
             growth_windows=facts.growth_windows(),
             settled=facts.settled(),
+            walk=facts.walk(),
             missing=facts.missing(),
             contents=self._suspects.contents(facts.contents()),
             gaps=[*facts.gaps(), *gaps],

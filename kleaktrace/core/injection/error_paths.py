@@ -14,8 +14,8 @@ from enum import StrEnum
 
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.injected_runs import FailedAllocation, InjectedRun, RunEnd, Walk
 from kleaktrace.core.injection.failed_stacks import modules_of
-from kleaktrace.core.injection.runs import FailedAllocation, InjectedRun, RunEnd, Walk
 
 
 class PathOutcome(StrEnum):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.injected_runs import RunEnd, Walk
 from kleaktrace.core.injection.error_paths import Attribution, ErrorPath, PathOutcome, attribute
-from kleaktrace.core.injection.runs import RunEnd, Walk
 from kleaktrace.core.report import Report
 
 

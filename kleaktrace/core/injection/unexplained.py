@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from kleaktrace.core.events.records import Rows
+from kleaktrace.core.evidence.injected_runs import InjectedRun, RunEnd, Walk
 from kleaktrace.core.evidence.rounds import RoundSeries, repeated
-from kleaktrace.core.injection.runs import InjectedRun, RunEnd, Walk
 from kleaktrace.core.kept_on_purpose import rule_for_row
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.symbols.call_stacks import Stack

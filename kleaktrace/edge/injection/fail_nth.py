@@ -14,8 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from kleaktrace.core.evidence.injected_runs import Asked, FailedAllocation
+from kleaktrace.core.injection.aim import Aim
 from kleaktrace.core.injection.failed_stacks import asking_lines
-from kleaktrace.core.injection.runs import Aim, Asked, FailedAllocation
 from kleaktrace.core.symbols.symbol_table import FunctionPlace
 from kleaktrace.edge.injection.injector import Namer, Told
 from kleaktrace.edge.machine.kernel_log import KernelLog

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kleaktrace.core.injection.runs import Aim, FailedAllocation
+from kleaktrace.core.evidence.injected_runs import FailedAllocation
+from kleaktrace.core.injection.aim import Aim
 from kleaktrace.core.symbols.symbol_table import Frame, FunctionPlace
 
 Namer = Callable[[Sequence[tuple[int, Sequence[int]]]], list[list[Frame]]]

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kleaktrace.core.events.records import comm_text
+from kleaktrace.core.evidence.injected_runs import Asked, FailedAllocation
+from kleaktrace.core.injection.aim import Aim
 from kleaktrace.core.injection.failed_stacks import asking_frames
-from kleaktrace.core.injection.runs import Aim, Asked, FailedAllocation
 from kleaktrace.core.symbols.symbol_table import Frame, FunctionPlace, SymbolTable
 from kleaktrace.edge.bpf import bcc_library
 from kleaktrace.edge.bpf.bpf_object import AttachRefused, BpfObject

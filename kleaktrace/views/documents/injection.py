@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kleaktrace.core.evidence.injected_runs import FailedAllocation, Walk
 from kleaktrace.core.injection.error_paths import ErrorPath, RunResult
 from kleaktrace.core.injection.report import InjectionReport
-from kleaktrace.core.injection.runs import FailedAllocation, Walk
 from kleaktrace.core.leaked_objects.leaks import stack_key
 from kleaktrace.views.documents.report import document as report_document
 from kleaktrace.views.documents.report import suspect_fields

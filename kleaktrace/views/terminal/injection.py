@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.injected_runs import FailedAllocation, RunEnd
 from kleaktrace.core.injection.error_paths import ErrorPath, PathOutcome
 from kleaktrace.core.injection.report import InjectionReport
-from kleaktrace.core.injection.runs import FailedAllocation, RunEnd
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.report import Outcome
 from kleaktrace.core.symbols.call_stacks import requester_function, requester_line

@@ -17,7 +17,9 @@ from schemas import validated
 
 from kleaktrace.commands import inject as inject_module
 from kleaktrace.commands import injecting
-from kleaktrace.core.injection.runs import Aim, FailedAllocation, RunEnd
+from kleaktrace.commands import report as report_module
+from kleaktrace.core.evidence.injected_runs import FailedAllocation, RunEnd
+from kleaktrace.core.injection.aim import Aim
 from kleaktrace.core.symbols.symbol_table import FunctionPlace
 from kleaktrace.edge.injection.choose import Chosen
 from kleaktrace.edge.injection.injector import Namer, Told
@@ -143,6 +145,22 @@ def test_what_kmemleak_lists_is_blamed_on_the_call_that_failed_in_that_run(machi
     first = next(line for line in done.output.splitlines() if line.startswith("LEAK"))
     assert first.startswith("LEAK when 64 bytes in alloc_name+0x12 fails: 1 object, 100 B, from drv_probe, never")
     assert "the 2 other error paths free everything" in done.output
+
+
+def test_a_capture_tells_which_failure_is_to_blame(machine: Machine, tmp_path: Path) -> None:
+    def during(call: str | None) -> None:
+        if call == "alloc_name":
+            machine.leak()
+        if call == "alloc_ctx":
+            machine.injector.status[call] = -9
+
+    machine.injector.during = during
+    done = machine.inject("--capture", str(tmp_path / "walk"))
+    live = machine.document
+    again = CliRunner().invoke(report_module.report, ["--json", str(tmp_path / "again.json"), str(tmp_path / "walk")])
+    assert again.exit_code == done.exit_code == 1, again.output
+    assert validated(json.loads((tmp_path / "again.json").read_text())) == live
+    assert again.stdout == done.stdout
 
 
 def test_what_something_points_to_is_judged_by_repetition(machine: Machine) -> None:

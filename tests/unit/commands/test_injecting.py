@@ -11,7 +11,7 @@ import pytest
 from kleaktrace.commands import injecting
 from kleaktrace.commands.injecting import run_once
 from kleaktrace.commands.signals import DeferredInterrupt
-from kleaktrace.core.injection.runs import RunEnd
+from kleaktrace.core.evidence.injected_runs import RunEnd
 from kleaktrace.edge.machine.processes import is_alive
 from kleaktrace.errors import EnvironmentRefusal
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from reports import EVIL, SECOND, START_NS, console, judged, printed, report
 
 from kleaktrace.core.evidence.evidence import Verdict
+from kleaktrace.core.evidence.injected_runs import FailedAllocation, InjectedRun, RunEnd, Walk
 from kleaktrace.core.injection.report import InjectionReport, walk_gaps
-from kleaktrace.core.injection.runs import FailedAllocation, InjectedRun, RunEnd, Walk
 from kleaktrace.core.report import Outcome
 from kleaktrace.views.terminal.injection import show
 

@@ -10,8 +10,8 @@ import pytest
 from reports import START_NS, judged
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.injected_runs import FailedAllocation, InjectedRun, RunEnd, Walk
 from kleaktrace.core.injection.error_paths import Attribution, PathOutcome, attribute
-from kleaktrace.core.injection.runs import FailedAllocation, InjectedRun, RunEnd, Walk
 
 SECOND = 1_000_000_000
 END_S = 100

@@ -7,8 +7,8 @@ from builders import SECOND, START_NS, Scene, module_image
 from recordings import scene_recording
 
 from kleaktrace.core.evidence.evidence import Verdict
+from kleaktrace.core.evidence.injected_runs import FailedAllocation, InjectedRun, Walk
 from kleaktrace.core.injection.error_paths import PathOutcome, attribute
-from kleaktrace.core.injection.runs import FailedAllocation, InjectedRun, Walk
 from kleaktrace.core.injection.unexplained import ROUNDS, count_unexplained, series_of, unexplained_runs
 
 HEAP = 0xFFFF888100000000

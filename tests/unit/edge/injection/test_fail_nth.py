@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kleaktrace.core.injection.runs import Aim, Asked
+from kleaktrace.core.evidence.injected_runs import Asked
+from kleaktrace.core.injection.aim import Aim
 from kleaktrace.edge.injection import fail_nth
 from kleaktrace.edge.injection.fail_nth import FailNthInjector, forced_failure
 from kleaktrace.errors import EnvironmentRefusal

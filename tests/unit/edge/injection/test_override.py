@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kleaktrace.core.injection.runs import Aim, Asked
+from kleaktrace.core.evidence.injected_runs import Asked
+from kleaktrace.core.injection.aim import Aim
 from kleaktrace.core.symbols.symbol_table import parse_kallsyms
 from kleaktrace.edge.injection import override
 from kleaktrace.edge.tracing.abi import Layout

@@ -5,17 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 from itertools import pairwise
-
-
-class Aim(Enum):
-    """What a run is to make fail."""
-
-    NOTHING = "nothing; what could fail is noted"
-    NEXT = "the first allocation whose call stack has not failed yet"
-    CHOSEN = "the first allocation of one call stack"
-    NUMBER = "the allocation of one number"
 
 
 class Asked(StrEnum):
@@ -110,6 +101,10 @@ class Walk:
     def failures(self) -> list[InjectedRun]:
         """The runs in which something failed for the first time."""
         return [run for run in self.runs if run.failed is not None and not run.again]
+
+    def failed_frames(self) -> set[str]:
+        """All frames of the call stacks that failed."""
+        return {frame for run in self.failures if run.failed for frame in run.failed.stack}
 
     @property
     def plain_s(self) -> float:
