@@ -35,6 +35,11 @@ class GroupBy(StrEnum):
         return self in _LABELS
 
     @property
+    def by_task(self) -> bool:
+        """Whether the task tells the group. What an interrupt allocates, on whatever task it came upon, is not its."""
+        return self is GroupBy.COMM or self.by_process
+
+    @property
     def by_process(self) -> bool:
         """Whether it must be known which process allocated, or in which cgroup (`Ledger.tally`)."""
         return self in (GroupBy.PID, GroupBy.CGROUP)
@@ -47,6 +52,7 @@ OUTSTANDING_BY = (
 """What an outstanding allocation tells without its event."""
 
 NO_STACK_LABEL = "(no stack could be taken)"
+INTERRUPTS = (Context.SOFTIRQ, Context.HARDIRQ, Context.NMI)
 
 # kernel/workqueue.c calls the work function, kernel/softirq.c the softirq's action (handle_softirqs since v6.10),
 # kernel/irq/{handle,chip}.c the handler. Many actions and handlers only call what was registered with them:
@@ -55,6 +61,21 @@ _CALLBACKS = re.compile(r"^(call_timer_fn|__hrtimer_run_queues|tasklet_action_co
 _WORK = re.compile(r"^process_one_work(\..*)?$")
 _SOFTIRQ = re.compile(r"^(handle_softirqs|__do_softirq)(\..*)?$")
 _HANDLERS = re.compile(r"^(__handle_irq_event_percpu|handle_percpu_devid_irq)(\..*)?$")
+
+
+def interrupt_label(context: Context) -> str:
+    """The name of the group, by task, of what an interrupt allocated."""
+    return f"({context.name.lower()})"
+
+
+def process_label(pid: int, comm: str) -> str:
+    """The name of a process's group."""
+    return f"{pid} ({comm})"
+
+
+def cache_label(name: str) -> str:
+    """The name of a cache's group. name: empty if nobody knows it."""
+    return name or "(a cache without a name)"
 
 
 def label(stack: Stack, by: GroupBy) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from kleaktrace.core.grouping.group_labels import cache_label
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.kernel_names import KernelNames
 
@@ -13,5 +14,5 @@ def implied_from(ledger: Ledger, names: KernelNames) -> list[tuple[str, int]]:
     """Caches by name with the number of their implied frees, the most first."""
     counts: Counter[str] = Counter()
     for origin, count in ledger.implied_frees_by_origin.items():
-        counts[names.cache(*origin) or "an unnamed cache"] += count
+        counts[cache_label(names.cache(*origin))] += count
     return counts.most_common()

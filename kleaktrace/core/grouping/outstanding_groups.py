@@ -13,7 +13,14 @@ import numpy.typing as npt
 from kleaktrace.core.arrays.hash_index import Interner, one_of_each
 from kleaktrace.core.arrays.types import F64, U64, Index
 from kleaktrace.core.events.records import Context, Rows, comm_text
-from kleaktrace.core.grouping.group_labels import GroupBy, label
+from kleaktrace.core.grouping.group_labels import (
+    INTERRUPTS,
+    GroupBy,
+    cache_label,
+    interrupt_label,
+    label,
+    process_label,
+)
 from kleaktrace.core.ledger.tally import Tally, alike, comm_words, tally
 from kleaktrace.core.symbols.call_stacks import Stack
 from kleaktrace.core.symbols.kernel_names import KernelNames
@@ -186,24 +193,24 @@ def _context(part: Part) -> str:
 GroupLabel = tuple[str, ...]
 """What the rows of a group have in common; first what names it."""
 
-_INTERRUPTS = frozenset(_CONTEXT_NAMES[context] for context in (Context.SOFTIRQ, Context.HARDIRQ, Context.NMI))
+_INTERRUPT_LABELS = {_CONTEXT_NAMES[context]: interrupt_label(context) for context in INTERRUPTS}
 
 
 def group_label(part: Part, by: GroupBy, cgroup_path: CgroupPath | None = None) -> GroupLabel:
     """The group of a row, by one of `OUTSTANDING_BY`. What an interrupt allocates is not its process's, as in rates."""
     if by is GroupBy.STACK:
         return part.text, part.cache, part.context
-    if by.by_process and part.context in _INTERRUPTS:
-        return (f"({part.context})",)
+    if by.by_task and part.context in _INTERRUPT_LABELS:
+        return (_INTERRUPT_LABELS[part.context],)
     if by is GroupBy.CGROUP and cgroup_path is not None:
         return (cgroup_path(part.cgroup),)
     return (_LABELS[by](part),)
 
 
 _LABELS: dict[GroupBy, Callable[[Part], str]] = {
-    GroupBy.CACHE: lambda part: part.cache,
+    GroupBy.CACHE: lambda part: cache_label(part.cache),
     GroupBy.COMM: lambda part: part.comm,
-    GroupBy.PID: lambda part: f"{part.pid} ({part.comm})",
+    GroupBy.PID: lambda part: process_label(part.pid, part.comm),
     GroupBy.CGROUP: lambda part: f"(cgroup {part.cgroup})",
     GroupBy.CONTEXT: _context,
     GroupBy.MODULE: lambda part: label(part.stack, GroupBy.MODULE),

@@ -11,7 +11,7 @@ import numpy as np
 from kleaktrace.core.arrays.hash_index import Interner
 from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.events.records import Batch, Context, Kind, Rows, comm_text
-from kleaktrace.core.grouping.group_labels import GroupBy
+from kleaktrace.core.grouping.group_labels import INTERRUPTS, GroupBy, cache_label, interrupt_label, process_label
 from kleaktrace.core.ledger.stack_counters import StackSnapshot
 from kleaktrace.core.symbols.kernel_names import KernelNames
 
@@ -76,7 +76,7 @@ class GroupCounter:
         """Names of the groups, by number. Two groups may have one name: caches come and go."""
         first, second = (self._groups.word(word)[: len(self) - 1] for word in range(2))
         return [OTHERS] + [
-            f"({Context(a).name.lower()})" if b == int(_INTERRUPT) else self._label(number, a, b, names, cgroup_path)
+            interrupt_label(Context(a)) if b == int(_INTERRUPT) else self._label(number, a, b, names, cgroup_path)
             for number, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True), start=1)
         ]
 
@@ -93,12 +93,12 @@ class GroupCounter:
             case GroupBy.COMM:
                 return comm_text(first.to_bytes(8, sys.byteorder) + second.to_bytes(8, sys.byteorder))
             case GroupBy.PID:
-                return f"{first} ({comm_text(bytes(self._comms[number]))})"
+                return process_label(first, comm_text(bytes(self._comms[number])))
             case GroupBy.CGROUP:
                 return cgroup_path(first)
             case _:
                 kind, size = divmod(second, 1 << 32)
-                return names.cache(kind, first, size) or "(a cache without a name)"
+                return cache_label(names.cache(kind, first, size))
 
     def _number(self, rows: Rows) -> Index:
         """The group of each row; 0 for those that are one too many."""
@@ -119,7 +119,7 @@ class GroupCounter:
             first, second = rows["tgid"].astype(np.uint64), nothing
         else:
             first, second = rows["cgroup"].astype(np.uint64), nothing
-        interrupt = np.isin(rows["context"], (Context.SOFTIRQ, Context.HARDIRQ, Context.NMI))
+        interrupt = np.isin(rows["context"], INTERRUPTS)
         first[interrupt], second[interrupt] = rows["context"][interrupt], _INTERRUPT
         return first, second
 

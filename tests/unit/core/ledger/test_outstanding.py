@@ -44,10 +44,11 @@ allocations = st.fixed_dictionaries(
 )
 
 
-def naive_process(event: dict, by: GroupBy) -> tuple[object, ...]:
+def naive_task(event: dict, by: GroupBy) -> tuple[object, ...]:
     if event["context"] in (Context.SOFTIRQ, Context.HARDIRQ, Context.NMI):
         return (event["context"].name,)
-    return (event["tgid"], event["comm"]) if by is GroupBy.PID else (event["cgroup"],)
+    task = {GroupBy.COMM: (event["comm"],), GroupBy.PID: (event["tgid"], event["comm"])}
+    return task.get(by, (event["cgroup"],))
 
 
 def naive_label(event: dict, by: GroupBy, known: KernelNames) -> tuple[object, ...]:
@@ -59,8 +60,6 @@ def naive_label(event: dict, by: GroupBy, known: KernelNames) -> tuple[object, .
             return tuple(stack.lines()), cache, context.name.lower()
         case GroupBy.CACHE:
             return (cache,)
-        case GroupBy.COMM:
-            return (event["comm"],)
         case GroupBy.CONTEXT:
             return (context.name.lower(),)
     if not stack.frames:
@@ -77,7 +76,7 @@ def test_groups_are_what_a_naive_grouping_finds(by: GroupBy, events: list[dict])
     known = names()
     expected: dict[tuple[object, ...], list[dict]] = defaultdict(list)
     for event in events:
-        expected[naive_process(event, by) if by.by_process else naive_label(event, by, known)].append(event)
+        expected[naive_task(event, by) if by.by_task else naive_label(event, by, known)].append(event)
     found = group(rows(OUTSTANDING, *events), known, by)
     assert sorted((g.count, g.bytes, g.oldest_ns, g.stack_keys) for g in found) == sorted(
         (
@@ -99,7 +98,7 @@ def test_nothing_outstanding_is_no_group() -> None:
     ("by", "labels"),
     [
         (GroupBy.CACHE, ["kmalloc-4k", "dentry"]),
-        (GroupBy.COMM, ["evil\\xff\x1b", "task"]),
+        (GroupBy.COMM, ["(softirq)", "task"]),
         (GroupBy.CONTEXT, ["softirq", "task"]),
         (GroupBy.MODULE, ["drv", "(kernel)"]),
     ],

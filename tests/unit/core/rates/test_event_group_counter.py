@@ -11,6 +11,7 @@ from builders import kernel_names, rows
 
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind
 from kleaktrace.core.grouping.group_labels import GroupBy
+from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.rates import event_group_counter
 from kleaktrace.core.rates.event_group_counter import OTHERS, GroupCounter
@@ -69,6 +70,26 @@ def test_frees_are_what_is_no_longer_there() -> None:
         "fifteen letters": (1, 1, 0, 0),
         "two": (1, 0, 1, 64),
     }
+
+
+@pytest.mark.parametrize("by", BY)
+def test_it_is_the_group_that_trace_shows(by: GroupBy) -> None:
+    events = [
+        {"object": 10 + number, "kind": kind, "context": context, "cache": cache, "comm": b"victim", "tgid": 7}
+        for number, (kind, context, cache) in enumerate(
+            (kind, context, cache)
+            for kind in (Kind.KMALLOC, Kind.CACHE)
+            for context in (Context.TASK, Context.SOFTIRQ, Context.HARDIRQ, Context.NMI)
+            for cache in (77, 78)
+        )
+    ]
+    world = World(by)
+    world.play(events)
+    counted = {name: (count, size) for name, (_, _, count, size) in world.table().items() if count}
+    names = kernel_names()
+    names.caches[77] = CacheName(77, "dentry", 192, 192)
+    shown = group_tally(world.ledger.tally(by_process=by.by_process), names, by, lambda number: f"/group{number}")
+    assert {one.label: (one.count, one.bytes) for one in shown} == counted
 
 
 @pytest.mark.parametrize("by", [GroupBy.COMM, GroupBy.PID, GroupBy.CGROUP])
