@@ -7,6 +7,7 @@ Reading them raises ValueError where a value is not what it should be.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -94,8 +95,8 @@ def _failed(one: FailedAllocation) -> list[Any]:
     return [one.time_ns, list(one.stack), one.bytes, str(one.asked), one.key, one.comm, one.pid]
 
 
-def _coverage(one: Coverage) -> list[str | None]:
-    return [str(one.kind), one.source, one.note]
+def _coverage(one: Coverage) -> list[str | bool | None]:
+    return [str(one.kind), one.source, one.note, one.guard_pages]
 
 
 class KnownFacts:
@@ -221,8 +222,14 @@ class KnownFacts:
 
 
 def _read_coverage(one: Any) -> Coverage:
-    kind, source, note = one
-    return Coverage(CoverageKind(_text(kind)), None if source is None else _text(source), _text(note))
+    kind, source, note, *more = one
+    known = Coverage(CoverageKind(_text(kind)), None if source is None else _text(source), _text(note))
+    return replace(known, guard_pages=_typed(more[0], bool) if more else _had_guard_pages(known))
+
+
+def _had_guard_pages(one: Coverage) -> bool:
+    """The same of a capture from before this was told: then one source reported ranges of addresses, by this name."""
+    return one.kind is CoverageKind.VMALLOC and one.source == "raw_tracepoint:alloc_vmap_area"
 
 
 def _read_run(told: Any) -> InjectedRun:

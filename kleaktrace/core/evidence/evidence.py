@@ -125,8 +125,7 @@ class Evidence:
     @property
     def counts_guard_pages(self) -> bool:
         """Whether vmallocs are known by the addresses they take, a guard page included: nobody may hook vmalloc."""
-        sources = [one.source or "" for one in self.coverage if one.kind is CoverageKind.VMALLOC]
-        return any("alloc_vmap_area" in source for source in sources)
+        return any(one.guard_pages for one in self.coverage if one.kind is CoverageKind.VMALLOC)
 
     def misses(self, kind: CoverageKind) -> bool:
         """Whether this kernel has such events, and none of them were seen."""

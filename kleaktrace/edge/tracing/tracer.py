@@ -237,7 +237,7 @@ class Tracer:
             reason = self._try(source)
             if reason is None:
                 _LOG.debug("%s: by %s", kind.kind, source)
-                return Coverage(kind.kind, str(source), source.note)
+                return Coverage(kind.kind, str(source), source.note, source.guard_pages)
             _LOG.info("%s: %s was refused: %s", kind.kind, source, reason)
             refused.append(f"{source}: {reason}")
         if kind.required:
