@@ -31,6 +31,23 @@ def definitions() -> tuple[dict[str, str], dict[str, str]]:
     return structures, enums
 
 
+@cache
+def program_names() -> frozenset[str]:
+    """What the functions are called that the kernel is given to run: bcc names those of KFUNC_PROBE and KRETFUNC_PROBE.
+
+    Where a macro stands for the kernel's function, so it does in the name.
+    """
+    text = "\n".join(source.read_text() for source in sorted(BPF.glob("*.[ch]")))
+    text = re.sub(r"^#define.*?(?<!\\)$", "", text, flags=re.DOTALL | re.MULTILINE)
+    found = set(re.findall(r"^int (\w+)\((?:struct \w+|void) \*ctx\)$", text, re.MULTILINE))
+    found |= {f"kfunc__{name}" for name in re.findall(r"^KFUNC_PROBE\((\w+)", text, re.MULTILINE)}
+    by_return = r"^(?:KRETFUNC_PROBE|ON_(?:BULK_|BULK_PAGES_)?RETURN)\((\w+)"
+    found |= {f"kretfunc__{name}" for name in re.findall(by_return, text, re.MULTILINE)}
+    for event in re.findall(r"^RECORD_ONCE\((\w+)", text, re.MULTILINE):
+        found |= {f"first_{event}", f"second_{event}"}
+    return frozenset(found)
+
+
 def constants() -> str:
     """Every constant that is a plain number."""
     text = "\n".join((BPF / name).read_text() for name in SOURCES)
