@@ -17,7 +17,7 @@ from kleaktrace.core.events.loss import Loss, LossWindow, LostEvents
 from kleaktrace.core.evidence.injected_runs import Asked, FailedAllocation, InjectedRun, RunEnd, Walk
 from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource
 from kleaktrace.core.machine.settling import Settled
-from kleaktrace.core.machine.unexplained_memory import Unexplained
+from kleaktrace.core.machine.unexplained_memory import MissingMemory, Unexplained
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult, Kernel
 
@@ -62,7 +62,7 @@ def at_the_end(recording: Recording) -> Facts:
         "growth_windows": [list(window) for window in recording.growth_windows],
         "settled": settled and [settled.seconds, settled.freed, settled.left],
         "missing": [
-            [one.name, one.bytes, one.meaning, [list(site) for site in one.sites]] for one in recording.missing
+            [str(one.name), one.bytes, one.meaning, [list(site) for site in one.sites]] for one in recording.missing
         ],
         "gaps": list(recording.gaps),
         "readings": len(recording.readings),
@@ -170,7 +170,10 @@ class KnownFacts:
     def missing(self) -> list[Unexplained]:
         """Memory that is gone."""
         return [
-            Unexplained(_text(name), _count(size), _text(meaning), tuple((_text(site), _count(n)) for site, n in sites))
+            Unexplained(
+                *(MissingMemory(_text(name)), _count(size), _text(meaning)),
+                tuple((_text(site), _count(taken)) for site, taken in sites),
+            )
             for name, size, meaning, sites in self._list("missing")
         ]
 

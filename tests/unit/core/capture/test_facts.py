@@ -12,6 +12,7 @@ from recordings import scene_recording
 
 from kleaktrace.core.capture.facts import KnownFacts, at_the_start
 from kleaktrace.core.events.coverage import Coverage, CoverageKind
+from kleaktrace.core.machine.unexplained_memory import MissingMemory
 
 
 def test_whether_guard_pages_are_counted_is_told() -> None:
@@ -37,6 +38,13 @@ def test_older_captures_tell_by_the_source_whether_guard_pages_are_counted(
 ) -> None:
     (read,) = KnownFacts({"coverage": [[kind, source, "a note"]]}).coverage()
     assert (read.source, read.note, read.guard_pages) == (source, "a note", guard_pages)
+
+
+def test_memory_that_is_gone_is_one_of_those_that_are_known() -> None:
+    (slab,) = KnownFacts({"missing": [["slab", 4096, "more", [["mm/a.c:1 f", 4096]]]]}).missing()
+    assert slab.name is MissingMemory.SLAB
+    with pytest.raises(ValueError, match="slob"):
+        KnownFacts({"missing": [["slob", 4096, "more", []]]}).missing()
 
 
 def test_what_is_no_coverage_is_refused() -> None:
