@@ -194,15 +194,21 @@ class BpfObject:
         each = libbpf.lookup(self._maps[name], _KEY.pack(0), libbpf.possible_cpus() * counters.size)
         return [sum(column) for column in zip(*counters.iter_unpack(each), strict=True)]
 
+    def set_element(self, name: str, index: int, value: bytes) -> None:
+        """Write one element of an array map."""
+        libbpf.update(self._maps[name], _KEY.pack(index), value)
+
+    def element(self, name: str, index: int, size: int) -> bytes:
+        """Read one element of an array map whose elements are so many bytes."""
+        return libbpf.lookup(self._maps[name], _KEY.pack(index), size)
+
     def set_words(self, name: str, index: int, *words: int) -> None:
         """Write one element of an array map whose elements are that many u64."""
-        libbpf.update(self._maps[name], _KEY.pack(index), struct.pack(f"={len(words)}Q", *words))
+        self.set_element(name, index, struct.pack(f"={len(words)}Q", *words))
 
     def words(self, name: str, index: int, length: int) -> tuple[int, ...]:
         """Read one element of an array map whose elements are `length` u64."""
-        found: tuple[int, ...] = struct.unpack(
-            f"={length}Q", libbpf.lookup(self._maps[name], _KEY.pack(index), length * _WORD)
-        )
+        found: tuple[int, ...] = struct.unpack(f"={length}Q", self.element(name, index, length * _WORD))
         return found
 
     def write(self, name: str, key: bytes, value: bytes) -> bool:

@@ -32,7 +32,7 @@ from kleaktrace.edge.bpf.rdonly_cast import plain_loads
 from kleaktrace.edge.debug_info.build_ids import BuildIdReader
 from kleaktrace.edge.machine.meminfo import memory_in_use
 from kleaktrace.edge.tracing import name_records
-from kleaktrace.edge.tracing.abi import Counter, State
+from kleaktrace.edge.tracing.abi import MOMENT, TEXT_RANGE, Counter, ModuleText, State
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.edge.tracing.loss_counters import LossCounters, missed_events, skipped_frees
 from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
@@ -196,7 +196,7 @@ class Tracer:
         if loaded is not None:
             first, last = loaded
             length = (last - first) // mmap.PAGESIZE * mmap.PAGESIZE + mmap.PAGESIZE
-            self._bpf.set_words("module_text", 0, first, length)
+            self._bpf.set_element("module_text", ModuleText.CORE_TEXT, TEXT_RANGE.pack(first, length))
 
     def _name_programs(self) -> None:
         """Name the programs that are running already."""
@@ -299,7 +299,7 @@ class Tracer:
     def moment(self) -> Moment:
         """Now, by both of the kernel's clocks: opening a file makes our own program look at them."""
         os.close(os.open(os.devnull, os.O_RDONLY))
-        time_ns, jiffies = self._bpf.words("clock", 0, 2)
+        time_ns, jiffies = MOMENT.unpack(self._bpf.element("clock", 0, MOMENT.size))
         if not time_ns:
             raise EnvironmentRefusal(
                 "the kernel does not report our own allocations",
