@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What the kernel side hands to user space. The Python side of these layouts is kleaktrace/core/events/records.py
- * (allocations and frees) and kleaktrace/edge/tracing/name_records.py (stacks, caches, modules).
+ * (allocations and frees) and kleaktrace/edge/tracing/abi.py (stacks, caches, modules, programs).
  *
  * The event ring is read as an array of 64-byte units: a ring header of 8 bytes and 56 of payload. A free is one
  * unit, an allocation two. The second unit of an allocation starts with SECOND_UNIT, which no ring header can

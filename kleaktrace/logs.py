@@ -33,12 +33,13 @@ def is_shown() -> bool:
 
 
 def _for_a_terminal() -> logging.Handler:
-    from rich.console import Console
     from rich.highlighter import NullHighlighter
     from rich.logging import RichHandler
 
+    from kleaktrace.views.terminal import console
+
     handler = RichHandler(
-        console=Console(stderr=True),
+        console=console.make(stderr=True),  # a line goes above what turns there, not into it
         show_path=False,
         markup=False,
         highlighter=NullHighlighter(),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,6 +12,8 @@ from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.kmemleak.client import KmemleakClient
 from kleaktrace.session.session import Session
+
+_LOG = logging.getLogger(__name__)
 
 _ASK_AT_MOST = 256
 """Each question about an object makes the kernel write a dozen lines to its log."""
@@ -39,4 +42,7 @@ def judged(
 
 def answered(client: KmemleakClient, questions: Sequence[Question]) -> dict[Question, bool]:
     """What kmemleak says to so many of the questions as its log can bear."""
-    return {question: client.is_tracked(question.address) for question in questions[:_ASK_AT_MOST]}
+    answers = {question: client.is_tracked(question.address) for question in questions[:_ASK_AT_MOST]}
+    known = sum(answers.values())
+    _LOG.info("of %d questions, kmemleak was asked %d: it has %d of the objects", len(questions), len(answers), known)
+    return answers

@@ -145,10 +145,11 @@ class Drain:
         """Enter one batch; whether there is likely more."""
         with self._lock:
             now_ns, reported = self._source.now_ns(), self._source.reported
+            backlog = self._source.backlog  # a poll leaves little of it
             batch = self._source.poll()
             self.ledger.apply(batch)
             if batch.size:
-                _LOG.debug("%d events; the ring is %.1f %% full", batch.size, 100 * self._source.backlog)
+                _LOG.debug("%d events; the ring was %.1f %% full", batch.size, 100 * backlog)
             self._entered_ns = now_ns if self._source.polled >= reported else max(self._entered_ns, batch.newest_ns)
             if self._observer is not None:
                 self._observer.batch(batch)

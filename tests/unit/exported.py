@@ -11,7 +11,7 @@ from builders import DRIVER, FULL_COVERAGE, SECOND, START_JIFFIES, START_NS, Sce
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.loss import Loss, LostEvents
 from kleaktrace.core.growth.level_history import LevelHistory
-from kleaktrace.core.machine.unexplained_memory import Unexplained
+from kleaktrace.core.machine.unexplained_memory import MissingMemory, Unexplained
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult, Kernel
 from kleaktrace.views.exports.material import Material, material
@@ -62,7 +62,7 @@ def everything() -> Recording:
         readings=[[], listed, listed],
         command=CommandResult(("true",), 0),
         growth_windows=[(START_NS, START_NS + 3 * SECOND)],
-        missing=[Unexplained("pages", 20 << 20, "pages that no counter knows")],
+        missing=[Unexplained(MissingMemory.PAGES, 20 << 20, "pages that no counter knows")],
     )
 
 

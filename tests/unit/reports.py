@@ -58,7 +58,7 @@ def group(**fields: object) -> AllocationGroup:
         "label": "kmalloc-128",
         "stack": STACK,
         "cache": "kmalloc-128",
-        "context": "task",
+        "contexts": frozenset({Context.TASK}),
         "comm": "insmod",
         "count": 3,
         "bytes": 384,

@@ -7,6 +7,7 @@ Reading them raises ValueError where a value is not what it should be.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from kleaktrace.core.events.loss import Loss, LossWindow, LostEvents
 from kleaktrace.core.evidence.injected_runs import Asked, FailedAllocation, InjectedRun, RunEnd, Walk
 from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource
 from kleaktrace.core.machine.settling import Settled
-from kleaktrace.core.machine.unexplained_memory import Unexplained
+from kleaktrace.core.machine.unexplained_memory import MissingMemory, Unexplained
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult, Kernel
 
@@ -61,7 +62,7 @@ def at_the_end(recording: Recording) -> Facts:
         "growth_windows": [list(window) for window in recording.growth_windows],
         "settled": settled and [settled.seconds, settled.freed, settled.left],
         "missing": [
-            [one.name, one.bytes, one.meaning, [list(site) for site in one.sites]] for one in recording.missing
+            [str(one.name), one.bytes, one.meaning, [list(site) for site in one.sites]] for one in recording.missing
         ],
         "gaps": list(recording.gaps),
         "readings": len(recording.readings),
@@ -94,8 +95,8 @@ def _failed(one: FailedAllocation) -> list[Any]:
     return [one.time_ns, list(one.stack), one.bytes, str(one.asked), one.key, one.comm, one.pid]
 
 
-def _coverage(one: Coverage) -> list[str | None]:
-    return [str(one.kind), one.source, one.note]
+def _coverage(one: Coverage) -> list[str | bool | None]:
+    return [str(one.kind), one.source, one.note, one.guard_pages]
 
 
 class KnownFacts:
@@ -169,7 +170,10 @@ class KnownFacts:
     def missing(self) -> list[Unexplained]:
         """Memory that is gone."""
         return [
-            Unexplained(_text(name), _count(size), _text(meaning), tuple((_text(site), _count(n)) for site, n in sites))
+            Unexplained(
+                *(MissingMemory(_text(name)), _count(size), _text(meaning)),
+                tuple((_text(site), _count(taken)) for site, taken in sites),
+            )
             for name, size, meaning, sites in self._list("missing")
         ]
 
@@ -221,8 +225,14 @@ class KnownFacts:
 
 
 def _read_coverage(one: Any) -> Coverage:
-    kind, source, note = one
-    return Coverage(CoverageKind(_text(kind)), None if source is None else _text(source), _text(note))
+    kind, source, note, *more = one
+    known = Coverage(CoverageKind(_text(kind)), None if source is None else _text(source), _text(note))
+    return replace(known, guard_pages=_typed(more[0], bool) if more else _had_guard_pages(known))
+
+
+def _had_guard_pages(one: Coverage) -> bool:
+    """The same of a capture from before this was told: then one source reported ranges of addresses, by this name."""
+    return one.kind is CoverageKind.VMALLOC and one.source == "raw_tracepoint:alloc_vmap_area"
 
 
 def _read_run(told: Any) -> InjectedRun:

@@ -31,11 +31,15 @@ class CoverageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """One kind of event: the source that reports it on this kernel, or None, and what that means."""
+    """One kind of event: the source that reports it on this kernel, or None, and what that means.
+
+    guard_pages: what it reports are ranges of addresses, of which a vmalloc takes a guard page more than it asked for.
+    """
 
     kind: CoverageKind
     source: str | None
     note: str = ""
+    guard_pages: bool = False
 
 
 def kinds_seen(coverage: Iterable[Coverage]) -> frozenset[CoverageKind]:

@@ -61,7 +61,8 @@ class Rounds:
 class JudgedSuspect(NamedTuple):
     """A suspect with its verdict and the evidence.
 
-    `size` is what kmemleak says (of an unload suspect, what the allocator gave), `bytes_req` what was asked for.
+    `percpu`: the address is a per-CPU offset. `size` is what kmemleak says (of an unload suspect, what the allocator
+    gave), `bytes_req` what was asked for.
     `in_window` is False for what was allocated before tracing began. `counts_against_clean`: whether, if it is not
     dismissed, the run can't be called clean; `rule` names the rule that says why or why not. `rounds` is what the
     rounds of a repeated command say of its call stack; None: nothing. `arguments` are those of the program that
@@ -89,6 +90,7 @@ class JudgedSuspect(NamedTuple):
     rounds: Rounds | None = None
     arguments: tuple[str, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
+    percpu: bool = False
 
 
 class Question(NamedTuple):
@@ -125,8 +127,7 @@ class Evidence:
     @property
     def counts_guard_pages(self) -> bool:
         """Whether vmallocs are known by the addresses they take, a guard page included: nobody may hook vmalloc."""
-        sources = [one.source or "" for one in self.coverage if one.kind is CoverageKind.VMALLOC]
-        return any("alloc_vmap_area" in source for source in sources)
+        return any(one.guard_pages for one in self.coverage if one.kind is CoverageKind.VMALLOC)
 
     def misses(self, kind: CoverageKind) -> bool:
         """Whether this kernel has such events, and none of them were seen."""

@@ -30,7 +30,7 @@ from kleaktrace.core.symbols.kernel_names import KernelNames
 class AllocationGroup:
     """Outstanding allocations that have the grouping in common.
 
-    `label` names the group; `stack`, `cache`, `context` and `comm` are those of its allocations, several names joined
+    `label` names the group; `stack`, `cache`, `contexts` and `comm` are those of its allocations, several names joined
     by ", ". `oldest_ns` is when the oldest was allocated. `stack_keys` are the call stacks in it. reclaimable: the
     kernel takes all of it back by itself when memory is short (`KernelNames.reclaimable`).
     """
@@ -38,7 +38,7 @@ class AllocationGroup:
     label: str
     stack: Stack
     cache: str
-    context: str
+    contexts: frozenset[Context]
     comm: str
     count: int
     bytes: int
@@ -46,9 +46,15 @@ class AllocationGroup:
     stack_keys: tuple[int, ...]
     reclaimable: bool = False
 
+    @property
+    def context(self) -> str:
+        """The contexts in words, as the others."""
+        return _join({_CONTEXT_NAMES[context] for context in self.contexts})
+
 
 _MANY = 3
-_CONTEXT_NAMES = {int(context): context.name.lower() for context in Context}
+_CONTEXTS = {int(context): context for context in Context}
+_CONTEXT_NAMES = {context: context.name.lower() for context in Context}
 
 
 def _join(names: set[str]) -> str:
@@ -121,7 +127,7 @@ def _grouped(
             label=name[0],
             stack=members[0].stack,
             cache=_join({part.cache for part in members}),
-            context=_join({part.context for part in members}),
+            contexts=frozenset(part.context for part in members),
             comm=_join(comms),
             count=int(count),
             bytes=int(size),
@@ -157,13 +163,13 @@ def _comms(group_of: Index, rows: Rows) -> list[set[str]]:
 
 
 class Part(NamedTuple):
-    """What of a row is shown, in words. `text` is that of the call stack, if it was asked for."""
+    """What of a row is shown, mostly in words. `text` is that of the call stack, if it was asked for."""
 
     key: int
     stack: Stack
     text: str
     cache: str
-    context: str
+    context: Context
     comm: str
     pid: int
     cgroup: int
@@ -178,7 +184,7 @@ def described(rows: Rows, names: KernelNames, with_text: bool = False) -> list[P
     for key, kind, slab_cache, size, context, comm, pid, cgroup, reclaimable in zip(*columns, strict=True):
         stack = names.stacks.get(key)
         text = names.stacks.text(key) if with_text else ""
-        known = _CONTEXT_NAMES[context] if context != Context.UNKNOWN else stack.context.name.lower()
+        known = _CONTEXTS[context] if context != Context.UNKNOWN else stack.context
         cache = names.cache(kind, slab_cache, size)
         parts.append(Part(key, stack, text, cache, known, comm_text(comm), pid, cgroup, reclaimable))
     return parts
@@ -186,22 +192,20 @@ def described(rows: Rows, names: KernelNames, with_text: bool = False) -> list[P
 
 def _context(part: Part) -> str:
     """What the stack tells, unless the event knows better."""
-    agree = part.stack.frames and part.stack.context.name.lower() == part.context
-    return label(part.stack, GroupBy.CONTEXT) if agree else part.context
+    agree = part.stack.frames and part.stack.context is part.context
+    return label(part.stack, GroupBy.CONTEXT) if agree else _CONTEXT_NAMES[part.context]
 
 
 GroupLabel = tuple[str, ...]
 """What the rows of a group have in common; first what names it."""
 
-_INTERRUPT_LABELS = {_CONTEXT_NAMES[context]: interrupt_label(context) for context in INTERRUPTS}
-
 
 def group_label(part: Part, by: GroupBy, cgroup_path: CgroupPath | None = None) -> GroupLabel:
     """The group of a row, by one of `OUTSTANDING_BY`. What an interrupt allocates is not its process's, as in rates."""
     if by is GroupBy.STACK:
-        return part.text, part.cache, part.context
-    if by.by_task and part.context in _INTERRUPT_LABELS:
-        return (_INTERRUPT_LABELS[part.context],)
+        return part.text, part.cache, _CONTEXT_NAMES[part.context]
+    if by.by_task and part.context in INTERRUPTS:
+        return (interrupt_label(part.context),)
     if by is GroupBy.CGROUP and cgroup_path is not None:
         return (cgroup_path(part.cgroup),)
     return (_LABELS[by](part),)

@@ -227,7 +227,7 @@ def named_growing(
                 frames=frames,
                 growing=one,
                 context=whole.context if whole else "",
-                comm=whole.comm if whole and whole.context == "task" else "",
+                comm=whole.comm if whole and whole.contexts == {Context.TASK} else "",
                 cache=whole.cache if whole else "",
                 kept=kept_words(rows, names) or held_words(rows, names.stacks.get(one.stack), alive),
                 listed=None if listed is None else sum(list(stack[: len(lines)]) == lines for stack in listed),

@@ -99,7 +99,7 @@ def leaked_rows(ledger: Ledger, suspects: Sequence[JudgedSuspect], names: Kernel
     Pages are not looked into: mostly they hold data, and the kernel does not map all of them.
     """
     leaked = [s for s in suspects if s.verdict is Verdict.CONFIRMED]
-    percpu = [s.cache == "percpu" for s in leaked]
+    percpu = [s.percpu for s in leaked]
     found, rows = ledger.lookup(np.array([hide(s.address) for s in leaked], np.uint64), np.array(percpu, np.bool_))
     rows = rows[found & (rows["kind"] != Kind.PAGES)]
     fields = ("kind", "cache", "bytes_alloc", "stack", "gfp_flags")

@@ -133,7 +133,8 @@ class TableLook:
 
     def _what(self, group: int) -> str:
         parts = described(self.largest_rows(group), self.names)
-        names = ([part.cache for part in parts], [part.context for part in parts], [part.comm for part in parts])
+        contexts = [part.context.name.lower() for part in parts]
+        names = ([part.cache for part in parts], contexts, [part.comm for part in parts])
         return ", ".join(_joined(some) for some in names if any(some))
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from kleaktrace.core.events.records import Kind
 from kleaktrace.core.ledger.tally import Tally
-from kleaktrace.core.machine.unexplained_memory import TRACED_PAGES, Unexplained
+from kleaktrace.core.machine.unexplained_memory import MissingMemory, Unexplained
 from kleaktrace.core.symbols.call_stacks import Stack, Stacks
 
 _LEAST = 1 << 20
@@ -31,8 +31,8 @@ def unjudged_pages(
 
     judged: frames as text, innermost first, of what is convicted, or is told of because it grows.
     """
-    found = [one for one in missing if one.name != TRACED_PAGES]
-    traced = next((one for one in missing if one.name == TRACED_PAGES), None)
+    found = [one for one in missing if one.name is not MissingMemory.TRACED_PAGES]
+    traced = next((one for one in missing if one.name is MissingMemory.TRACED_PAGES), None)
     if traced is None:
         return found
     pages = outstanding.rows["kind"] == Kind.PAGES

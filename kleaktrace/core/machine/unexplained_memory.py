@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 
@@ -154,19 +155,27 @@ def explained_by(tally: Tally) -> Explained:
     return Explained(slab, vmalloc, percpu, pages)
 
 
-TRACED_PAGES = "traced pages"
-"""Pages that events tell of, and nothing of whether somebody still needs them: see `core.machine.traced_pages`."""
+class MissingMemory(StrEnum):
+    """By whom memory that is gone was taken. The values are part of captures and JSON documents."""
+
+    PAGES = "pages"
+    """By nobody whom a counter knows."""
+    TRACED_PAGES = "traced pages"
+    """Pages that events tell of, and nothing of whether somebody still needs them: see `core.machine.traced_pages`."""
+    SLAB = "slab"
+    VMALLOC = "vmalloc"
+    PERCPU = "percpu"
 
 
 @dataclass(frozen=True, slots=True)
 class Unexplained:
     """Memory that is gone and that no event explains.
 
-    name: pages, `TRACED_PAGES`, slab, vmalloc or percpu. meaning: what that says, one sentence. sites: the call sites
-    that took it, as far as the kernel tells, and their bytes, the most first.
+    meaning: what that says, one sentence. sites: the call sites that took it, as far as the kernel tells, and their
+    bytes, the most first.
     """
 
-    name: str
+    name: MissingMemory
     bytes: int
     meaning: str
     sites: tuple[tuple[str, int], ...] = ()
@@ -195,11 +204,12 @@ def _pages(before: MachineMemory, after: MachineMemory, more: Explained) -> Iter
     if more.pages is not None:
         held = min(gone, more.pages)
         if held > allowed:
-            yield Unexplained(TRACED_PAGES, held, "of traced pages are outstanding, of which kmemleak knows nothing")
+            unknown = "of traced pages are outstanding, of which kmemleak knows nothing"
+            yield Unexplained(MissingMemory.TRACED_PAGES, held, unknown)
         gone -= more.pages
         meaning = "more pages are gone than the traced allocations explain: some came by a path without an event"
     if gone > allowed:
-        yield Unexplained("pages", gone, meaning, _sites(before, after, gone, of_pages=True))
+        yield Unexplained(MissingMemory.PAGES, gone, meaning, _sites(before, after, gone, of_pages=True))
 
 
 def _slab(before: MachineMemory, after: MachineMemory, more: Explained) -> Iterator[Unexplained]:
@@ -207,15 +217,17 @@ def _slab(before: MachineMemory, after: MachineMemory, more: Explained) -> Itera
     gone = _more(used, more.slab)
     if gone is not None and gone > after.allowed(_SLAB_MIB, _SLAB_MIB_PER_CPU):
         meaning = "more in slab caches than the traced allocations explain: some came by a path without an event"
-        yield Unexplained("slab", gone, meaning, _sites(before, after, gone, of_pages=False))
+        yield Unexplained(MissingMemory.SLAB, gone, meaning, _sites(before, after, gone, of_pages=False))
 
 
 def _areas(before: MachineMemory, after: MachineMemory, more: Explained) -> Iterator[Unexplained]:
-    for name, line, known in (("vmalloc", "VmallocUsed", more.vmalloc), ("percpu", "Percpu", more.percpu)):
+    for name, words, line, known in (
+        (MissingMemory.VMALLOC, "in vmalloc areas", "VmallocUsed", more.vmalloc),
+        (MissingMemory.PERCPU, "in per-CPU memory", "Percpu", more.percpu),
+    ):
         used = _more(after.meminfo.get(line), before.meminfo.get(line))
         gone = _more(used, known)
         if gone is not None and gone > after.allowed(_AREAS_MIB, _AREAS_MIB_PER_CPU):
-            words = {"vmalloc": "in vmalloc areas", "percpu": "in per-CPU memory"}[name]
             meaning = f"more {words} than the traced allocations explain: some came by a path without an event"
             yield Unexplained(name, gone, meaning)
 

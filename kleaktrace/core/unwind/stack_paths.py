@@ -28,13 +28,14 @@ from typing import NamedTuple
 from kleaktrace.core.arrays.types import U64
 
 WINDOW_WORDS = 512
-"""Words of the stack that are looked at, from the innermost on (bpf/records.h)."""
+"""Words of the stack that are looked at, from the innermost on (bpf/records.h, WINDOW_WORDS)."""
 
 MOST_SLOTS = 48
 """Return addresses that are compared (bpf/stack_paths.h, PATH_SLOTS)."""
 
 MOST_MOVED = 160
-"""Words. System call entry moves its frame by at most 128 (include/linux/randomize_kstack.h)."""
+"""Words (bpf/stack_paths.h, MOST_MOVED, in bytes). System call entry moves its frame by at most 128
+(include/linux/randomize_kstack.h)."""
 
 _SAMPLES = 4
 """A way is relied on when so many samples have agreed."""
@@ -56,7 +57,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix(value: int) -> int:
-    """The 64-bit mix of bpf/stack_paths.h."""
+    """The 64-bit mix of bpf/base.h."""
     value = value * 0xFF51AFD7ED558CCD & _MASK
     return value ^ value >> 32
 

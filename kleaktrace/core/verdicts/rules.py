@@ -368,6 +368,7 @@ def _verdict(
         in_window=in_window,
         counts_against_clean=in_window,
         rule=_LISTED if in_window else _OLDER,
+        percpu=suspect.kind == SuspectKind.PERCPU,
         arguments=() if row is None else trial.arguments(row),
     )
 
@@ -391,4 +392,5 @@ def _unmatched(
         in_window=in_window,
         counts_against_clean=in_window,
         rule=_LISTED if in_window else _OLDER,
+        percpu=suspect.kind == SuspectKind.PERCPU,
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import NamedTuple
 
-from kleaktrace.core.events.records import address_of, comm_text
+from kleaktrace.core.events.records import Kind, address_of, comm_text
 from kleaktrace.core.evidence.evidence import ALONE, Evidence, JudgedSuspect, SuspectSource, Verdict
 from kleaktrace.core.evidence.suspect_cases import ObjectKey, OutstandingAllocation, as_tuples
 from kleaktrace.core.repetition.sign_test import Course
@@ -63,6 +63,7 @@ def unlisted_suspect(
         counts_against_clean=opinion.counts_against_clean,
         rule=opinion.rule,
         arguments=trial.arguments(row),
+        percpu=row.kind == Kind.PERCPU,
     )
 
 

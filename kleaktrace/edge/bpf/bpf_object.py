@@ -7,6 +7,7 @@ They are attached one by one, because a refused probe has a fallback.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import struct
 import threading
@@ -19,6 +20,8 @@ from kleaktrace.edge.bpf.btf import kernel_btf
 from kleaktrace.edge.bpf.compiled_programs import Programs
 from kleaktrace.edge.bpf.libbpf import AttachType, ProgramType
 from kleaktrace.errors import EnvironmentRefusal
+
+_LOG = logging.getLogger(__name__)
 
 _KEY = struct.Struct("=I")
 _WORD = 8
@@ -67,7 +70,7 @@ class Hook:
 class BpfObject:
     """Our compiled programs, with maps of their own; not attached to anything yet.
 
-    `values` are those of `core.bpf_programs.VALUES` that the programs need; `sizes`: entries of maps for which what was
+    `values` are those of `compiled_programs.VALUES` that the programs need; `sizes`: entries of maps for which what was
     compiled does not count. Raises `EnvironmentRefusal` when the kernel refuses the maps.
     """
 
@@ -98,8 +101,10 @@ class BpfObject:
                     hook = waiting.popleft()
                 except IndexError:
                     return
-                with contextlib.suppress(AttachRefused):
+                try:
                     self._load(hook)
+                except AttachRefused as refusal:
+                    _LOG.debug("%s is not loaded ahead: %s", hook.function, refusal)
 
         others = [threading.Thread(target=work) for _ in range(min(os.cpu_count() or 1, len(waiting)) - 1)]
         for thread in others:
@@ -189,15 +194,21 @@ class BpfObject:
         each = libbpf.lookup(self._maps[name], _KEY.pack(0), libbpf.possible_cpus() * counters.size)
         return [sum(column) for column in zip(*counters.iter_unpack(each), strict=True)]
 
+    def set_element(self, name: str, index: int, value: bytes) -> None:
+        """Write one element of an array map."""
+        libbpf.update(self._maps[name], _KEY.pack(index), value)
+
+    def element(self, name: str, index: int, size: int) -> bytes:
+        """Read one element of an array map whose elements are so many bytes."""
+        return libbpf.lookup(self._maps[name], _KEY.pack(index), size)
+
     def set_words(self, name: str, index: int, *words: int) -> None:
         """Write one element of an array map whose elements are that many u64."""
-        libbpf.update(self._maps[name], _KEY.pack(index), struct.pack(f"={len(words)}Q", *words))
+        self.set_element(name, index, struct.pack(f"={len(words)}Q", *words))
 
     def words(self, name: str, index: int, length: int) -> tuple[int, ...]:
         """Read one element of an array map whose elements are `length` u64."""
-        found: tuple[int, ...] = struct.unpack(
-            f"={length}Q", libbpf.lookup(self._maps[name], _KEY.pack(index), length * _WORD)
-        )
+        found: tuple[int, ...] = struct.unpack(f"={length}Q", self.element(name, index, length * _WORD))
         return found
 
     def write(self, name: str, key: bytes, value: bytes) -> bool:

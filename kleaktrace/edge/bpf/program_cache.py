@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,10 +72,13 @@ def compiled_programs(macros: Mapping[str, str | int], names: Sequence[str] = TR
     sources = source_directory()
     key = _key(sources, macros, names)
     kept = _load(key)
-    _LOG.info("programs %s are %s", key[:12], "compiled now" if kept is None else "kept from an earlier start")
-    if kept is None:
+    if kept is not None:
+        _LOG.info("programs %s are kept from an earlier start", key[:12])
+    else:
+        begun = time.monotonic()
         text = "\n".join((sources / name).read_text() for name in names)
         kept, compiler = bcc_library.compile_programs(text, sources / "shim", macros)
+        _LOG.info("programs %s were compiled in %.2f s", key[:12], time.monotonic() - begun)
         _store(key, kept, compiler)
     return kept
 

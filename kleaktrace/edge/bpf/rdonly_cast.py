@@ -7,12 +7,15 @@ through; a fault reads as 0. The verifier turns the call into nothing.
 
 from __future__ import annotations
 
+import logging
 import os
 
 from kleaktrace.edge.bpf import libbpf
 from kleaktrace.edge.bpf.btf import Btf
 from kleaktrace.edge.bpf.compiled_programs import CALL, KERNEL_FUNCTION, instruction
 from kleaktrace.edge.bpf.libbpf import AttachType, ProgramType
+
+_LOG = logging.getLogger(__name__)
 
 FUNCTION = "bpf_rdonly_cast"
 _WORD = "timespec64"
@@ -22,15 +25,20 @@ _SET, _LOAD, _EXIT = 0xB7, 0x79, 0x95  # BPF_ALU64 | BPF_MOV | BPF_K, BPF_LDX | 
 
 
 def plain_loads(btf: Btf) -> dict[str, int]:
-    """What core.bpf_programs.VALUES and FUNCTIONS need for it; nothing if this kernel refuses it."""
+    """What `compiled_programs.VALUES` and `FUNCTIONS` need for it; nothing if this kernel refuses it."""
     function, word = btf.function_id(FUNCTION), btf.struct_id(_WORD)
-    if function is None or word is None or not _is_taken(function, word):
+    if function is None or word is None:
+        _LOG.info("kernel memory is copied piece by piece: this kernel has no %s", FUNCTION)
+        return {}
+    refusal = _refusal(function, word)
+    if refusal:
+        _LOG.info("kernel memory is copied piece by piece: %s was refused: %s", FUNCTION, refusal)
         return {}
     return {"RDONLY_CAST": function, "WORD_TYPE": word}
 
 
-def _is_taken(function: int, word: int) -> bool:
-    """Whether the kernel takes a program that does it: it must have a JIT compiler, for instance."""
+def _refusal(function: int, word: int) -> str:
+    """Why the kernel takes no program that does it: it must have a JIT compiler, for instance. Empty: it does."""
     code = (
         instruction(_SET, destination=1)
         + instruction(_SET, destination=2, constant=word)
@@ -40,6 +48,6 @@ def _is_taken(function: int, word: int) -> bool:
     )
     try:
         os.close(libbpf.load_program(ProgramType.RAW_TRACEPOINT, "plain_loads", "GPL", code, AttachType.NONE, 0))
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -20,13 +20,30 @@ from kleaktrace.core.evidence.injected_runs import Asked, FailedAllocation
 from kleaktrace.core.injection.aim import Aim
 from kleaktrace.core.injection.failed_stacks import asking_frames
 from kleaktrace.core.symbols.symbol_table import Frame, FunctionPlace, SymbolTable
+from kleaktrace.core.unwind.stack_paths import mix
 from kleaktrace.edge.bpf import bcc_library
 from kleaktrace.edge.bpf.bpf_object import AttachRefused, BpfObject
 from kleaktrace.edge.bpf.btf import Btf, kernel_btf
 from kleaktrace.edge.bpf.compiled_programs import value_macros
 from kleaktrace.edge.bpf.program_cache import INJECTION, compiled_programs
+from kleaktrace.edge.injection.abi import (
+    DEPTH,
+    FAILURE,
+    FUNCTION_RANGES,
+    INIT,
+    KERNEL,
+    MACHINERY_RANGES,
+    MOST_STACKS,
+    NAME_BYTES,
+    ORDER,
+    PAGE,
+    PLACE_RANGE,
+    TEXT_PAGE,
+    Injected,
+    Mode,
+    State,
+)
 from kleaktrace.edge.injection.injector import Namer, Told
-from kleaktrace.edge.tracing.abi import Layout
 from kleaktrace.edge.tracing.probe_plan import Macros, make_plan
 from kleaktrace.edge.tracing.tracer import read_kallsyms
 from kleaktrace.errors import EnvironmentRefusal
@@ -36,35 +53,8 @@ MODULES = Path("/proc/modules")
 DEBUGFS_MOUNTED = Path("/sys/kernel/debug/tracing")
 INJECTABLE = Path("/sys/kernel/debug/error_injection/list")
 
-DEPTH = 64
-FAILURE = Layout(
-    "injected_failure",
-    run="Q",
-    time_ns="Q",
-    hash="Q",
-    bytes="Q",
-    tgid="I",
-    tid="I",
-    kind="I",
-    depth="I",
-    comm="16s",
-)
-"""`frames` follow, DEPTH words."""
-
-MOST_STACKS = 4096
-"""Failures that are noted in a run (bpf/inject.c)."""
-
-_RANGES, _MACHINERY_RANGES = 4, 8
-ORDER_WORDS = 5 + 3 * _RANGES + 2 * _MACHINERY_RANGES
-"""Of an injection_order."""
-
-_MODES = {Aim.NOTHING: 1, Aim.NEXT: 2, Aim.CHOSEN: 3, Aim.NUMBER: 4}  # enum injection_mode
-_PASSED, _NOTED, _LOADED = 0, 1, 2  # enum injection_state
-_KERNEL = 1  # as the text of a place
-_NAME_BYTES = 64
-_MASK = (1 << 64) - 1
-_PAGE = 4096
-_INIT = 1 << 40  # INIT in bpf/inject.c
+_MODES = {Aim.NOTHING: Mode.COUNT, Aim.NEXT: Mode.NEXT, Aim.CHOSEN: Mode.CHOSEN, Aim.NUMBER: Mode.NTH}
+_ASKED = {Injected.SLAB: Asked.SLAB, Injected.PAGES: Asked.PAGES}
 
 # Pages that are asked for to serve an allocation that was asked about itself, and what kmemleak keeps for its books.
 _MACHINERY = (
@@ -73,16 +63,11 @@ _MACHINERY = (
 )
 
 
-def _mix(value: int) -> int:
-    value = value * 0xFF51AFD7ED558CCD & _MASK
-    return value ^ value >> 32
-
-
 def name_hash(module: str) -> int:
     """A module by name, as bpf/inject.c has it."""
-    name, key = module.encode()[: _NAME_BYTES - 1].ljust(_NAME_BYTES, b"\0"), 0
-    for word in struct.unpack(f"={_NAME_BYTES // 8}Q", name):
-        key = _mix(key ^ word)
+    name, key = module.encode()[: NAME_BYTES - 1].ljust(NAME_BYTES, b"\0"), 0
+    for word in struct.unpack(f"={NAME_BYTES // 8}Q", name):
+        key = mix(key ^ word)
     return key | 2
 
 
@@ -163,24 +148,24 @@ class OverrideInjector:
             if name not in ranges:
                 continue
             first, last = ranges[name]
-            self._bases[name] = start = base or first & -_PAGE
-            for page in range(start, last + 1, _PAGE):
-                self._bpf.write("text_pages", _u64(page // _PAGE), struct.pack("=2Q", name_hash(name), page - start))
+            self._bases[name] = start = base or first & -PAGE
+            for page in range(start, last + 1, PAGE):
+                self._bpf.write("text_pages", _u64(page // PAGE), TEXT_PAGE.pack(name_hash(name), page - start))
             if name == self._module:
-                self._bpf.set_words("state", _LOADED, 1)
+                self._bpf.set_words("state", State.LOADED, 1)
 
     def only_through(self, places: Sequence[FunctionPlace]) -> None:
         """Have only what goes through a function fail, which is at these places. Once it is known where, that stays."""
-        self._functions = [self._range(place) for place in places][:_RANGES]
-        self._any_text = any(text == _KERNEL for text, _, _ in self._functions) and self._module is None
+        self._functions = [self._range(place) for place in places][:FUNCTION_RANGES]
+        self._any_text = any(text == KERNEL for text, _, _ in self._functions) and self._module is None
 
     def _range(self, place: FunctionPlace) -> tuple[int, int, int]:
         """The text it is in, how far, and its length, as bpf/inject.c has them."""
         if not place.module:
-            return _KERNEL, place.address - self._kernel_text, place.length
+            return KERNEL, place.address - self._kernel_text, place.length
         if place.text is None:
             return name_hash(place.module), place.address - self._bases.get(place.module, 0), place.length
-        init = _INIT if place.in_init else 0
+        init = INIT if place.in_init else 0
         return name_hash(place.module), init + place.address - place.text.start, place.length
 
     def has_failed(self, keys: Sequence[int]) -> None:
@@ -191,23 +176,16 @@ class OverrideInjector:
     def begin(self, run: int, aim: Aim, wanted: int = 0) -> None:
         """As `Injector` has it."""
         self._run, self._aim = run, aim
-        self._bpf.set_words("state", _PASSED, 0)
-        self._bpf.set_words("state", _NOTED, 0)
+        self._bpf.set_words("state", State.PASSED, 0)
+        self._bpf.set_words("state", State.NOTED, 0)
         self._order(_MODES[aim], wanted)
 
-    def _order(self, mode: int, wanted: int) -> None:
+    def _order(self, mode: Mode, wanted: int) -> None:
         module = 0 if self._module is None else name_hash(self._module)
-        functions = [word for one in self._functions for word in one]
-        machinery = [word for one in self._machinery for word in one]
-        self._bpf.set_words(
-            "orders",
-            0,
-            *(mode, self._run + 1, wanted, module, int(self._any_text)),  # a run of 0 is none
-            *functions,
-            *[0] * (3 * _RANGES - len(functions)),
-            *machinery,
-            *[0] * (2 * _MACHINERY_RANGES - len(machinery)),
-        )
+        functions = b"".join(PLACE_RANGE.pack(*one) for one in self._functions)
+        machinery = b"".join(struct.pack("=2Q", *one) for one in self._machinery)
+        run = self._run + 1  # a run of 0 is none
+        self._bpf.set_element("orders", 0, ORDER.pack(mode, run, wanted, module, self._any_text, functions, machinery))
 
     def command(self, command: Sequence[str]) -> Sequence[str]:
         """The same: who is started is seen."""
@@ -218,8 +196,8 @@ class OverrideInjector:
 
     def end(self, name: Namer) -> Told:
         """As `Injector` has it."""
-        self._order(0, 0)
-        (noted,) = self._bpf.words("state", _NOTED, 1)
+        self._order(Mode.OFF, 0)
+        (noted,) = self._bpf.words("state", State.NOTED, 1)
         failures = self._failures(min(noted, MOST_STACKS), name)
         if self._aim is Aim.NOTHING:
             return Told(None, failures)
@@ -231,10 +209,10 @@ class OverrideInjector:
         return [one.told(frames) for one, frames in zip(raw, named, strict=True)]
 
     def _failure(self, place: int) -> _Failure:
-        words = self._bpf.words("failures", place, FAILURE.size // 8 + DEPTH)
-        raw = struct.pack(f"={len(words)}Q", *words)
+        raw = self._bpf.element("failures", place, FAILURE.size + 8 * DEPTH)
         _, time_ns, key, size, tgid, _, kind, depth, comm = FAILURE.unpack_from(raw)
-        return _Failure(time_ns, words[FAILURE.size // 8 :][:depth], size, (*Asked,)[kind], key, comm, tgid)
+        frames = struct.unpack_from(f"={DEPTH}Q", raw, FAILURE.size)[:depth]
+        return _Failure(time_ns, frames, size, _ASKED[kind], key, comm, tgid)
 
     def close(self) -> None:
         """As `Injector` has it."""
@@ -253,7 +231,7 @@ def _ranges(symbols: SymbolTable, names: Sequence[str]) -> list[tuple[int, int]]
         frame = None if address is None else symbols.find(address)
         if address is not None and frame is not None:
             found.append((address, frame.size))
-    return found[:_MACHINERY_RANGES]
+    return found[:MACHINERY_RANGES]
 
 
 def injectable() -> set[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ from kleaktrace.edge.machine.meminfo import available_memory
 
 PAGETYPEINFO = Path("/proc/pagetypeinfo")
 
+_LOG = logging.getLogger(__name__)
+
+_MIB = 1 << 20
 _MOST = 512 << 20
 _SHARE = 4
 """At most one part in so many of what is available, here and in our cgroups."""
@@ -58,9 +62,11 @@ def scrub_freelists() -> int:
         with _file_in_memory() as fd:
             passed = _fill(fd, size)
         _empty_lists_of_cpus()
-        return passed
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        _LOG.info("free pages were not passed through a file: %s", error)
         return 0
+    _LOG.info("%.1f of %.1f MiB of free pages were passed through a file", passed / _MIB, size / _MIB)
+    return passed
 
 
 def _free_unmovable(pagetypeinfo: str) -> int:

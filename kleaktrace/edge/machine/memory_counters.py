@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads the machine's counters of memory, for `core.machine_memory` to compare."""
+"""Reads the machine's counters of memory, for `core.machine.unexplained_memory` to compare."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from kleaktrace.core.machine.unexplained_memory import (
     Explained,
     MachineMemory,
+    MissingMemory,
     SiteUse,
     SlabUse,
     Unexplained,
@@ -91,7 +92,7 @@ def missing_since(
     If slab caches seem to have grown, they are asked to give back what they only keep, and read again.
     """
     found = _missing(before, explained_before, explained)
-    if any(one.name == "slab" for one in found):
+    if any(one.name is MissingMemory.SLAB for one in found):
         shrink_slabs()
         found = _missing(before, explained_before, explained)
     return found

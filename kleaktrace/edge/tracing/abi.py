@@ -54,6 +54,13 @@ class State(IntEnum):
     UNTOLD = 4
 
 
+class ModuleText(IntEnum):
+    """Places in `module_text` (bpf/maps.h, enum text_ranges): the code of the module that is filtered for."""
+
+    CORE_TEXT = 0
+    INIT_TEXT = 1
+
+
 class NameType(IntEnum):
     """What a record of the name ring begins with (bpf/records.h, enum name_type)."""
 
@@ -74,6 +81,16 @@ class Layout(struct.Struct):
         self.structure = structure
         self.members = members
 
+
+# bpf/maps.h
+COUNTS = Layout("counts", of=f"{8 * len(Counter)}s")
+"""The only element of `counters`, a word for each."""
+
+MOMENT = Layout("moment", time_ns="Q", jiffies="Q")
+"""The only element of `clock`."""
+
+TEXT_RANGE = Layout("text_range", start="Q", length="Q")
+"""An element of `module_text`."""
 
 # bpf/records.h
 STACK_FRAMES = 128

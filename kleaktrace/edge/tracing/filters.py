@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kleaktrace.errors import UsageError
 
-_COMM_LENGTH = 15  # TASK_COMM_LEN less the NUL
+_COMM_LENGTH = 15  # bpf/records.h, COMM_LENGTH, less the NUL
 _WANTED_OBJECTS = 1 << 20
 _LONGEST_NAME = 63  # bpf/records.h, MODULE_NAME_LENGTH and CACHE_NAME_LENGTH, less the NUL
 _NAME = re.compile(r"[\w.:/+@#() -]+", re.ASCII)
@@ -47,11 +47,11 @@ class Filters:
         return any(getattr(self, name) is not None for name in self.__slots__)
 
     def values(self) -> dict[str, int]:
-        """Of core.bpf_programs.VALUES, what bpf/events.h needs."""
+        """Of `compiled_programs.VALUES`, what bpf/events.h needs."""
         return {} if self.pid is None else {"FILTER_PID": self.pid}
 
     def macros(self) -> dict[str, str | int]:
-        """The -D macros for bpf/common.h."""
+        """The -D macros for bpf/events.h."""
         if not self.any:
             return {}
         macros: dict[str, str | int] = {"FILTERED": 1, "WANTED_OBJECTS": _WANTED_OBJECTS}

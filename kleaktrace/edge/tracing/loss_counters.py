@@ -77,26 +77,47 @@ class LossCounters:
         return LossWindow(from_ns, to_ns, events, frees)
 
 
-_MADE_GOOD = ("second_", "first_mm_page_free")
+# Programs by their function (bpf/*.c): a test holds that they are all of the C side.
+FREES_OF: Mapping[str, Allocator] = {
+    "first_kfree": Allocator.SLAB,
+    "first_kmem_cache_free": Allocator.SLAB,
+    "kfunc__kmem_cache_free_bulk": Allocator.SLAB,
+    "on_kmem_cache_free_bulk": Allocator.SLAB,
+    "kretfunc____kfree_rcu_sheaf": Allocator.SLAB,
+    "on_sheaf_free_entry": Allocator.SLAB,
+    "on_sheaf_free_return": Allocator.SLAB,
+    "kfunc__vfree": Allocator.VMALLOC,
+    "on_vfree_entry": Allocator.VMALLOC,
+    "kfunc__vfree_atomic": Allocator.VMALLOC,
+    "on_vfree_atomic_entry": Allocator.VMALLOC,
+    "on_free_vmap_area_noflush": Allocator.VMALLOC,
+    "on_percpu_free": Allocator.PERCPU,
+}
+"""Whose objects the events free for which a program is run. What is not in it frees nothing."""
+
+MADE_GOOD = frozenset(
+    {
+        *("second_kmalloc", "second_kmalloc_node", "second_kmem_cache_alloc", "second_kmem_cache_alloc_node"),
+        *("second_kfree", "second_kmem_cache_free", "second_mm_page_alloc", "second_mm_page_free"),
+        "first_mm_page_free",
+    }
+)
+"""Programs whose missed runs are no loss.
+
+Second programs only make good what first ones have missed (bpf/slab.c). What is skipped of frees of pages is mostly
+such as nobody wants to know of; the others are made good, at the latest when the page is given out (bpf/pages.c).
+"""
 
 
 def missed_events(runs: Mapping[str, int]) -> dict[str, int]:
-    """Of the missed runs of all programs by function, those of events that the program should have taken.
-
-    Second programs only make good what first ones have missed (bpf/slab.c). What is skipped of frees of pages is mostly
-    such as nobody wants to know of; the others are made good, at the latest when the page is given out (bpf/pages.c).
-    """
-    return {program: times for program, times in runs.items() if not program.startswith(_MADE_GOOD)}
+    """Of the missed runs of all programs by function, those of events that the program should have taken."""
+    return {program: times for program, times in runs.items() if program not in MADE_GOOD}
 
 
 def skipped_frees(missed: Mapping[str, int], skipped: int) -> Frees:
     """How many of the skipped events may have been frees, by allocator, from the missed runs of each program."""
     counted = dict.fromkeys(Allocator, 0)
     for program, times in missed.items():
-        if "vfree" in program:
-            counted[Allocator.VMALLOC] += times
-        elif "percpu_free" in program:
-            counted[Allocator.PERCPU] += times
-        elif "free" in program:
-            counted[Allocator.SLAB] += times
+        if program in FREES_OF:
+            counted[FREES_OF[program]] += times
     return tuple(min(times, skipped) for times in counted.values())

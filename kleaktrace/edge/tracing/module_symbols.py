@@ -20,7 +20,7 @@ _MOST_BYTES = 32 << 20
 """…and bytes of them."""
 
 _MOST_PAGES = 512
-"""Of one table (bpf/modules.c, PAGES)."""
+"""Of one table (bpf/modules.c, TABLE_PAGES)."""
 
 _MAP = "told_modules"
 

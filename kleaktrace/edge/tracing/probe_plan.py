@@ -41,10 +41,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """Probes that together report one kind of event; all must attach."""
+    """Probes that together report one kind of event; all must attach. guard_pages: see `Coverage`."""
 
     probes: tuple[Probe, ...]
     note: str = ""
+    guard_pages: bool = False
 
     def __str__(self) -> str:
         return "+".join(str(probe) for probe in self.probes) or "none needed"
@@ -286,7 +287,7 @@ class _Planner:
             free.append(ProbeSet(tuple(_fentry(name) for name in names)))
             free.append(ProbeSet(tuple(_kprobe(name, f"on_{name}_entry") for name in names)))
         note = "also sees vmap, ioremap and module areas; sizes include the guard page"
-        alloc += [ProbeSet(source.probes, note) for source in self.events("alloc_vmap_area")]
+        alloc += [ProbeSet(source.probes, note, guard_pages=True) for source in self.events("alloc_vmap_area")]
         free += [ProbeSet(source.probes, note) for source in self.events("free_vmap_area_noflush")]
         return [
             EventKind(

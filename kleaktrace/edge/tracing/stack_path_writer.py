@@ -52,12 +52,12 @@ class StackPathWriter:
             for key in self._written:
                 self._bpf.delete(_MAP, key)
             self._written.clear()
-        if change.paths:
-            _LOG.debug("%d stacks learned, %d known", len(change.paths), len(self._written))
         for path in change.paths:
             key = path.key.to_bytes(8, "little")
             if self._bpf.write(_MAP, key, _encoded(path)):
                 self._written.add(key)
+        if change.paths:
+            _LOG.debug("%d stacks learned, %d known", len(change.paths), len(self._written))
 
 
 def _encoded(path: StackPath) -> bytes:

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import mmap
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
 from kleaktrace.core.symbols.symbol_table import SymbolTable, parse_kallsyms
 from kleaktrace.core.symbols.unnamed_keys import UnnamedKeys
 from kleaktrace.core.unwind.stack_paths import StackSample
-from kleaktrace.edge.bpf.bpf_object import AttachRefused, BpfObject, Hook
+from kleaktrace.edge.bpf.bpf_object import BpfObject
 from kleaktrace.edge.bpf.btf import kernel_btf
 from kleaktrace.edge.bpf.compiled_programs import value_macros
 from kleaktrace.edge.bpf.program_cache import compiled_programs
@@ -33,13 +32,14 @@ from kleaktrace.edge.bpf.rdonly_cast import plain_loads
 from kleaktrace.edge.debug_info.build_ids import BuildIdReader
 from kleaktrace.edge.machine.meminfo import memory_in_use
 from kleaktrace.edge.tracing import name_records
-from kleaktrace.edge.tracing.abi import Counter, State
+from kleaktrace.edge.tracing.abi import MOMENT, TEXT_RANGE, Counter, ModuleText, State
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.edge.tracing.loss_counters import LossCounters, missed_events, skipped_frees
 from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
 from kleaktrace.edge.tracing.object_reader import ObjectReader
 from kleaktrace.edge.tracing.page_events import machine_page_space
-from kleaktrace.edge.tracing.probe_plan import EventKind, Macros, Plan, ProbeSet, make_plan
+from kleaktrace.edge.tracing.probe_attacher import ProbeAttacher
+from kleaktrace.edge.tracing.probe_plan import Macros, Plan, make_plan
 from kleaktrace.edge.tracing.ring import EventRing, NameRing
 from kleaktrace.edge.tracing.ring_waiter import RingWaiter
 from kleaktrace.edge.tracing.running_programs import running_programs
@@ -111,12 +111,6 @@ def _path_writer(bpf: BpfObject, plan: Plan) -> StackPathWriter:
     return StackPathWriter(bpf, kernel_text, plan.signed_bits)
 
 
-def _likely(needs: Iterable[EventKind], left_out: frozenset[str]) -> list[Hook]:
-    """What will have to be loaded if the kernel takes the best of each."""
-    best = (next(iter(kind.possible(left_out)), None) for kind in needs)
-    return [hook for source in best if source for probe in source.probes for hook in probe.hooks]
-
-
 class Tracer:
     """Attached probes. A context manager: leaving it detaches them.
 
@@ -146,8 +140,6 @@ class Tracer:
         base = read_kallsyms()
         self.plan: Plan = make_plan(kernel_btf(), base, os.uname().machine, machine_page_space() if pages else None)
         self.filters = filters
-        self.coverage: tuple[Coverage, ...] = ()
-        self.refusals: dict[str, list[str]] = {}
         self.stack_check = StackCheck()
         """As of the last `check_loss`."""
         self._lost = LossCounters()
@@ -173,11 +165,12 @@ class Tracer:
             self._state = mmap.mmap(self._bpf.map_fd("state"), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
             self._waiter = RingWaiter(self._bpf.map_fd(name) for name in ("events", "names"))
             self._tell(base)
-            self._bpf.load_ahead(_likely(self.plan.needs, left_out))
-            self._attach(self.plan.needs, left_out)
-            _LOG.info("attached after %.2f s: %s", time.monotonic() - begun, self.plan.context_source)
-            self._watch_tasks()
-            self._watch_programs()
+            attacher = ProbeAttacher(self._bpf, left_out)
+            self.refusals = attacher.refusals
+            self.coverage = attacher.attach_all(self.plan.needs)
+            attacher.watch_tasks()
+            attacher.watch_programs()
+            _LOG.info("ready after %.2f s; contexts by %s", time.monotonic() - begun, self.plan.context_source)
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
             self._skipped_before = self._read_losses()[1]
             self._bpf.set_words("state", State.RECORDING, 1)
@@ -203,60 +196,13 @@ class Tracer:
         if loaded is not None:
             first, last = loaded
             length = (last - first) // mmap.PAGESIZE * mmap.PAGESIZE + mmap.PAGESIZE
-            self._bpf.set_words("module_text", 0, first, length)
-
-    def _watch_tasks(self) -> None:
-        """Have the programs remember who allocated last, if the kernel tells when that is no longer right."""
-        before = self._bpf.attached
-        try:
-            for event in ("task_rename", "cgroup_attach_task", "cgroup_transfer_tasks"):
-                self._bpf.attach_raw_tracepoint(event, "on_task_change")
-        except AttachRefused:
-            self._bpf.detach_to(before)
-        else:
-            self._bpf.set_words("state", State.TASK_GENERATION, 1)
-
-    def _watch_programs(self) -> None:
-        """Have it told what processes run. Without, nothing is known but their names."""
-        with contextlib.suppress(AttachRefused):
-            self._bpf.attach_raw_tracepoint("sched_process_exec", "on_exec")
+            self._bpf.set_element("module_text", ModuleText.CORE_TEXT, TEXT_RANGE.pack(first, length))
 
     def _name_programs(self) -> None:
         """Name the programs that are running already."""
         if not _pid_namespace():  # else /proc has other numbers than events
             for tgid, arguments in running_programs():
                 self.names.programs.add(tgid, 0, arguments)
-
-    def _attach(self, needs: Iterable[EventKind], left_out: frozenset[str]) -> None:
-        covered = [self._attach_need(kind, left_out) for kind in needs]
-        self.coverage = tuple(covered)
-
-    def _attach_need(self, kind: EventKind, left_out: frozenset[str]) -> Coverage:
-        refused = self.refusals.setdefault(kind.kind, [])
-        for source in kind.possible(left_out):
-            reason = self._try(source)
-            if reason is None:
-                _LOG.debug("%s: by %s", kind.kind, source)
-                return Coverage(kind.kind, str(source), source.note)
-            _LOG.info("%s: %s was refused: %s", kind.kind, source, reason)
-            refused.append(f"{source}: {reason}")
-        if kind.required:
-            raise EnvironmentRefusal(
-                f"no source for {kind.kind}: {'; '.join(refused) or 'this kernel has no such tracepoint'}",
-                "run as root; `kleaktrace doctor` shows what this kernel offers",
-            )
-        return Coverage(kind.kind, None, kind.if_missing)
-
-    def _try(self, source: ProbeSet) -> str | None:
-        """Attach all probes of a source; if the kernel refuses one, none of them, and its reason."""
-        before = self._bpf.attached
-        for probe in source.probes:
-            try:
-                probe.attach(self._bpf)
-            except AttachRefused as refusal:
-                self._bpf.detach_to(before)
-                return str(refusal)
-        return None
 
     @property
     def kernel(self) -> Kernel:
@@ -353,7 +299,7 @@ class Tracer:
     def moment(self) -> Moment:
         """Now, by both of the kernel's clocks: opening a file makes our own program look at them."""
         os.close(os.open(os.devnull, os.O_RDONLY))
-        time_ns, jiffies = self._bpf.words("clock", 0, 2)
+        time_ns, jiffies = MOMENT.unpack(self._bpf.element("clock", 0, MOMENT.size))
         if not time_ns:
             raise EnvironmentRefusal(
                 "the kernel does not report our own allocations",

@@ -77,7 +77,12 @@ def document(report: Report) -> dict[str, Any]:
         ],
         "settled": _settled(report.findings.settled),
         "missing": [
-            {"name": one.name, "bytes": one.bytes, "meaning": one.meaning, "sites": [list(site) for site in one.sites]}
+            {
+                "name": str(one.name),
+                "bytes": one.bytes,
+                "meaning": one.meaning,
+                "sites": [list(site) for site in one.sites],
+            }
             for one in report.findings.missing
         ],
         "source_lines_missing": list(sources.missing),

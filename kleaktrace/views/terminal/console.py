@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 
 from rich.console import Console
 
@@ -17,6 +18,15 @@ class _Console(Console):
 
 
 def make(stderr: bool = False) -> Console:
-    """A console as wide as the terminal; into a file or pipe nothing is cut or wrapped."""
-    stream = sys.stderr if stderr else sys.stdout
-    return _Console(stderr=stderr, width=None if stream.isatty() else _UNBOUNDED, highlight=False)
+    """A console as wide as the terminal; into a file or pipe nothing is cut or wrapped.
+
+    That on standard error is one for all: what is printed while a spinner turns there must go above it.
+    """
+    if stderr:
+        return _on_standard_error(sys.stderr.isatty())
+    return _Console(width=None if sys.stdout.isatty() else _UNBOUNDED, highlight=False)
+
+
+@cache
+def _on_standard_error(is_terminal: bool) -> Console:
+    return _Console(stderr=True, width=None if is_terminal else _UNBOUNDED, highlight=False)

@@ -12,6 +12,7 @@ from rich.text import Text
 from kleaktrace.core.events.coverage import CoverageKind
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
+from kleaktrace.core.machine.unexplained_memory import MissingMemory
 from kleaktrace.core.report import CommandResult, Outcome, Report
 from kleaktrace.core.source_lines.source_lines import SourceLines
 from kleaktrace.core.symbols.call_stacks import requester_words
@@ -46,7 +47,7 @@ def show(console: Console, report: Report) -> None:
         _line(console, f"growing, but kept on purpose (inodes, what can be reclaimed): {stacks}, {size}", "dim")
     for missing in report.findings.missing:
         _line(console, f"memory is missing: {missing}", "yellow")
-        if missing.name == "pages" and not traces_pages(report):
+        if missing.name is MissingMemory.PAGES and not traces_pages(report):
             _line(console, "  whose pages they are: kleaktrace run --pages -- CMD", "yellow")
     for sentence in report.source_lines.missing:
         _line(console, sentence, "dim")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings
 from kleaktrace.core.symbols.call_stacks import function_of, requester_line
@@ -53,13 +54,13 @@ def what(group: Sequence[JudgedSuspect]) -> str:
 
 def who(suspect: JudgedSuspect) -> str:
     """The task or interrupt that allocated it, and on which task the interrupt came upon."""
-    context = suspect.context.name.lower()
-    if context == "task":
+    if suspect.context is Context.TASK:
         command = " ".join(suspect.arguments)
         if len(command) > _COMMAND:
             command = f"{command[:_COMMAND]}…"
         return f"{suspect.comm} (pid {suspect.pid}{f': {command}' if command else ''})"
-    return f"{context}" if suspect.comm in ("hardirq", "softirq") else f"{context} on {suspect.comm} ({suspect.pid})"
+    context = suspect.context.name.lower()
+    return context if suspect.comm in ("hardirq", "softirq") else f"{context} on {suspect.comm} ({suspect.pid})"
 
 
 def ages(group: Sequence[JudgedSuspect]) -> str:

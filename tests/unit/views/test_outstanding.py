@@ -4,6 +4,7 @@ from __future__ import annotations
 from reports import EVIL, STACK, START_NS, console, group, printed
 from rich.console import Group as Renderables
 
+from kleaktrace.core.events.records import Context
 from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
 from kleaktrace.core.rates.interval_rates import Rate
 from kleaktrace.core.symbols.call_stacks import NO_STACK, Stack
@@ -21,7 +22,10 @@ def shown(*arguments: object, width: int = 100) -> str:
 
 
 def test_stacks_with_their_figures() -> None:
-    groups = [group(count=12_345, bytes=5 << 20), group(bytes=4096, count=1, oldest_ns=NOW_NS + 5, context="hardirq")]
+    groups = [
+        group(count=12_345, bytes=5 << 20),
+        group(bytes=4096, count=1, oldest_ns=NOW_NS + 5, contexts=frozenset({Context.HARDIRQ})),
+    ]
     found = [Rate(12_480, 3.2, 2048), Rate(0, 1, -128)]
     assert shown(groups, found, NOW_NS, GroupBy.STACK, 12) == (
         f"{HEADING}call stack\n"

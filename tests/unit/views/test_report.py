@@ -14,7 +14,7 @@ from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import Freed, Rounds, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings
 from kleaktrace.core.ledger.ledger import Totals
-from kleaktrace.core.machine.unexplained_memory import Unexplained
+from kleaktrace.core.machine.unexplained_memory import MissingMemory, Unexplained
 from kleaktrace.core.report import CommandResult, Findings, Kernel, Outcome, Report
 from kleaktrace.views.terminal.report import header, show
 
@@ -235,7 +235,7 @@ def test_the_report_begins_with_one_line_for_each_leak() -> None:
 
 @pytest.mark.parametrize("traced", [False, True])
 def test_pages_that_are_gone_may_be_asked_for_by_name(traced: bool) -> None:
-    gone = Unexplained("pages", 21 << 20, "of pages are gone")
+    gone = Unexplained(MissingMemory.PAGES, 21 << 20, "of pages are gone")
     coverage = [Coverage(CoverageKind.PAGES, "raw_tracepoint:mm_page_alloc")] if traced else []
     text = shown(report(findings=Findings(missing=[gone]), coverage=coverage, outcome=Outcome.INCOMPLETE))
     assert "memory is missing: 21 MiB of pages are gone" in text

@@ -93,6 +93,18 @@ def test_index_nodes_are_not_looked_into() -> None:
     assert leaked_rows(scene.ledger, suspects, scene.names).size == 0
 
 
+def test_a_slab_cache_may_be_called_percpu() -> None:
+    scene = Scene()
+    scene.names.caches[77] = CacheName(77, "percpu", 128, 128)
+    scene.allocate(1.0, A, kind=Kind.CACHE, cache=77)
+    scene.allocate(1.1, B, kind=Kind.PERCPU)
+    scene.unload(2.0)
+    suspects = scene.judge(tracked=lambda *_: True)
+    assert {(one.cache, one.percpu) for one in suspects} == {("percpu", False), ("percpu", True)}
+    rows = leaked_rows(scene.ledger, [one._replace(verdict=Verdict.CONFIRMED) for one in suspects], scene.names)
+    assert rows["kind"].tolist() == [Kind.CACHE, Kind.PERCPU]
+
+
 def test_an_overwritten_pointer_is_told_by_what_is_freed() -> None:
     scene = Scene()
     for number in range(10):

@@ -10,11 +10,11 @@ from kleaktrace.core.events.records import Kind
 from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
 from kleaktrace.core.ledger.tally import Tally, tally
 from kleaktrace.core.machine.traced_pages import unjudged_pages
-from kleaktrace.core.machine.unexplained_memory import TRACED_PAGES, Unexplained
+from kleaktrace.core.machine.unexplained_memory import MissingMemory, Unexplained
 
 MIB = 1 << 20
-GONE = Unexplained(TRACED_PAGES, 20 * MIB, "of traced pages are outstanding")
-OTHER = Unexplained("slab", 5 * MIB, "more in slab caches")
+GONE = Unexplained(MissingMemory.TRACED_PAGES, 20 * MIB, "of traced pages are outstanding")
+OTHER = Unexplained(MissingMemory.SLAB, 5 * MIB, "more in slab caches")
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from kleaktrace.core.events.records import Kind
 from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
 from kleaktrace.core.ledger.tally import tally
 from kleaktrace.core.machine.unexplained_memory import (
-    TRACED_PAGES,
     Explained,
     MachineMemory,
+    MissingMemory,
     SiteUse,
     SlabUse,
     Unexplained,
@@ -75,9 +75,9 @@ def test_traced_pages_explain_what_is_gone() -> None:
     before = machine()
     after = more(before, MemFree=-21)
     (known,) = unexplained(before, after, replace(NOTHING, pages=20 * MIB))
-    assert (known.name, known.bytes) == (TRACED_PAGES, 20 * MIB)
+    assert (known.name, known.bytes) == (MissingMemory.TRACED_PAGES, 20 * MIB)
     known, unknown = unexplained(before, after, replace(NOTHING, pages=10 * MIB))
-    assert (known.name, known.bytes) == (TRACED_PAGES, 10 * MIB)
+    assert (known.name, known.bytes) == (MissingMemory.TRACED_PAGES, 10 * MIB)
     assert (unknown.name, unknown.bytes) == ("pages", 11 * MIB)
     assert str(unknown).startswith("11 MiB more pages are gone than the traced allocations explain")
     assert not unexplained(before, before, replace(NOTHING, pages=20 * MIB)), "what is counted elsewhere is not gone"

@@ -161,7 +161,7 @@ def test_sizes_match_from_what_was_asked_for_to_what_was_given(listed_size: int,
 def test_a_vmalloc_may_be_traced_with_its_guard_page(traced: int, listed_size: int, verdict: Verdict) -> None:
     scene = leaked_at(1.0, size=traced, bytes_alloc=traced, kind=Kind.VMALLOC)
     listed = suspect(1.0, A, size=listed_size)
-    by_addresses = Coverage(CoverageKind.VMALLOC, "raw_tracepoint:alloc_vmap_area")
+    by_addresses = Coverage(CoverageKind.VMALLOC, "by addresses", guard_pages=True)
     assert only(scene.judge([listed], [listed], coverage=(by_addresses,))).verdict is verdict
     assert only(scene.judge([listed], [listed])).verdict is Verdict.UNDECIDED
 

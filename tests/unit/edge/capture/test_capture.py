@@ -29,7 +29,7 @@ from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.leaked_objects.anatomy import ObjectContents
 from kleaktrace.core.machine.settling import Settled
-from kleaktrace.core.machine.unexplained_memory import Unexplained
+from kleaktrace.core.machine.unexplained_memory import MissingMemory, Unexplained
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult
 from kleaktrace.edge.capture import capture_files, capture_writer
@@ -94,7 +94,7 @@ def test_a_capture_tells_all_that_the_session_told(tmp_path: Path) -> None:
                 growth_windows=[(1, end)],
                 settled=Settled(6.5, 3, 1),
                 gaps=["made up"],
-                missing=[Unexplained("pages", 4096, "are gone", (("mm/a.c:1 f", 4096),))],
+                missing=[Unexplained(MissingMemory.PAGES, 4096, "are gone", (("mm/a.c:1 f", 4096),))],
                 watched_s=3.5,
                 contents=ObjectContents(
                     {hide(A + 256): ~np.array([DRIVER, 7, 0], np.uint64)},

@@ -5,9 +5,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kleaktrace.core.events.loss import LossWindow, LostEvents
+import pytest
+from c_headers import program_names
+
+from kleaktrace.core.events.loss import Allocator, LossWindow, LostEvents
 from kleaktrace.edge.tracing.abi import Counter
-from kleaktrace.edge.tracing.loss_counters import LossCounters, missed_events, skipped_frees
+from kleaktrace.edge.tracing.loss_counters import FREES_OF, MADE_GOOD, LossCounters, missed_events, skipped_frees
+
+FREEING_NOTHING = {
+    *("first_kmalloc", "first_kmalloc_node", "first_kmem_cache_alloc", "first_kmem_cache_alloc_node"),
+    *("kretfunc__BULK_ALLOC_FUNCTION", "on_bulk_alloc_entry", "on_bulk_alloc_return"),
+    *("kretfunc__VMALLOC_FUNCTION", "on_vmalloc_entry", "on_vmalloc_return", "on_alloc_vmap_area"),
+    *("on_percpu_alloc", "first_mm_page_alloc"),
+    *("kretfunc__BULK_PAGES_FUNCTION", "on_bulk_pages_entry", "on_bulk_pages_return"),
+    *("on_module_load", "on_module_free", "on_exec", "on_task_change", "read_object", "pages_free_before"),
+}
+OF_INJECTION = {
+    *("on_should_failslab", "on_should_fail_alloc_page", "on_fork", "watch_me", "on_load", "on_unload"),
+}
+"""They are in an object of their own, whose missed runs nobody counts."""
 
 
 def counters(**counted: int) -> LossCounters:
@@ -49,12 +65,33 @@ def test_what_is_no_loss_of_an_event_is_not_counted_as_one() -> None:
 
 
 def test_the_skipped_events_may_be_frees_as_far_as_programs_for_frees_were_skipped() -> None:
-    missed = {"first_kfree": 3, "first_kmem_cache_free": 1, "first_kmalloc": 7, "vfree": 2, "on_percpu_free": 0}
+    missed = {"first_kfree": 3, "first_kmem_cache_free": 1, "first_kmalloc": 7, "kfunc__vfree": 2, "on_percpu_free": 0}
     assert skipped_frees(missed, 100) == (4, 2, 0, 0)
     assert skipped_frees(missed, 1) == (1, 1, 0, 0)
     lost = LossCounters(counters().totals, skipped=3, skipped_frees=(2, 0, 0, 0))
     assert (lost.events, lost.frees) == (3, (2, 0, 0, 0))
     assert lost.causes == (LostEvents("events during which all programs for them were at work", 3),)
+
+
+def test_of_each_program_of_the_c_side_it_is_known_what_its_missed_runs_hide() -> None:
+    known = [*FREES_OF, *MADE_GOOD, *FREEING_NOTHING, *OF_INJECTION]
+    assert len(known) == len(set(known))
+    assert set(known) == program_names()
+
+
+@pytest.mark.parametrize(
+    ("program", "allocator"),
+    [
+        ("first_kfree", Allocator.SLAB),
+        ("kfunc__vfree", Allocator.VMALLOC),
+        ("on_free_vmap_area_noflush", Allocator.VMALLOC),
+        ("on_percpu_free", Allocator.PERCPU),
+        ("kretfunc____kfree_rcu_sheaf", Allocator.SLAB),
+        ("on_module_free", None),
+    ],
+)
+def test_a_program_s_missed_runs_hide_frees_of_its_own_allocator(program: str, allocator: Allocator | None) -> None:
+    assert skipped_frees({program: 3}, 100) == tuple(3 if one is allocator else 0 for one in Allocator)
 
 
 def test_a_window_holds_what_was_lost_since() -> None:

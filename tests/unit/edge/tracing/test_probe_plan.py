@@ -178,6 +178,8 @@ def test_vmalloc_is_hooked_by_function_else_by_the_events_of_the_address_space()
     ]
     assert found.macros["VMALLOC_FUNCTION"] == "__vmalloc_node_range_noprof"
     assert [bool(source.note) for source in need(found, "vmalloc").sources] == [False, False, True]
+    assert [source.guard_pages for source in need(found, "vmalloc").sources] == [False, False, True]
+    assert not any(source.guard_pages for source in need(found, "vfree").sources)
     older = modern()
     older.functions = {"__vmalloc_node_range", "vfree"}
     del older.events["alloc_vmap_area"], older.events["free_vmap_area_noflush"]
