@@ -30,14 +30,21 @@ enum counter {
 	LONG_BULK_FREE,
 	BULK_PAGES_UNCALLED,
 	BULK_PAGES_UNRETURNED,
-	LOST_STACKS,	 /* the unwinder gave nothing */
-	LOST_NAMES,	 /* no room in the name ring for a module */
-	LOST_ENTRIES,	 /* a table was full */
-	TAKEN_BY_SECOND, /* not lost: see RECORD_ONCE in slab.c */
-	UNWOUND_STACKS,	 /* not recognised, or not looked at: see stack_paths.h */
-	CHECKED_STACKS,	 /* recognised, and unwound all the same */
-	WRONG_STACKS,	 /* of these */
-	LOST_SAMPLES,	 /* no room in the name ring: there will be others */
+	LOST_STACKS,  /* the unwinder gave nothing */
+	LOST_NAMES,   /* no room in the name ring for a module */
+	LOST_ENTRIES, /* a table was full */
+	/* Not lost: what second programs took that first ones had missed, see RECORD_ONCE in slab.c. */
+	TAKEN_KMALLOC,
+	TAKEN_KMALLOC_NODE,
+	TAKEN_CACHE_ALLOC,
+	TAKEN_CACHE_ALLOC_NODE,
+	TAKEN_KFREE,
+	TAKEN_CACHE_FREE,
+	TAKEN_PAGE_ALLOC,
+	UNWOUND_STACKS, /* not recognised, or not looked at: see stack_paths.h */
+	CHECKED_STACKS, /* recognised, and unwound all the same */
+	WRONG_STACKS,	/* of these */
+	LOST_SAMPLES,	/* no room in the name ring: there will be others */
 	COUNTERS
 };
 struct counts {
@@ -141,6 +148,7 @@ struct scratch {
 	u32 unwound_depth;	      /* frames there are, those of what was interrupted too */
 	u64 slot, origin, start, led; /* see recognise() */
 	u64 recognised, path;	      /* see is_right() */
+	u64 at_work;		      /* the first of two programs is: see RECORD_ONCE in slab.c */
 	u64 random;
 	u64 hash, number, unreadable; /* see modules.c */
 	union {

@@ -238,9 +238,11 @@ int first_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
 	make_good(page);
 	s = scratch_of(ON_PAGE_ALLOC);
 	if (s) {
+		STORE(s->at_work, true);
 		on_page_alloc(ctx, s, ON_PAGE_ALLOC, page, ctx->args[MM_PAGE_ALLOC_ORDER],
 			      ctx->args[MM_PAGE_ALLOC_GFP_FLAGS]);
 		mark_recorded(ctx, s, page);
+		STORE(s->at_work, false);
 	}
 	return 0;
 }
@@ -252,7 +254,7 @@ int second_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!page || ctx->args[MM_PAGE_ALLOC_GFP_FLAGS] & MOVABLE)
 		return 0;
-	s = scratch_of_second(ctx, ON_PAGE_ALLOC, page);
+	s = scratch_of_second(ctx, ON_PAGE_ALLOC, TAKEN_PAGE_ALLOC, page);
 	if (s)
 		on_page_alloc(ctx, s, SELDOM, page, ctx->args[MM_PAGE_ALLOC_ORDER], ctx->args[MM_PAGE_ALLOC_GFP_FLAGS]);
 	return 0;

@@ -65,8 +65,9 @@ INLINE void on_cache_free(u64 call_site, u64 ptr, u64 cache)
  * it and leaves a mark, and `second`, when there is no mark, records what `first` has not, because it is at work
  * underneath. Both find the mark by their context's place on the stack: an interrupt's is another one, or else it might
  * take the mark of what it interrupts between its two programs, which would then be recorded twice. (So it is still where
- * two places share a mark: once in some ten million events.) What is lost all the same (interrupts in interrupts) is
- * known: runs of `first` that were skipped (recursion_misses), less those that `second` took.
+ * two places share a mark: once in some ten million events.) A mark is left over where an interrupt comes upon `second`,
+ * which is skipped for the interrupt's event then: so no mark counts while `first` is at work. What is lost all the same
+ * (interrupts in interrupts) is known: runs of `first` that were skipped (recursion_misses), less those that `second` took.
  */
 INLINE volatile u64 *mark_of(void *ctx, struct scratch *s)
 {
@@ -89,7 +90,7 @@ INLINE bool is_recorded(void *ctx, struct scratch *s, u64 object)
 {
 	volatile u64 *mark = mark_of(ctx, s);
 
-	if (*mark != hidden(object))
+	if (LOAD(s->at_work) || *mark != hidden(object))
 		return false;
 	*mark = 0;
 	return true;
@@ -100,42 +101,44 @@ INLINE struct scratch *scratch_of(u32 program)
 	return scratch.lookup(&program);
 }
 
-INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u64 object)
+INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u32 taken, u64 object)
 {
 	struct scratch *s = scratch_of(program);
 
 	if (!s || is_recorded(ctx, s, object))
 		return NULL;
-	count(TAKEN_BY_SECOND);
+	count(taken);
 	return scratch_of(program + PROGRAMS);
 }
 
 /* `record` is given where stacks are to be recognised: not in the seldom second program, which so is a small one. */
-#define RECORD_ONCE(event, program, object, record)                          \
-	int first_##event(struct bpf_raw_tracepoint_args *ctx)               \
-	{                                                                    \
-		struct scratch *s = scratch_of(program);                     \
-                                                                             \
-		if (s) {                                                     \
-			record(program);                                     \
-			mark_recorded(ctx, s, object);                       \
-		}                                                            \
-		return 0;                                                    \
-	}                                                                    \
-	int second_##event(struct bpf_raw_tracepoint_args *ctx)              \
-	{                                                                    \
-		struct scratch *s = scratch_of_second(ctx, program, object); \
-                                                                             \
-		if (s)                                                       \
-			record(SELDOM);                                      \
-		return 0;                                                    \
+#define RECORD_ONCE(event, what, object, record)                                             \
+	int first_##event(struct bpf_raw_tracepoint_args *ctx)                               \
+	{                                                                                    \
+		struct scratch *s = scratch_of(ON_##what);                                   \
+                                                                                             \
+		if (s) {                                                                     \
+			STORE(s->at_work, true);                                             \
+			record(ON_##what);                                                   \
+			mark_recorded(ctx, s, object);                                       \
+			STORE(s->at_work, false);                                            \
+		}                                                                            \
+		return 0;                                                                    \
+	}                                                                                    \
+	int second_##event(struct bpf_raw_tracepoint_args *ctx)                              \
+	{                                                                                    \
+		struct scratch *s = scratch_of_second(ctx, ON_##what, TAKEN_##what, object); \
+                                                                                             \
+		if (s)                                                                       \
+			record(SELDOM);                                                      \
+		return 0;                                                                    \
 	}
 
 #ifdef KMALLOC_PTR
 #define RECORD_KMALLOC(event)                                                                 \
 	on_kmalloc_event(ctx, s, event, ctx->args[KMALLOC_CALL_SITE], ctx->args[KMALLOC_PTR], \
 			 ctx->args[KMALLOC_BYTES_REQ], ctx->args[KMALLOC_BYTES_ALLOC], ctx->args[KMALLOC_GFP_FLAGS])
-RECORD_ONCE(kmalloc, ON_KMALLOC, ctx->args[KMALLOC_PTR], RECORD_KMALLOC)
+RECORD_ONCE(kmalloc, KMALLOC, ctx->args[KMALLOC_PTR], RECORD_KMALLOC)
 #endif
 
 #ifdef KMALLOC_NODE_PTR
@@ -143,14 +146,14 @@ RECORD_ONCE(kmalloc, ON_KMALLOC, ctx->args[KMALLOC_PTR], RECORD_KMALLOC)
 	on_kmalloc_event(ctx, s, event, ctx->args[KMALLOC_NODE_CALL_SITE], ctx->args[KMALLOC_NODE_PTR], \
 			 ctx->args[KMALLOC_NODE_BYTES_REQ], ctx->args[KMALLOC_NODE_BYTES_ALLOC],        \
 			 ctx->args[KMALLOC_NODE_GFP_FLAGS])
-RECORD_ONCE(kmalloc_node, ON_KMALLOC_NODE, ctx->args[KMALLOC_NODE_PTR], RECORD_KMALLOC_NODE)
+RECORD_ONCE(kmalloc_node, KMALLOC_NODE, ctx->args[KMALLOC_NODE_PTR], RECORD_KMALLOC_NODE)
 #endif
 
 #ifdef KMEM_CACHE_ALLOC_PTR
 #define RECORD_CACHE_ALLOC(event)                                                                             \
 	on_cache_event(ctx, s, event, ctx->args[KMEM_CACHE_ALLOC_CALL_SITE], ctx->args[KMEM_CACHE_ALLOC_PTR], \
 		       ctx->args[KMEM_CACHE_ALLOC_S], ctx->args[KMEM_CACHE_ALLOC_GFP_FLAGS])
-RECORD_ONCE(kmem_cache_alloc, ON_CACHE_ALLOC, ctx->args[KMEM_CACHE_ALLOC_PTR], RECORD_CACHE_ALLOC)
+RECORD_ONCE(kmem_cache_alloc, CACHE_ALLOC, ctx->args[KMEM_CACHE_ALLOC_PTR], RECORD_CACHE_ALLOC)
 #endif
 
 #ifdef KMEM_CACHE_ALLOC_NODE_PTR
@@ -158,12 +161,12 @@ RECORD_ONCE(kmem_cache_alloc, ON_CACHE_ALLOC, ctx->args[KMEM_CACHE_ALLOC_PTR], R
 	on_cache_event(ctx, s, event, ctx->args[KMEM_CACHE_ALLOC_NODE_CALL_SITE],                \
 		       ctx->args[KMEM_CACHE_ALLOC_NODE_PTR], ctx->args[KMEM_CACHE_ALLOC_NODE_S], \
 		       ctx->args[KMEM_CACHE_ALLOC_NODE_GFP_FLAGS])
-RECORD_ONCE(kmem_cache_alloc_node, ON_CACHE_ALLOC_NODE, ctx->args[KMEM_CACHE_ALLOC_NODE_PTR], RECORD_CACHE_ALLOC_NODE)
+RECORD_ONCE(kmem_cache_alloc_node, CACHE_ALLOC_NODE, ctx->args[KMEM_CACHE_ALLOC_NODE_PTR], RECORD_CACHE_ALLOC_NODE)
 #endif
 
 #ifdef KFREE_PTR
 #define RECORD_KFREE(event) freed(ctx->args[KFREE_PTR], ctx->args[KFREE_CALL_SITE], KMALLOC)
-RECORD_ONCE(kfree, ON_KFREE, ctx->args[KFREE_PTR], RECORD_KFREE)
+RECORD_ONCE(kfree, KFREE, ctx->args[KFREE_PTR], RECORD_KFREE)
 #endif
 
 #ifdef KMEM_CACHE_FREE_PTR
@@ -173,7 +176,7 @@ RECORD_ONCE(kfree, ON_KFREE, ctx->args[KFREE_PTR], RECORD_KFREE)
 #define RECORD_CACHE_FREE(event)                                                            \
 	on_cache_free(ctx->args[KMEM_CACHE_FREE_CALL_SITE], ctx->args[KMEM_CACHE_FREE_PTR], \
 		      ctx->args[KMEM_CACHE_FREE_S])
-RECORD_ONCE(kmem_cache_free, ON_CACHE_FREE, ctx->args[KMEM_CACHE_FREE_PTR], RECORD_CACHE_FREE)
+RECORD_ONCE(kmem_cache_free, CACHE_FREE, ctx->args[KMEM_CACHE_FREE_PTR], RECORD_CACHE_FREE)
 #endif
 
 #define BULK_LIMIT 512

@@ -54,8 +54,9 @@ INLINE u64 rest_of_stack(u64 base)
 	return STACK_SIZE - (base & (STACK_SIZE - 1));
 }
 
-/* What is in memory now, whatever the compiler has in a register. */
+/* What is in memory now, whatever the compiler has in a register; and to have it there at once. */
 #define LOAD(x) (*(volatile u64 *)&(x))
+#define STORE(x, value) (LOAD(x) = (value))
 
 /* Through memory, since the verifier lets nobody compute with the context itself. */
 INLINE u64 base_of(void *ctx, struct scratch *s)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kleaktrace.core.events.loss import Allocator, Frees, LossWindow, LostEvents
 from kleaktrace.edge.tracing.abi import Counter
@@ -33,39 +33,59 @@ _CAUSES: Mapping[Counter, tuple[str, Allocator | None]] = {
     Counter.BULK_PAGES_UNCALLED: ("bulk allocations of pages whose call no kprobe saw", None),
     Counter.BULK_PAGES_UNRETURNED: ("bulk allocations of pages whose return no kretprobe saw", None),
 }
-_SKIPPED = "events during which all programs for them were at work"
+# By the first of the two programs for an event (bpf/slab.c, RECORD_ONCE): what counts the events that the second one took,
+# and what they are called.
+_SECONDS: Mapping[str, tuple[Counter, str]] = {
+    "first_kmalloc": (Counter.TAKEN_KMALLOC, "kmallocs"),
+    "first_kmalloc_node": (Counter.TAKEN_KMALLOC_NODE, "kmallocs of a node"),
+    "first_kmem_cache_alloc": (Counter.TAKEN_CACHE_ALLOC, "slab cache allocations"),
+    "first_kmem_cache_alloc_node": (Counter.TAKEN_CACHE_ALLOC_NODE, "slab cache allocations of a node"),
+    "first_kfree": (Counter.TAKEN_KFREE, "kfrees"),
+    "first_kmem_cache_free": (Counter.TAKEN_CACHE_FREE, "slab cache frees"),
+    "first_mm_page_alloc": (Counter.TAKEN_PAGE_ALLOC, "page allocations"),
+}
+_ALL_AT_WORK = "during which both programs for them were at work"
 
 
 @dataclass(frozen=True)
 class LossCounters:
-    """The counters at one moment. `skipped`: events that no program took, because all were at work (bpf/slab.c).
-
-    `skipped_frees`: how many of those may have been frees, by allocator.
-    """
+    """The counters at one moment. `skipped`: by program, events that it missed, and no other took (bpf/slab.c)."""
 
     totals: Sequence[int] = (0,) * len(Counter)
-    skipped: int = 0
-    skipped_frees: Frees = (0,) * len(Allocator)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    def since(self, before: LossCounters) -> LossCounters:
+        """The same, without what programs had missed before."""
+        skipped = {program: max(events - before.skipped.get(program, 0), 0) for program, events in self.skipped.items()}
+        return LossCounters(self.totals, skipped)
+
+    @property
+    def all_skipped(self) -> int:
+        """Events that no program took, all together."""
+        return sum(self.skipped.values())
 
     @property
     def events(self) -> int:
         """All events lost."""
-        return self.skipped + sum(self.totals[counter] for counter in _CAUSES)
+        return self.all_skipped + sum(self.totals[counter] for counter in _CAUSES)
 
     @property
     def frees(self) -> Frees:
-        """As many of them at most were frees, by allocator."""
-        counted = list(self.skipped_frees)
+        """As many of them were frees, by allocator."""
+        counted = dict.fromkeys(Allocator, 0)
         for counter, (_, frees) in _CAUSES.items():
             if frees is not None:
                 counted[frees] += self.totals[counter]
-        return tuple(counted)
+        for program, events in self.skipped.items():
+            if program in FREES_OF:
+                counted[FREES_OF[program]] += events
+        return tuple(counted.values())
 
     @property
     def causes(self) -> tuple[LostEvents, ...]:
         """The events by why they were lost, most first."""
         found = [LostEvents(cause, self.totals[counter]) for counter, (cause, _) in _CAUSES.items()]
-        found.append(LostEvents(_SKIPPED, self.skipped))
+        found += [LostEvents(_skipped_by(program), events) for program, events in self.skipped.items()]
         return tuple(sorted((lost for lost in found if lost.events), key=lambda lost: -lost.events))
 
     def window_since(self, before: LossCounters, from_ns: int, to_ns: int) -> LossWindow | None:
@@ -109,15 +129,24 @@ such as nobody wants to know of; the others are made good, at the latest when th
 """
 
 
-def missed_events(runs: Mapping[str, int]) -> dict[str, int]:
-    """Of the missed runs of all programs by function, those of events that the program should have taken."""
-    return {program: times for program, times in runs.items() if program not in MADE_GOOD}
+def skipped_events(runs: Mapping[str, int], totals: Sequence[int]) -> dict[str, int]:
+    """By program, how many events of the missed runs of all programs no second one took.
+
+    Below 0: a second program was attached that took what the first one had not missed.
+    """
+    return {
+        program: times - (totals[_SECONDS[program][0]] if program in _SECONDS else 0)
+        for program, times in runs.items()
+        if program not in MADE_GOOD
+    }
 
 
-def skipped_frees(missed: Mapping[str, int], skipped: int) -> Frees:
-    """How many of the skipped events may have been frees, by allocator, from the missed runs of each program."""
-    counted = dict.fromkeys(Allocator, 0)
-    for program, times in missed.items():
-        if program in FREES_OF:
-            counted[FREES_OF[program]] += times
-    return tuple(min(times, skipped) for times in counted.values())
+def seconds_took(totals: Sequence[int]) -> list[int]:
+    """What second programs have made good so far, each."""
+    return [totals[counter] for counter, _ in _SECONDS.values()]
+
+
+def _skipped_by(program: str) -> str:
+    if program in _SECONDS:
+        return f"{_SECONDS[program][1]} {_ALL_AT_WORK}"
+    return f"events during which the only program for them was at work ({program})"

@@ -34,7 +34,7 @@ from kleaktrace.edge.machine.meminfo import memory_in_use
 from kleaktrace.edge.tracing import name_records
 from kleaktrace.edge.tracing.abi import MOMENT, TEXT_RANGE, Counter, ModuleText, State
 from kleaktrace.edge.tracing.filters import Filters
-from kleaktrace.edge.tracing.loss_counters import LossCounters, missed_events, skipped_frees
+from kleaktrace.edge.tracing.loss_counters import LossCounters, seconds_took, skipped_events
 from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
 from kleaktrace.edge.tracing.object_reader import ObjectReader
 from kleaktrace.edge.tracing.page_events import machine_page_space
@@ -172,7 +172,7 @@ class Tracer:
             attacher.watch_programs()
             _LOG.info("ready after %.2f s; contexts by %s", time.monotonic() - begun, self.plan.context_source)
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
-            self._skipped_before = self._read_losses()[1]
+            self._before = self._read_losses()
             self._bpf.set_words("state", State.RECORDING, 1)
             self.started = self.moment()
             # Once more, and only now that events go into the ring: the BPF programs and trampolines have names, too.
@@ -333,18 +333,15 @@ class Tracer:
             return Coverage(CoverageKind.OBJECT_CONTENTS, None, f"what objects hold is not seen: {refusal}")
         return Coverage(CoverageKind.OBJECT_CONTENTS, "bpf_prog_test_run")
 
-    def _read_losses(self) -> tuple[list[int], int, dict[str, int]]:
-        """The loss counters, how many events no program took because all were at work (bpf/slab.c), and missed runs.
-
-        Below 0: a second program was attached that took what no first one had missed.
-        """
+    def _read_losses(self) -> LossCounters:
+        """The loss counters, and what programs have missed since they were loaded."""
         counters = self._bpf.per_cpu_totals("counters", len(Counter))
         while True:
-            missed = missed_events(self._bpf.missed_runs())
+            runs = self._bpf.missed_runs()
             before, counters = counters, self._bpf.per_cpu_totals("counters", len(Counter))
             # A run that was missed and made good between the readings would pass for a loss, or hide one.
-            if counters[Counter.TAKEN_BY_SECOND] == before[Counter.TAKEN_BY_SECOND]:
-                return counters, sum(missed.values()) - counters[Counter.TAKEN_BY_SECOND], missed
+            if seconds_took(counters) == seconds_took(before):
+                return LossCounters(counters, skipped_events(runs, counters))
 
     def _count_nameless(self) -> int:
         return self._modules.incomplete + sum(nameless.count() for nameless in self._nameless.values())
@@ -352,13 +349,12 @@ class Tracer:
     def check_loss(self) -> Loss:
         """Read the kernel's loss counters; new losses make a window from the last reading to now."""
         now_ns = time.monotonic_ns()
-        totals, skipped, missed = self._read_losses()
-        if skipped - self._skipped_before > self._lost.skipped:
+        lost = self._read_losses().since(self._before)
+        if lost.all_skipped > self._lost.all_skipped:
             # A second program may be about to make it good, on a processor that was just taken from it.
             time.sleep(_IN_FLIGHT_S)
-            totals, skipped, missed = self._read_losses()
-        skipped = max(skipped - self._skipped_before, 0)
-        lost = LossCounters(totals, skipped, skipped_frees(missed, skipped))
+            lost = self._read_losses().since(self._before)
+        totals = lost.totals
         self.stack_check = StackCheck(
             totals[Counter.UNWOUND_STACKS], totals[Counter.CHECKED_STACKS], totals[Counter.WRONG_STACKS]
         )

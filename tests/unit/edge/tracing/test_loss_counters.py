@@ -10,7 +10,7 @@ from c_headers import program_names
 
 from kleaktrace.core.events.loss import Allocator, LossWindow, LostEvents
 from kleaktrace.edge.tracing.abi import Counter
-from kleaktrace.edge.tracing.loss_counters import FREES_OF, MADE_GOOD, LossCounters, missed_events, skipped_frees
+from kleaktrace.edge.tracing.loss_counters import FREES_OF, MADE_GOOD, LossCounters, skipped_events
 
 FREEING_NOTHING = {
     *("first_kmalloc", "first_kmalloc_node", "first_kmem_cache_alloc", "first_kmem_cache_alloc_node"),
@@ -51,26 +51,36 @@ def test_a_full_ring_hides_frees_of_one_allocator() -> None:
 
 def test_a_lost_free_of_pages_hides_only_pages() -> None:
     assert counters(FULL_RING_PAGE_FREE=3, FULL_RING_PAGE_ALLOC=9).frees == (0, 0, 0, 3)
-    assert skipped_frees({"first_mm_page_alloc": 5}, 100) == (0, 0, 0, 0)
+    assert LossCounters(skipped={"first_mm_page_alloc": 5}).frees == (0, 0, 0, 0)
 
 
 def test_what_another_program_makes_good_is_no_loss() -> None:
-    runs = {"first_kfree": 4, "second_kfree": 1, "first_mm_page_free": 9, "first_mm_page_alloc": 2}
-    assert missed_events(runs) == {"first_kfree": 4, "first_mm_page_alloc": 2}
+    runs = {"first_kfree": 4, "second_kfree": 1, "first_mm_page_free": 9, "first_mm_page_alloc": 2, "first_kmalloc": 3}
+    taken = counters(TAKEN_KFREE=3, TAKEN_PAGE_ALLOC=2, TAKEN_KMALLOC=4).totals
+    skipped = skipped_events(runs, taken)
+    assert skipped == {"first_kfree": 1, "first_mm_page_alloc": 0, "first_kmalloc": -1}
+    before = LossCounters(taken, {"first_kmalloc": -1, "first_kfree": 1})
+    assert LossCounters(taken, {**skipped, "first_kmalloc": 0}).since(before).skipped == {
+        "first_kfree": 0,
+        "first_mm_page_alloc": 0,
+        "first_kmalloc": 1,
+    }
 
 
 def test_what_is_no_loss_of_an_event_is_not_counted_as_one() -> None:
-    quiet = counters(LOST_STACKS=1, LOST_NAMES=1, TAKEN_BY_SECOND=9, UNWOUND_STACKS=9, LOST_SAMPLES=3)
+    quiet = counters(LOST_STACKS=1, LOST_NAMES=1, TAKEN_KFREE=9, UNWOUND_STACKS=9, LOST_SAMPLES=3)
     assert (quiet.events, quiet.causes) == (0, ())
 
 
-def test_the_skipped_events_may_be_frees_as_far_as_programs_for_frees_were_skipped() -> None:
-    missed = {"first_kfree": 3, "first_kmem_cache_free": 1, "first_kmalloc": 7, "kfunc__vfree": 2, "on_percpu_free": 0}
-    assert skipped_frees(missed, 100) == (4, 2, 0, 0)
-    assert skipped_frees(missed, 1) == (1, 1, 0, 0)
-    lost = LossCounters(counters().totals, skipped=3, skipped_frees=(2, 0, 0, 0))
-    assert (lost.events, lost.frees) == (3, (2, 0, 0, 0))
-    assert lost.causes == (LostEvents("events during which all programs for them were at work", 3),)
+def test_skipped_events_are_told_by_what_they_were() -> None:
+    lost = LossCounters(skipped={"first_kfree": 3, "first_kmem_cache_free": 1, "first_kmalloc": 7, "on_percpu_free": 2})
+    assert (lost.events, lost.all_skipped, lost.frees) == (13, 13, (4, 0, 2, 0))
+    assert lost.causes == (
+        LostEvents("kmallocs during which both programs for them were at work", 7),
+        LostEvents("kfrees during which both programs for them were at work", 3),
+        LostEvents("events during which the only program for them was at work (on_percpu_free)", 2),
+        LostEvents("slab cache frees during which both programs for them were at work", 1),
+    )
 
 
 def test_of_each_program_of_the_c_side_it_is_known_what_its_missed_runs_hide() -> None:
@@ -91,11 +101,11 @@ def test_of_each_program_of_the_c_side_it_is_known_what_its_missed_runs_hide() -
     ],
 )
 def test_a_program_s_missed_runs_hide_frees_of_its_own_allocator(program: str, allocator: Allocator | None) -> None:
-    assert skipped_frees({program: 3}, 100) == tuple(3 if one is allocator else 0 for one in Allocator)
+    assert LossCounters(skipped={program: 3}).frees == tuple(3 if one is allocator else 0 for one in Allocator)
 
 
 def test_a_window_holds_what_was_lost_since() -> None:
     before = counters(FULL_RING_KFREE=1)
-    now = replace(counters(FULL_RING_KFREE=4, FULL_RING_KMALLOC=2), skipped=1)
+    now = replace(counters(FULL_RING_KFREE=4, FULL_RING_KMALLOC=2), skipped={"first_kmalloc": 1})
     assert now.window_since(before, 10, 20) == LossWindow(10, 20, 6, (3, 0, 0, 0))
     assert before.window_since(before, 20, 30) is None
