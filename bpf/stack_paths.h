@@ -222,7 +222,7 @@ INLINE void hand_over_sample(void *ctx, struct scratch *s, u64 root, u32 event, 
 	}
 	if (bpf_probe_read_kernel(sample->words, size, (void *)base))
 		return;
-#pragma clang loop unroll_count(16)
+#pragma clang loop unroll_count(4)
 	for (u32 i = 0; i < WINDOW_WORDS; i++)
 		sample->words[i] = hidden(sample->words[i]);
 	sample->name.type = STACK_SAMPLE;

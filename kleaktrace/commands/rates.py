@@ -21,7 +21,7 @@ from kleaktrace.commands.options import (
     unreclaimable_option,
 )
 from kleaktrace.commands.signals import DeferredInterrupt
-from kleaktrace.commands.unseen_events import say_unseen
+from kleaktrace.commands.unseen_events import say_absent, say_unseen
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.errors import UsageError
@@ -99,6 +99,7 @@ def rates(
         capturing(capture, session) as keep,
     ):
         say_unseen(session)
+        say_absent(filters)
         with contextlib.suppress(KeyboardInterrupt):
             _watch(screen, session, recorder, top, duration, ending)
         session.stop()

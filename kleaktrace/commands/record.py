@@ -13,7 +13,7 @@ import click
 from kleaktrace.commands.capturing import capturing
 from kleaktrace.commands.options import exact_stacks_option, filter_options, pages_option
 from kleaktrace.commands.signals import DeferredInterrupt
-from kleaktrace.commands.unseen_events import say_unseen
+from kleaktrace.commands.unseen_events import say_absent, say_unseen
 from kleaktrace.edge.capture.event_queue import EventQueue
 from kleaktrace.edge.machine.processes import living
 from kleaktrace.edge.tracing.filters import Filters
@@ -49,6 +49,7 @@ def record(path: Path, duration: float | None, events: bool, filters: Filters, e
         capturing(path, session, queue) as keep,
     ):
         say_unseen(session)
+        say_absent(filters)
         screen.print(f"kleaktrace: recording to {path}" + ("" if duration else "; Ctrl-C ends it"), markup=False)
         end = None if duration is None else time.monotonic() + duration
         with suppress(KeyboardInterrupt):

@@ -24,7 +24,7 @@ from kleaktrace.commands.options import (
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.trace_screen import no_screen, show_trace_screen
-from kleaktrace.commands.unseen_events import say_unseen
+from kleaktrace.commands.unseen_events import say_absent, say_unseen
 from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
 from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
@@ -118,6 +118,7 @@ def trace(
         capturing(capture, session) as keep,
     ):
         say_unseen(session)
+        say_absent(filters)
         # Now, and not before: what happens meanwhile is traced already.
         from kleaktrace.commands.trace_feed import TraceFeed
         from kleaktrace.edge.kmemleak.client import KmemleakClient

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Says at the start what can't be seen on this kernel, and what that means for the verdicts."""
+"""Says at the start what can't be seen on this kernel, and what that means: for verdicts, or for filters."""
 
 from __future__ import annotations
 
 from kleaktrace.core.events.coverage import kinds_missed
+from kleaktrace.edge.tracing.absent_names import absent_names
+from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.session.session import Session
 from kleaktrace.views.terminal import console
 
@@ -16,3 +18,9 @@ def say_unseen(session: Session) -> None:
             f"kleaktrace: not seen on this kernel: {', '.join(unseen)}: verdicts that hang on these stay undecided "
             "(kleaktrace doctor)"
         )
+
+
+def say_absent(filters: Filters) -> None:
+    """A line to stderr for each filter that names what the kernel does not have at the moment."""
+    for absent in absent_names(filters):
+        console.make(stderr=True).print(f"kleaktrace: {absent}", markup=False, soft_wrap=True)

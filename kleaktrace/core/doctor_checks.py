@@ -33,7 +33,8 @@ class Mount(NamedTuple):
 class Check:
     """One thing looked at: what was found, and what to type if that should change.
 
-    mount: that is all that the fix does, so that it may be done at once.
+    mount: that is all that the fix does, so that it may be done at once. needs_boot: the fix ends in a new start of the
+    machine, up to which what else is mended of kmemleak's would not last.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Check:
     found: str
     fix: str = ""
     mount: Mount | None = None
+    needs_boot: bool = False
 
 
 _MATTERS_MOST = ("debugfs", "kmemleak")
@@ -50,8 +52,8 @@ _MATTERS_MOST = ("debugfs", "kmemleak")
 def first_step(checks: Sequence[Check]) -> Check | None:
     """The one thing to do first: what makes tracing impossible, then what costs verdicts; None: nothing can be done."""
 
-    def urgency(check: Check) -> tuple[bool, bool]:
-        return check.health is not Health.BROKEN, check.name not in _MATTERS_MOST
+    def urgency(check: Check) -> tuple[bool, bool, bool]:
+        return check.health is not Health.BROKEN, check.name not in _MATTERS_MOST, not check.needs_boot
 
     amiss = [check for check in checks if check.health is not Health.OK and check.fix]
     return min(amiss, key=urgency, default=None)  # of equals the first: what others rest on is looked at before them

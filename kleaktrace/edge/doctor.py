@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kleaktrace.core.doctor_checks import Check, Health, Mount
 from kleaktrace.core.events.coverage import Coverage
-from kleaktrace.core.kmemleak.diagnosis import State, clears_new_memory
+from kleaktrace.core.kmemleak.diagnosis import Reason, State, clears_new_memory
 from kleaktrace.edge.kmemleak.diagnosis import diagnose
 from kleaktrace.edge.kmemleak.kernel_environment import kernel_environment
 from kleaktrace.errors import EnvironmentRefusal, KleaktraceError
@@ -175,7 +175,8 @@ def _kmemleak() -> Check:
     if health.state is State.ON:
         return Check("kmemleak", Health.OK, "on")
     found = f"{health.what} ({health.evidence})" if health.evidence else health.what
-    return Check("kmemleak", Health.MISSING, found, health.fix)
+    at_once = (Reason.DEBUGFS_NOT_MOUNTED, Reason.NO_PERMISSION, Reason.UNKNOWN)
+    return Check("kmemleak", Health.MISSING, found, health.fix, needs_boot=health.reason not in at_once)
 
 
 def _new_memory() -> Check:

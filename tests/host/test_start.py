@@ -14,6 +14,7 @@ import pytest
 from host_tools import load_on_all_cores, running
 
 from kleaktrace.edge.bpf import bcc_library, program_cache
+from kleaktrace.edge.bpf.bcc_library import Compiled
 from kleaktrace.edge.bpf.bpf_object import AttachRefused, BpfObject
 from kleaktrace.edge.bpf.compiled_programs import MapSpec, Programs
 from kleaktrace.edge.bpf.program_cache import cache_directory
@@ -32,9 +33,10 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Programs]:
     made: list[Programs] = []
     compile_programs = bcc_library.compile_programs
 
-    def compile_and_note(text: str, headers: Path, macros: Mapping[str, str | int]) -> Programs:
-        made.append(compile_programs(text, headers, macros))
-        return made[-1]
+    def compile_and_note(text: str, headers: Path, macros: Mapping[str, str | int]) -> Compiled:
+        done = compile_programs(text, headers, macros)
+        made.append(done.programs)
+        return done
 
     monkeypatch.setattr(bcc_library, "compile_programs", compile_and_note)
     return made

@@ -73,6 +73,25 @@ def test_trace_under_load(load: Path, tmp_path: Path) -> None:
         assert 0 <= group["oldest_s"] <= document["window"]["seconds"] + 0.5
 
 
+MOST_DEPTH = 512 - 64
+"""Of what a program may have on its stack (MAX_BPF_STACK), less what other kernels' offsets and settings have cost."""
+
+
+def stack_depth(code: bytes) -> int:
+    """Bytes of its stack that a program uses: how far below the frame pointer it reads, writes, or points."""
+    lowest, copies = 0, set[int]()
+    for opcode, registers, offset, constant in struct.iter_unpack("<BBhi", code):
+        destination, source = registers & 15, registers >> 4
+        if 10 in (destination, source):
+            lowest = min(lowest, offset)
+        if opcode == 0xBF and source == 10:  # a copy of the frame pointer, and what is added to it
+            copies.add(destination)
+        elif opcode == 0x07 and destination in copies:
+            lowest = min(lowest, constant)
+            copies.discard(destination)
+    return -lowest
+
+
 @pytest.mark.parametrize("exact_stacks", [False, True])
 @pytest.mark.parametrize("left_out", [frozenset[str](), frozenset({"bpf_rdonly_cast"})])
 def test_with_filters_programs_are_not_too_complex_for_the_kernel(exact_stacks: bool, left_out: frozenset[str]) -> None:
@@ -82,6 +101,8 @@ def test_with_filters_programs_are_not_too_complex_for_the_kernel(exact_stacks: 
         with Tracer(filters, exact_stacks=exact_stacks, left_out=left_out) as tracer:
             refusals = {kind: reason for kind, why in tracer.refusals.items() for reason in why if "too" in reason}
             assert not refusals
+            depths = {name: stack_depth(code) for name, code in tracer._bpf._programs.functions.items()}
+            assert max(depths.values()) <= MOST_DEPTH, depths
 
 
 def test_stacks_begin_with_whoever_asked_the_allocator(holder: Hold, tmp_path: Path) -> None:

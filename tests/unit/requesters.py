@@ -10,7 +10,7 @@ from kleaktrace.core.recording import Recording
 
 ALLOCATOR = re.compile(
     r"_*((devm_|drmm_)?k?v?([mzc]|re)alloc\w*|(devm_)?k(mem|str)n?dup\w*|kmem_cache_z?alloc\w*|\w*alloc_inode|_*alloc_(skb|buffer_head)"
-    r"|(mas|xas|xa|radix_tree|idr|ida)_\w+|alloc_(empty_)?file\w*|getname\w*|d_alloc\w*|security_\w+_alloc|mempool_\w+)"
+    r"|(mas|xas|xa|radix_tree|idr|ida)_\w+|(devm_|pcim_)?ioremap\w*|vmap\w*|get_vm_area\w*|\w+_alloc_percpu|(dev_)?alloc_\w*skb|alloc_(empty_)?file\w*|getname\w*|d_alloc\w*|security_\w+_alloc|mempool_\w+)"
     r"(\.\w+)*( \[\w+\])?"
 )
 """Not the table that headings are made by (`core.symbols.requesters`), but what such functions are called."""

@@ -43,7 +43,7 @@ _ALLOCATORS: Mapping[str, tuple[str, ...]] = {
         ),
         *("memdup_user", "vmemdup_user"),
     ),
-    "mm/vmalloc.c": ("vmalloc", "vzalloc", "vcalloc", "vrealloc", "alloc_vmap_area", "get_vm_area_node"),
+    "mm/vmalloc.c": ("vmalloc", "vzalloc", "vcalloc", "vrealloc", "alloc_vmap_area", "get_vm_area"),
     "mm/percpu.c": ("pcpu_alloc", "alloc_percpu"),
     "mm/page_alloc.c": ("get_free_pages", "get_zeroed_page", "alloc_pages", "alloc_frozen_pages"),
     "lib/kasprintf.c": ("kasprintf", "kvasprintf"),
@@ -52,21 +52,34 @@ _ALLOCATORS: Mapping[str, tuple[str, ...]] = {
 """Families: `kmalloc` stands for `kmalloc_node_track_caller` and all its other variants too."""
 
 _HELPERS: Mapping[str, tuple[str, ...]] = {
+    "arch/*/mm/ioremap.c": (
+        *("ioremap", "ioremap_cache", "ioremap_caller", "ioremap_encrypted", "ioremap_prot", "ioremap_uc"),
+        *("ioremap_wc", "ioremap_wt"),
+    ),
     "drivers/base/devres.c": (
         *("alloc_dr", "devres_alloc_node", "devm_kmalloc", "devm_kzalloc", "devm_kcalloc", "devm_kmalloc_array"),
         *("devm_krealloc", "devm_kstrdup", "devm_kstrdup_const", "devm_kvasprintf", "devm_kasprintf", "devm_kmemdup"),
         *("devm_get_free_pages", "devm_alloc_percpu"),
     ),
+    "drivers/pci/devres.c": ("pcim_iomap", "pcim_iomap_range", "pcim_iomap_region", "devm_pci_remap_cfgspace"),
     "drivers/gpu/drm/drm_managed.c": ("drmm_kmalloc", "drmm_kstrdup"),
     "fs/seq_file.c": ("seq_buf_alloc",),
     "drivers/iommu/dma-iommu.c": ("iommu_dma_alloc", "iommu_dma_alloc_pages", "iommu_dma_alloc_noncontiguous"),
-    "kernel/bpf/syscall.c": ("bpf_map_kmalloc_node", "bpf_map_kzalloc", "bpf_map_kvcalloc", "bpf_map_area_alloc"),
+    "kernel/bpf/syscall.c": (
+        *("bpf_map_alloc_percpu", "bpf_map_area_alloc", "bpf_map_kmalloc_node", "bpf_map_kvcalloc", "bpf_map_kzalloc"),
+    ),
     "kernel/dma/mapping.c": ("dma_alloc_attrs", "dmam_alloc_attrs", "dma_alloc_pages", "dma_alloc_noncontiguous"),
     "kernel/dma/direct.c": ("dma_direct_alloc", "dma_direct_alloc_pages", "dma_direct_alloc_no_mapping"),
     "kernel/dma/ops_helpers.c": ("dma_common_alloc_pages",),
     "kernel/dma/contiguous.c": ("dma_alloc_contiguous",),
+    "kernel/dma/remap.c": ("dma_common_contiguous_remap", "dma_common_pages_remap"),
     "kernel/bpf/verifier.c": ("copy_array", "realloc_array"),
     "lib/argv_split.c": ("argv_split",),
+    "lib/devres.c": (
+        *("devm_ioremap", "devm_ioremap_resource", "devm_ioremap_resource_wc", "devm_ioremap_uc", "devm_ioremap_wc"),
+        "devm_of_iomap",
+    ),
+    "lib/pci_iomap.c": ("pci_iomap", "pci_iomap_range", "pci_iomap_wc", "pci_iomap_wc_range"),
     "lib/bitmap.c": (
         *("bitmap_alloc", "bitmap_zalloc", "bitmap_alloc_node", "bitmap_zalloc_node"),
         *("devm_bitmap_alloc", "devm_bitmap_zalloc"),
@@ -96,6 +109,8 @@ _HELPERS: Mapping[str, tuple[str, ...]] = {
         ),
     ),
     "mm/mempolicy.c": ("folio_alloc", "folio_alloc_mpol"),
+    "mm/ioremap.c": ("generic_ioremap_prot",),
+    "mm/vmalloc.c": ("vm_map_ram", "vmap", "vmap_pfn"),
     "net/core/sock.c": ("sock_kmalloc", "sock_kmemdup", "sock_kzalloc"),
 }
 
@@ -103,6 +118,7 @@ _SHARING: Mapping[str, tuple[str, ...]] = {
     # Sent, queued and freed by whoever comes last.
     "net/core/skbuff.c": (
         *("alloc_skb", "alloc_skb_with_frags", "netdev_alloc_skb", "napi_alloc_skb", "napi_skb_cache_get"),
+        "dev_alloc_skb",
         *("build_skb", "build_skb_around", "napi_build_skb", "slab_build_skb", "kmalloc_reserve", "pskb_expand_head"),
         *("skb_clone", "skb_copy", "skb_copy_expand", "pskb_copy_fclone", "skb_realloc_headroom", "skb_expand_head"),
     ),
@@ -118,6 +134,7 @@ _SHARING: Mapping[str, tuple[str, ...]] = {
     ),
     # Of a page there are many objects, of many callers.
     "mm/dmapool.c": ("dma_pool_alloc", "pool_alloc_page"),
+    "drivers/net/can/dev/skb.c": ("alloc_can_err_skb", "alloc_can_skb", "alloc_canfd_skb", "alloc_canxl_skb"),
     "net/ipv4/tcp.c": ("tcp_stream_alloc_skb",),
     "net/netlink/af_netlink.c": ("netlink_alloc_large_skb",),
     # Given to a driver below, which completes them.
@@ -156,8 +173,10 @@ _SHARING: Mapping[str, tuple[str, ...]] = {
     "kernel/cred.c": ("cred_alloc_blank", "prepare_creds"),
     "kernel/fork.c": ("mm_alloc", "vm_area_alloc", "vm_area_dup"),
     "kernel/pid.c": ("alloc_pid",),
+    "net/core/dst.c": ("dst_alloc", "metadata_dst_alloc", "metadata_dst_alloc_percpu"),
     "net/socket.c": ("sock_alloc", "sock_alloc_file"),
     # Belongs to what it is for.
+    "mm/percpu.c": ("pcpu_create_chunk", "pcpu_get_pages", "pcpu_mem_zalloc", "pcpu_populate_chunk"),
     "mm/list_lru.c": ("memcg_list_lru_alloc",),
     "mm/slub.c": ("alloc_slab_obj_exts", "alloc_empty_sheaf"),
     "security/security.c": (

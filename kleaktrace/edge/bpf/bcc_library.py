@@ -12,12 +12,14 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kleaktrace.edge.bpf.compiled_programs import MapSpec, Programs, unbound
+from kleaktrace.edge.bpf.own_process import ProcessEnded, in_own_process, said_so_far
 from kleaktrace.errors import EnvironmentRefusal
 
 # By perf's PMU, or by tracefs at one of its places: libbcc tries all.
@@ -87,11 +89,27 @@ def version() -> str:
     return str(getattr(_import_bcc(), "__version__", "unknown"))
 
 
-def compile_programs(text: str, headers: Path, macros: Mapping[str, str | int]) -> Programs:
+class Compiled(NamedTuple):
+    """What clang made of C sources, and the libraries that did it."""
+
+    programs: Programs
+    compiler: Sequence[str]
+
+
+def compile_programs(text: str, headers: Path, macros: Mapping[str, str | int]) -> Compiled:
     """Have clang compile C sources. Raises `EnvironmentRefusal` when it can't.
 
-    libbcc makes the maps, too: they should be small here. They are gone on return.
+    libbcc makes the maps, too: they should be small here. They are gone on return, and so is LLVM.
     """
+    try:
+        return in_own_process(partial(_compile, text, headers, macros))
+    except ProcessEnded as ended:
+        raise EnvironmentRefusal(
+            f"clang gave up on the BPF programs: {ended}", "report it, with `kleaktrace doctor --json`"
+        ) from ended
+
+
+def _compile(text: str, headers: Path, macros: Mapping[str, str | int]) -> Compiled:
     bcc = _import_bcc()
 
     class _Unattached(bcc.BPF):  # type: ignore[misc, name-defined]
@@ -100,19 +118,14 @@ def compile_programs(text: str, headers: Path, macros: Mapping[str, str | int]) 
 
     os.environ[HEADERS] = str(headers)
     flags = [*FLAGS, *(f"-D{name}={value}" for name, value in macros.items())]
-    with _quiet_stderr() as said:
-        try:
-            compiled = _Unattached(text=text.encode(), cflags=flags)
-        except Exception as error:
-            raise EnvironmentRefusal(
-                f"the BPF programs could not be set up: {_reason(error, said())}",
-                "run as root; `kleaktrace doctor` shows what this kernel refuses",
-            ) from error
     try:
-        return _programs(bcc.lib, compiled)
-    finally:
-        with _quiet_stderr():
-            compiled.cleanup()
+        compiled = _Unattached(text=text.encode(), cflags=flags)
+    except Exception as error:
+        raise EnvironmentRefusal(
+            f"the BPF programs could not be set up: {_reason(error, said_so_far())}",
+            "run as root; `kleaktrace doctor` shows what this kernel refuses",
+        ) from error
+    return Compiled(_programs(bcc.lib, compiled), _compiler_files())
 
 
 def _programs(lib: Any, compiled: Any) -> Programs:
@@ -143,8 +156,8 @@ def _short(function: str) -> str:
     return function.replace("func__vmlinux__", "func__")
 
 
-def compiler_files() -> list[str]:
-    """The libraries that compiled, now that they are loaded."""
+def _compiler_files() -> list[str]:
+    """The libraries that compile, once they are loaded."""
     mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
     return sorted(path for path in mapped if _COMPILER.search(path))
 

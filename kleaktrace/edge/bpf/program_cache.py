@@ -77,9 +77,9 @@ def compiled_programs(macros: Mapping[str, str | int], names: Sequence[str] = TR
     else:
         begun = time.monotonic()
         text = "\n".join((sources / name).read_text() for name in names)
-        kept = bcc_library.compile_programs(text, sources / "shim", macros)
+        kept, compiler = bcc_library.compile_programs(text, sources / "shim", macros)
         _LOG.info("programs %s were compiled in %.2f s", key[:12], time.monotonic() - begun)
-        _store(key, kept)
+        _store(key, kept, compiler)
     return kept
 
 
@@ -115,12 +115,8 @@ def _key(sources: Path, macros: Mapping[str, str | int], names: Sequence[str]) -
     return hashlib.sha256(json.dumps(given).encode()).hexdigest()
 
 
-def _compiler() -> list[list[str | int]]:
-    """The compiler's files as they are now: path, bytes, time of the last change (ns)."""
-    return [_state(path) for path in bcc_library.compiler_files()]
-
-
 def _state(path: str) -> list[str | int]:
+    """A file of the compiler's as it is now: path, bytes, time of the last change (ns)."""
     found = Path(path).stat()
     return [path, found.st_size, found.st_mtime_ns]
 
@@ -136,10 +132,10 @@ def _load(key: str) -> Programs | None:
     return None
 
 
-def _store(key: str, programs: Programs) -> None:
+def _store(key: str, programs: Programs, compiler: Sequence[str]) -> None:
     """Keep programs if that is possible. `trouble` tells why it is not."""
     with contextlib.suppress(OSError, _Unusable):
-        content = encoded(programs, {"key": key, "compiler": _compiler()})
+        content = encoded(programs, {"key": key, "compiler": [_state(path) for path in compiler]})
         with _directory(make=True) as directory:
             # Two that start at once may compile the same: each has a file of its own until it is whole.
             name = f"{key}.{os.getpid()}"

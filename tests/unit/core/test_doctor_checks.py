@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kleaktrace.core.doctor_checks import Check, Health, first_step
 
 
@@ -25,4 +27,7 @@ def test_what_to_do_first() -> None:
     assert first_step([good, tracefs, debugfs, kmemleak]) is debugfs
     assert first_step([good, tracefs, kmemleak]) is kmemleak
     assert first_step([good, tracefs]) is tracefs
+    built_without = replace(kmemleak, needs_boot=True)
+    assert first_step([good, debugfs, built_without]) is built_without, "a mount gains nothing there"
+    assert first_step([good, tracefs, lockdown, built_without]) is lockdown
     assert first_step([good, check("context", Health.MISSING, fix="")]) is None

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kleaktrace.edge.bpf import bcc_library, program_cache
+from kleaktrace.edge.bpf.bcc_library import Compiled
 from kleaktrace.edge.bpf.compiled_programs import MapSpec, Programs
 from kleaktrace.edge.bpf.program_cache import cache_directory, compiled_programs, trouble
 
@@ -24,12 +25,13 @@ class Compiler:
         self.file = directory / "libLLVM-14.so.1"
         self.file.write_text("the compiler")
 
-    def compile(self, text: str, headers: Path, macros: Mapping[str, str | int]) -> Programs:
+    def compile(self, text: str, headers: Path, macros: Mapping[str, str | int]) -> Compiled:
         assert "RECORD_ONCE(kmalloc" in text
         assert (headers / "include").is_dir()
         self.runs += 1
         code = self.runs.to_bytes(8, "little")
-        return Programs("GPL", (MapSpec("events", 27, 0, 0, 4096, 0),), {"on_event": code})
+        programs = Programs("GPL", (MapSpec("events", 27, 0, 0, 4096, 0),), {"on_event": code})
+        return Compiled(programs, [str(self.file)])
 
 
 @pytest.fixture
@@ -39,7 +41,6 @@ def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compiler:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(program_cache, "_ROOT", os.geteuid())
     monkeypatch.setattr(bcc_library, "compile_programs", made.compile)
-    monkeypatch.setattr(bcc_library, "compiler_files", lambda: [str(made.file)])
     return made
 
 
