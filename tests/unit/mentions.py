@@ -10,7 +10,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-_PATH = re.compile(r"(?<![\w/.{}*<>~$-])((?:[\w-]+/)*[\w-]+\.(?:py|md|[ch]|sh|json|toml|config))(?![\w/*])")
+_PATH = re.compile(r"(?<![\w/.{}*<>~$-])((?:[\w-]+/)*[\w-]+\.(?:py|md|[ch]|cpp|sh|json|toml|config))(?![\w/*])")
 _NAME = re.compile(r"(?<![\w./-])(?:kleaktrace\.)?((?:core|edge)(?:\.\w+)+)(?!\w|/)")
 _MEMBER = re.compile(r"`(\w+)\.(\w+)(?:\(\))?`")
 _WORD = re.compile(r"`(\w*_\w*|[A-Z]+)(?:\(\))?`")

@@ -20,10 +20,11 @@ BASES = (PROJECT, PACKAGE, PROJECT / "tests", PROJECT / "tests/unit", PROJECT / 
 OUR_C = ("bpf/", "tests/", "docs/", "kleaktrace/")
 
 OF_OTHERS = {"kunit.py", "scripts/decode_stacktrace.sh"}
-"""Files of the kernel's."""
+"""Files of the kernel's that nothing else tells from ours."""
 MADE = {"capture.json", "trace.json", "build/bench.json"}
 """Files that there are only later, or inside of others."""
-FOLDERS_OF_THE_KERNEL = ("arch/", "drivers/", "fs/", "include/", "init/", "kernel/", "lib/", "mm/", "net/")
+FOLDERS_OF_OTHERS = ("arch/", "drivers/", "fs/", "include/", "init/", "kernel/", "lib/", "mm/", "net/", "llvm/")
+"""The kernel's, and LLVM's."""
 CLASSES_OF_OTHERS = {"Program"}
 """drgn's."""
 
@@ -60,7 +61,7 @@ def is_file(name: str, beside: Path) -> bool:
 
 def is_ours(path: str) -> bool:
     """Whether it can only be ours. The kernel has C files everywhere; words in capitals stand for something."""
-    is_c = path.endswith((".c", ".h"))
+    is_c = path.endswith((".c", ".h", ".cpp"))
     stands_for = any(part.partition(".")[0].isupper() for part in path.split("/"))
     return not stands_for and path not in OF_OTHERS and (not is_c or path.startswith(OUR_C))
 
@@ -128,12 +129,12 @@ def test_names_in_a_module_or_a_class_are_there() -> None:
     assert missing == []
 
 
-def speaks_of_the_kernel(text: str) -> bool:
-    return any(path.startswith(FOLDERS_OF_THE_KERNEL) for path in mentions.paths(text))
+def speaks_of_others(text: str) -> bool:
+    return any(path.startswith(FOLDERS_OF_OTHERS) for path in mentions.paths(text))
 
 
 def test_words_of_code_are_in_the_code() -> None:
-    """Or in the kernel's, if the text says in which file."""
+    """Or in that of others, if the text says in which file."""
     used = {Path(name).stem for name in our_names()}
     for path in files():
         if path.suffix in (".py", ".c", ".h"):
@@ -141,7 +142,7 @@ def test_words_of_code_are_in_the_code() -> None:
     missing = [
         f"{where}: {word}"
         for where, text in package_texts()
-        if not speaks_of_the_kernel(text)
+        if not speaks_of_others(text)
         for word in mentions.words(text)
         if word not in used
     ]
