@@ -21,6 +21,7 @@ from kleaktrace.commands.judging import answered
 from kleaktrace.core.evidence.evidence import Question
 from kleaktrace.core.unwind.stack_paths import Change, Lead, Slot, StackPath, Way
 from kleaktrace.edge.bpf import bcc_library, libbpf, program_cache, rdonly_cast
+from kleaktrace.edge.bpf.bcc_library import Compiled
 from kleaktrace.edge.bpf.bpf_object import BpfObject, Hook
 from kleaktrace.edge.bpf.compiled_programs import Programs
 from kleaktrace.edge.kmemleak import freelist_scrub
@@ -96,8 +97,7 @@ def test_questions_to_kmemleak_are_told(log: Log) -> None:
 def test_compiling_is_told_with_its_time(log: Log, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(program_cache, "_ROOT", tmp_path.stat().st_uid)
-    monkeypatch.setattr(bcc_library, "compile_programs", lambda *_: Programs("GPL", (), {}))
-    monkeypatch.setattr(bcc_library, "compiler_files", lambda: [__file__])
+    monkeypatch.setattr(bcc_library, "compile_programs", lambda *_: Compiled(Programs("GPL", (), {}), [__file__]))
     program_cache.compiled_programs({})
     assert log.has("programs", "were compiled in 0.")
     program_cache.compiled_programs({})
