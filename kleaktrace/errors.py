@@ -13,7 +13,7 @@ BUG_FIX = "run it again with -v, and report what it shows with `kleaktrace docto
 
 
 class ExitCode(IntEnum):
-    """Exit codes of `run`, `confirm` and `report` (a public contract), and of a bug of ours."""
+    """Exit codes of all commands (a public contract). 1 is also what `diff --fail-on` ends with, 70 a bug of ours."""
 
     CLEAN = 0
     LEAKS = 1

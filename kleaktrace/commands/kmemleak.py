@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -68,6 +67,7 @@ def scan(automatic: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document, as explain does.")
 def show(as_json: bool) -> None:
     """Show what is listed now, identical backtraces together. Does not scan."""
+    from kleaktrace.views.documents.json_text import dumps
     from kleaktrace.views.documents.kmemleak import document
     from kleaktrace.views.terminal import kmemleak as view
 
@@ -75,7 +75,7 @@ def show(as_json: bool) -> None:
     client.require_on()
     text = client.read()
     if as_json:
-        click.echo(json.dumps(document(text, text.problems), indent=1))
+        click.echo(dumps(document(text, text.problems)), nl=False)
     elif not text.objects:
         click.echo("kmemleak lists nothing. Two scans, 6 s apart, list what leaked before the first.")
     else:

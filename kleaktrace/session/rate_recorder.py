@@ -38,7 +38,7 @@ class RateRecorder:
             self._events.sample(time_ns, ledger)
 
     def table(self, session: Session, top: int) -> RateTable:
-        """The `top` groups as of now. Raises `EvidenceLost` if draining has failed."""
+        """The `top` groups as of now. Raises as `Session.looking` does if draining has failed."""
         if self._by is GroupBy.CGROUP:
             self._cgroups.look()
         with session.looking() as recording:

@@ -97,8 +97,7 @@ def test_questions_to_kmemleak_are_told(log: Log) -> None:
 def test_compiling_is_told_with_its_time(log: Log, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(program_cache, "_ROOT", tmp_path.stat().st_uid)
-    compiled = Compiled(Programs("GPL", (), {}), [__file__])
-    monkeypatch.setattr(bcc_library, "compile_programs", lambda *_: compiled)
+    monkeypatch.setattr(bcc_library, "compile_programs", lambda *_: Compiled(Programs("GPL", (), {}), [__file__]))
     program_cache.compiled_programs({})
     assert log.has("programs", "were compiled in 0.")
     program_cache.compiled_programs({})

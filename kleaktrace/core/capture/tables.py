@@ -95,7 +95,7 @@ LEDGER_STACKS = Table("ledger_stacks", {"stack": U64})
 """Keys of the call stacks that were counted, numbered 0, 1, 2, …: the numbers are what the tables below go by."""
 
 COUNTER_COLUMNS = ("task", "softirq", "hardirq", "nmi", "unknown")
-"""Allocations by context, in the order of `CONTEXTS`."""
+"""Allocations by context, as `StackTableState.by_context` has them."""
 
 COUNTERS = Table(
     "counters",

@@ -31,7 +31,7 @@ _SET_UP = frozenset({"do_one_initcall", "really_probe", "driver_probe_device"})
 
 @dataclass(frozen=True, slots=True)
 class GrowingStack:
-    """A call stack whose outstanding set keeps growing: `core.growth.Growing`, named.
+    """A call stack whose outstanding set keeps growing: `core.growth.detection.Growing`, named.
 
     `frames` are the stack's own, innermost first. An interrupt has no `comm`: it comes upon anybody. `listed` is how
     many objects of it kmemleak lists; None: kmemleak was not asked. `kept` says why it is kept on purpose; empty:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The first bytes of a leaked object, read for people: its names, its functions, what state it was left in.
 
-Words come complemented, so that no plain address lies in our memory (`events.hide`), and constants are complemented
+Words come complemented, so that no plain address lies in our memory (`records.hide`), and constants are complemented
 to compare with them. No pointer is ever put in words. Little-endian, as x86-64 and arm64 are.
 """
 

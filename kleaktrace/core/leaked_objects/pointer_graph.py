@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which leaked objects hang on which: of 73 that are lost, one may be the cause.
 
-Words and addresses are complemented throughout, as objects go by hidden addresses (`events.hide`): an object of `size`
+Words and addresses are complemented throughout, as objects go by hidden addresses (`records.hide`): an object of `size`
 bytes named `name` has the complements (name - size, name].
 
 What counts as holding:

@@ -3,7 +3,7 @@
 
 A stable sort by the 16 high bits of a hash of the address does it: numpy sorts 16-bit keys by radix, whatever they are.
 What shares those bits with another address is little, as most events of a batch are of few addresses; it is sorted once
-more by all of the hash. The hash is that of `address_index`, so the groups come out in the order of the table's slots.
+more by all of the hash. The hash is that of `AddressIndex`, so the groups come out in the order of the table's slots.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ class Ledger:
     distinct stack (see `stack_statistics`) and 1.3 KiB more for its `SiblingSamples`, and 66 bytes for each of the last
     `history_capacity` endings.
 
-    Objects are named by their hidden addresses (`events.hide`), in events as in questions.
+    Objects are named by their hidden addresses (`records.hide`), in events as in questions.
     Single-threaded; the caller owns the batches, nothing of them is kept.
     """
 
@@ -343,7 +343,7 @@ class Ledger:
     def lifetime_counts(self, stacks: npt.ArrayLike) -> U64:
         """Return how many of each stack's allocations (rows, as asked) were freed at which age.
 
-        Columns are the bins of `stack_statistics.bin_range`. Stacks are asked for once each.
+        Columns are the bins of `stack_counters.bin_range`. Stacks are asked for once each.
         """
         return self._stacks.lifetime_counts(np.asarray(stacks, np.uint64))
 

@@ -172,7 +172,7 @@ class OutstandingRows:
         return doubled
 
     def remove(self, rows: Index, slots: Index) -> None:
-        """Take out the rows, at the slots where `index.find` found them."""
+        """Take out the rows, at the slots where `AddressIndex.find` found them."""
         self.index.remove(rows, slots)
         if self._changes is not None:
             self._changes.note(rows, held=False)

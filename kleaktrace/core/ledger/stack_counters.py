@@ -122,8 +122,8 @@ class StackSnapshot:
 class StackTableState:
     """All of a `StackTable`: of each stack, by number, and of each cell, by number.
 
-    by_context: allocations by stack (rows) and context (CONTEXTS). A cell counts the frees of a stack's allocations
-    (`cell_stacks`, numbers) at a lifetime (`cell_bins`, as `bin_range`) by a site.
+    by_context: allocations by stack (rows) and context (columns, as `_CONTEXTS` has them). A cell counts the frees of a
+    stack's allocations (`cell_stacks`, numbers) at a lifetime (`cell_bins`, as `bin_range`) by a site.
     """
 
     stacks: U64

@@ -7,7 +7,7 @@ run: caches that fill do so in the first ones, pools that double in one of two, 
 round frees is there in the last ones only. That so many of the rounds grew, by the binomial distribution, must be less
 likely than `GONE` or `ANY`; all but one in ten must have, the last among them; and they must not leave less and less
 (`trend.rarer`). A cache that is not full by the last round looks the same: only more rounds tell.
-Error rates: tests/unit/test_repetition_error_rates.py measures them on simulated kernels.
+Error rates: tests/unit/core/repetition/test_error_rates.py measures them on simulated kernels.
 """
 
 from __future__ import annotations

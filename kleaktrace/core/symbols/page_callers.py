@@ -72,7 +72,7 @@ _COUNTED_ELSEWHERE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "stacks of tasks: KernelStack in /proc/meminfo": {
         "kernel/fork.c": ("alloc_thread_stack_node", "dup_task_struct"),
     },
-    "BPF ring buffers, which `core.machine` knows": {
+    "BPF ring buffers, which `core.machine.unexplained_memory` knows": {
         "kernel/bpf/ringbuf.c": ("bpf_ringbuf_area_alloc", "bpf_ringbuf_alloc", "ringbuf_map_alloc"),
     },
 }

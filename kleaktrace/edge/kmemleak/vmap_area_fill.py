@@ -40,7 +40,7 @@ _UNTIL_PURGED = 32 << 20
 
 _PURGES = 12
 """The first puts small ranges by for the CPU that freed them; each further one gives a quarter of each size back, and
-the last three of them at once (`decay_va_pool_node`, since v6.9): so sixty of a size are gone."""
+the last three of them at once (mm/vmalloc.c, `decay_va_pool_node`, since v6.9): so sixty of a size are gone."""
 
 _PURGE_S = 2.0
 """At most so long for the kernel's workers to free, and to purge: they are no faster than a busy machine lets them."""

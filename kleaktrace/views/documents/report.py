@@ -120,6 +120,7 @@ def _growing(one: GrowingStack, now_ns: int) -> dict[str, Any]:
     growing = one.growing
     return {
         "stack": one.lines(),
+        "key": stack_key(one.lines()),
         "requester": requester_words(one.lines()),
         "outstanding": growing.outstanding,
         "bytes": growing.bytes,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kleaktrace.core.source_lines.source_lines import SourceLines
+from kleaktrace.core.source_lines.source_lines import SourceLine, SourceLines
 
 
 def source_fields(stack: Iterable[str], sources: SourceLines) -> dict[str, Any]:
@@ -14,4 +14,8 @@ def source_fields(stack: Iterable[str], sources: SourceLines) -> dict[str, Any]:
     found = [sources.of(frame) for frame in stack] if sources else []
     if not any(found):
         return {}
-    return {"source_lines": [[one._asdict() for one in lines] for lines in found]}
+    return {"source_lines": [[_fields(one) for one in lines] for lines in found]}
+
+
+def _fields(one: SourceLine) -> dict[str, Any]:
+    return {"function": one.function, "file": one.file, "line": one.line, "inlined": one.inlined}

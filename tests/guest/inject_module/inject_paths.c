@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A driver with twelve allocations in its init, each of which may fail; five of the error paths leak. Functions are
  * named by what they allocate. Per-CPU memory is taken, too, but can't be made to fail.

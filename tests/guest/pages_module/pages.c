@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Pages that no allocator's event tells of: `order` and `count` say how many are taken when the module is loaded, `keep`
  * whether they are still there when it is gone.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,14 +19,18 @@ def program(path: Path, script: str) -> None:
     path.chmod(0o755)
 
 
-def run(project: Path, *arguments: str, pytest_says: str, status: int = 0) -> tuple[int, str]:
+def ran(project: Path, *arguments: str, pytest_says: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     (project / "tools").mkdir(exist_ok=True)
     shutil.copy(TOOL, project / "tools" / "test")
     program(project / "tools" / "setup.sh", "echo setup $* >> ran")
     for name in ("ruff", "mypy", "pytest"):
         program(project / ".venv" / "bin" / name, "exit 0")
     program(project / ".venv" / "bin" / "python", f"echo $* >> ran; echo '{pytest_says}'; exit {status}")
-    done = subprocess.run(["bash", project / "tools" / "test", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(["bash", project / "tools" / "test", *arguments], capture_output=True, text=True, check=False)
+
+
+def run(project: Path, *arguments: str, pytest_says: str, status: int = 0) -> tuple[int, str]:
+    done = ran(project, *arguments, pytest_says=pytest_says, status=status)
     return done.returncode, done.stdout.splitlines()[-1]
 
 
@@ -48,6 +53,27 @@ def test_what_takes_seconds_is_left_out_of_fast_runs_only(tmp_path: Path, fast: 
     run(tmp_path, *(["--fast"] if fast else []), pytest_says="7 passed in 1.23s")
     (unit,) = (line for line in (tmp_path / "ran").read_text().splitlines() if " tests/unit " in line)
     assert ("-m not thorough" in unit) is fast
+
+
+def test_every_kernel_that_was_tested_is_named(tmp_path: Path) -> None:
+    says = """
+    case "$*" in
+    *--arch*--build-dir) tree=arm64 ;;
+    *--config*--build-dir) tree=inject ;;
+    *6.1*--build-dir) tree=6.1 ;;
+    *--build-dir) tree=guest ;;
+    *"uname -r") printf '%s-deb\\r\\n' "$2"; exit ;;
+    *) exit ;;
+    esac
+    mkdir -p "$tree/include/config" && echo "built-$tree" > "$tree/include/config/kernel.release" && echo "$PWD/$tree"
+    """
+    program(tmp_path / "tools" / "guest", says)
+    done = ran(tmp_path, pytest_says="7 passed in 1.23s")
+    (told,) = (line for line in done.stderr.splitlines() if "kernels: host" in line)
+    assert told == (
+        f"test: kernels: host {platform.release()}, guest built-guest, 6.1 built-6.1, inject built-inject, "
+        "arm64 built-arm64, debian12 debian12-deb, debian13 debian13-deb"
+    )
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -19,7 +19,7 @@ FUNCTIONS = [(f"drv_{number}", DRIVER + 2 * number) for number in range(400)]
 
 
 class FakeBpf:
-    """A map, as edge.bpf.BpfObject has it."""
+    """A map, as edge.bpf.bpf_object.BpfObject has it."""
 
     def __init__(self) -> None:
         self.told: set[int] = set()

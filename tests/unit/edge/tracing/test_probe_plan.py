@@ -43,7 +43,7 @@ LAYOUT_6_1 = {
 
 @dataclass
 class FakeBtf:
-    """Answers as edge.btf.Btf does."""
+    """Answers as edge.bpf.btf.Btf does."""
 
     events: dict[str, tuple[str, ...]]
     functions: set[str] = field(default_factory=set)

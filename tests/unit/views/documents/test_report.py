@@ -69,6 +69,7 @@ CONTRACT: dict[str, object] = {
     "growing": [
         {
             "stack": LIST_OF_TEXT,
+            "key": str,
             "outstanding": int,
             "bytes": int,
             "bytes_per_s": NUMBER,
@@ -173,6 +174,7 @@ def test_the_figures_are_the_report_s() -> None:
     assert watched["freed"] == {"after_s": None, "site": "an unknown caller"}
     assert found["growing"][0] == {
         "stack": ["drv_probe+0x22/0x100 [drv]", "do_one_initcall+0x22/0x1000"],
+        "key": leak["key"],
         "requester": "drv_probe [drv]",
         "outstanding": 340,
         "bytes": 43520,
