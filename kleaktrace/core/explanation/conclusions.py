@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from kleaktrace.core.explanation.listings import Listings, contents_changed, once_each, seconds_apart
 from kleaktrace.core.explanation.object_facts import common_facts
 from kleaktrace.core.explanation.source_command import source_command
 from kleaktrace.core.explanation.stack_trust import doubts
@@ -72,12 +73,16 @@ class ModuleShare:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A text, explained: conclusions most bytes first, what each module asked for, and the command for all of it."""
+    """A text, explained: conclusions most bytes first, what each module asked for, and the command for all of it.
+
+    `text` has each object once, and `listings` where it was listed again.
+    """
 
     text: KmemleakText
     conclusions: tuple[Conclusion, ...]
     modules: tuple[ModuleShare, ...]
     decides: str
+    listings: Listings
 
     @property
     def count(self) -> int:
@@ -96,17 +101,22 @@ class Explanation:
 
 def explain(text: KmemleakText) -> Explanation:
     """Explain all that a text has of suspects."""
-    groups = group(text.objects)
-    conclusions = tuple(conclude(one) for one in groups)
+    listings = once_each(text.objects)
+    groups = group(listings.objects)
+    conclusions = tuple(conclude(one, listings) for one in groups)
     decides = next((one.decides for one in conclusions if one.likelihood is not Likelihood.UNLIKELY), "")
-    return Explanation(text, conclusions, _modules(groups), decides)
+    return Explanation(replace(text, objects=listings.objects), conclusions, _modules(groups), decides, listings)
 
 
-def conclude(one: SuspectGroup) -> Conclusion:
+def conclude(one: SuspectGroup, listings: Listings) -> Conclusion:
     """Weigh what the text says of suspects with one backtrace."""
     said = hints(one)
-    against = [hint for hint in said if _is_excuse(hint)]
-    speaks_for = [] if any("known false positive" in hint for hint in against) else _for(one)
+    again = _again(one, listings)
+    often, is_later = _still_there(again, one.count)
+    against = [*(hint for hint in said if _is_excuse(hint)), *_changed(again, one.count)]
+    speaks_for = [*([often] if is_later else []), *_for(one)]
+    if any("known false positive" in hint for hint in against):
+        speaks_for = []
     if any("known false positive" in hint or "often a false positive" in hint for hint in against):
         likelihood = Likelihood.UNLIKELY
     elif speaks_for and not against:
@@ -116,6 +126,7 @@ def conclude(one: SuspectGroup) -> Conclusion:
     if not against and len(one.members) == 1 and not one.members[0].more and not speaks_for:
         against.append("a single object, which nothing else in the text tells about")
     others = (
+        *([often] if often and not is_later else []),
         *(hint for hint in said if not _is_excuse(hint)),
         *_shared(one),
         *doubts(one.frames, one.requester_at),
@@ -155,6 +166,31 @@ def _for(one: SuspectGroup) -> list[str]:
     if asked is not None and asked.module:
         found.append(f"asked for by a module's own code ({asked.module})")
     return found
+
+
+def _again(one: SuspectGroup, listings: Listings) -> list[tuple[Suspect, ...]]:
+    """The listings of each object that is listed more than once."""
+    if not listings.repeated:
+        return []
+    return [each for each in map(listings.of, one.members) if len(each) > 1]
+
+
+def _still_there(again: Sequence[Sequence[Suspect]], count: int) -> tuple[str, bool]:
+    """How often objects were listed, and whether some time apart: of text that was pasted twice it says nothing."""
+    if not again:
+        return "", False
+    apart_s = max(seconds_apart(each) or 0.0 for each in again)
+    times = max(len(each) for each in again)
+    which = "" if count == 1 else "all " if len(again) == count else f"{len(again):,} of them "
+    often = f"{which}listed {'twice' if times == 2 else f'{times} times'}"
+    return (f"{often}, {'up to ' if len(again) > 1 else ''}{apart_s:,.0f} s apart", True) if apart_s else (often, False)
+
+
+def _changed(again: Sequence[Sequence[Suspect]], count: int) -> list[str]:
+    """Whether something still writes to objects that are listed."""
+    changed = sum(contents_changed(each) for each in again)
+    which = "" if count == 1 else f" of {changed:,} of them"
+    return [f"the contents{which} changed from one listing to the next: somebody still writes there"] if changed else []
 
 
 def _shared(one: SuspectGroup) -> list[str]:

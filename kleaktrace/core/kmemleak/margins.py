@@ -47,12 +47,14 @@ _MARKS: tuple[tuple[str, str], ...] = (
 )
 _MARK = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _MARKS))
 _PATTERNS = {name: f"(?:{pattern})" for name, pattern in _MARKS} | {
-    "blank": r"\s*",
+    "blank": "",
     "colour": "",
-    "quote": r"(?:[>|\u2502]\s*)+",
+    "quote": r"(?:[>|\u2502]\s*+)++",
     "caller": r"(?:\[\s*[TC]\d{1,10}\])?",
 }
-_INVISIBLE = rf"(?:{dict(_MARKS)['colour']})*"
+_COLOURS = rf"(?:{dict(_MARKS)['colour']})*+"
+_BLANKS = rf"(?:\s|{dict(_MARKS)['colour']})*+"
+"""Between any two marks of a margin. It gives nothing back: else a line that lacks one of many marks takes for ever."""
 _TIMES = frozenset(("kmsg", "unix_time", "time", "printk", "date", "boxed_time", "tag"))
 _OF_ANY_LINE = frozenset(("blank", "colour", "quote", "comment"))
 _CALLER = re.compile(r"\[\s*([TC]\d{1,10})\]")
@@ -243,15 +245,18 @@ def _end_of_quotes(text: str) -> int:
 def _pattern_of(before: str) -> re.Pattern[str]:
     """A pattern of what may stand before lines like the one that had this before it."""
     parts: list[str] = []
+    end = _COLOURS
     at = 0
     while at < len(before):
         mark = _MARK.match(before, at)
         if mark and mark.end() > at and mark.lastgroup:
             parts.append(_PATTERNS[mark.lastgroup])
+            end = _BLANKS if mark.lastgroup == "blank" else end if mark.lastgroup == "colour" else _COLOURS
             at = mark.end()
             continue
         piece = _PIECE.match(before, at)
         text = piece[0] if piece else before[at]
         parts.append(r"\d+" if text.isdigit() else "[:-]" if text in ":-" else re.escape(text))
+        end = _COLOURS
         at += len(text)
-    return re.compile(rf"\s*{_INVISIBLE}".join(["", *filter(None, parts)]) + rf"{_INVISIBLE}")
+    return re.compile(_BLANKS.join(["", *filter(None, parts)]) + end)

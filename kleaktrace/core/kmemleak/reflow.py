@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Puts the lines of a report together again that a mail program wrapped, refilled or made one paragraph of.
 
-All parts of a report can be told by how they begin and end, so lines do not matter: what stands on them is joined, and
-parted again where the kernel does. What is none of its parts stays on lines of its own, for the reader to tell.
+All parts of a report can be told by how they begin and end, so lines matter little: what stands on them is joined, and
+parted again where the kernel does. What is none of its parts stays on lines of its own, for the reader to tell. Frames
+are what people mention, too, and other messages of the kernel: only what stands where a frame can stand is one
+(`_Parting`).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from kleaktrace.core.kmemleak.frames import NO_ADDRESS, OFFSET, parse_frame
 from kleaktrace.core.kmemleak.margins import Belongs, OwnLine
@@ -78,6 +81,12 @@ _TAGS_WITHIN = re.compile(
     r"(?<=\S)\s+(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [\w.-]+ kernel: )?(?:<\d>)?"
     r"(?:\[\s*\d{1,10}\.\d{1,9}\](?:c\d{1,3})?\s*)?(?:\[\s*[TC]\d+\]\s*)?kmemleak:(?=\s)"
 )
+_STANDS_BEFORE_FRAME = re.compile(
+    r"[^A-Za-z]*|(?:0x)?[0-9a-f]{8,16}:?|[^\s()\[\]]*[/.:][^\s()\[\]]*:\d+|[\w.+~-]*/[\w./+~-]*|\[[^\s\]]*\]|\(discriminator"
+)
+"""A word on the line of a frame that is no sentence's: marks, numbers, addresses, a piece of a path in the source."""
+_WORDS_BEHIND = re.compile(r"[^\S\n]+[A-Za-z]{2,}[^\S\n]+[A-Za-z]{2,}\b")
+_LOOKED_AHEAD = 8
 _GLUED_BEHIND = re.compile(r"(?:\[\s*\d{1,10}\.\d{1,9}\][^\n]*)?")
 _CUT = re.compile(r"(?:\[<[^>]{0,32}>\]\s*)?[A-Za-z_.$][\w.$]*(?:\+(?:0(?:x[0-9a-f]*(?:/(?:0(?:x[0-9a-f]*)?)?)?)?)?)?$")
 
@@ -86,7 +95,7 @@ def reflowed(lines: Sequence[OwnLine]) -> list[OwnLine]:
     """Return the lines of one report as the kernel prints them, each with the number of the line where it began."""
     kept = [line for line in _mended(_single_spaced(lines[:_MOST_LINES])) if line.belongs is not Belongs.NO]
     foreign = [line for line in lines[:_MOST_LINES] if line.belongs is Belongs.NO]
-    return sorted([*_parted(kept), *foreign], key=lambda line: line.number) + list(lines[_MOST_LINES:])
+    return sorted([*_Parting(kept).parts(), *foreign], key=lambda line: line.number) + list(lines[_MOST_LINES:])
 
 
 def _single_spaced(lines: Sequence[OwnLine]) -> Sequence[OwnLine]:
@@ -128,11 +137,31 @@ class _Paragraph:
         bodies = [_TAGS_WITHIN.sub("\n", _without_message(line.body)) for line in lines]
         self.text = "\n".join(bodies)
         self._lines = lines
+        self._empty = list(accumulate(map(_is_empty, lines, [*lines[1:], None]), initial=0))
         self._starts: list[int] = []
         length = 0
         for body in bodies:
             self._starts.append(length)
             length += len(body) + 1
+
+    def place(self, at: int) -> tuple[OwnLine, str]:
+        """The line that a place is on, and what stands before it there."""
+        return self._lines[bisect_right(self._starts, at) - 1], self.text[self.text.rfind("\n", 0, at) + 1 : at]
+
+    def follows_margin(self, at: int) -> bool:
+        """Whether the line above a place has nothing but a margin: a program wrapped it there."""
+        index = bisect_right(self._starts, at) - 2
+        return index >= 0 and not self._lines[index].body and self._lines[index].belongs is Belongs.YES
+
+    def has_empty_line(self, start: int, end: int) -> bool:
+        """Whether an empty line is between two places."""
+        first, last = bisect_right(self._starts, start), bisect_right(self._starts, end) - 1
+        return first < last and self._empty[last] > self._empty[first]
+
+    def lines_behind(self, at: int, count: int) -> Sequence[OwnLine]:
+        """So many lines that follow the one of a place."""
+        index = bisect_right(self._starts, at)
+        return self._lines[index : index + count]
 
     def line(self, start: int, end: int, indent: int) -> OwnLine:
         """What stands from `start` to `end`, as a line of its own."""
@@ -151,6 +180,11 @@ class _Paragraph:
             at += len(piece) + 1
 
 
+def _is_empty(line: OwnLine, following: OwnLine | None) -> bool:
+    """Whether a line is empty, and not one of which a program wrapped all but the margin."""
+    return not line.body and not (line.belongs is Belongs.YES and following and following.belongs is Belongs.BARE)
+
+
 def _is_unlike_words(piece: str) -> bool:
     return bool(_MARKS.search(piece)) and len(piece.split()) < _SENTENCE
 
@@ -162,47 +196,116 @@ def _without_message(body: str) -> str:
     return before if message and not is_cut and any(part.search(before) for part in (*_PARTS, _FRAME)) else body
 
 
-def _parted(lines: Sequence[OwnLine]) -> Iterator[OwnLine]:
-    paragraph = _Paragraph(lines)
-    text = paragraph.text
-    in_trace = False
-    at = _after_blanks(text, 0)
-    while at < len(text):
-        end, part = _part_at(text, at, in_trace)
-        if part is None:
-            end = _next_part(text, at, in_trace)
-            yield from paragraph.lines(at, end)
-        else:
-            if part is _COMM:
-                end = _GLUED_BEHIND.match(text, end).end()  # type: ignore[union-attr]
-            yield paragraph.line(at, end, _INDENTS.get(part, 2))
-        if part is _HEX_HEAD:
-            for row, start, after in _rows(text, end, _promised(text[at:end])):
-                yield paragraph.line(start, start, 4)._replace(text=row)
-                end = after
-        in_trace = in_trace or part is _BACKTRACE or part is _FRAME
-        at = _after_blanks(text, end)
+class _Parting:
+    """One pass over a paragraph. `covered` is where the last part ends that was found.
+
+    What is learned on the way says where a frame can stand: `indent` is that of the first one if each has a line of its
+    own, and `is_flowed` whether parts follow each other on lines.
+    """
+
+    def __init__(self, lines: Sequence[OwnLine]) -> None:
+        self.paragraph = _Paragraph(lines)
+        self.text = self.paragraph.text
+        self.covered = 0
+        self.in_trace = False
+        self.indent: int | None = None
+        self.is_flowed = False
+        self.has_frames = False
+        self.has_own_frames = False
+
+    def parts(self) -> Iterator[OwnLine]:
+        """The lines as the kernel prints them, and what is none of them."""
+        text, paragraph = self.text, self.paragraph
+        at = _after_blanks(text, 0)
+        while at < len(text):
+            if self._ends_before(at):
+                behind = text.index("\n", self.covered) + 1
+                yield from (line._replace(indent=0) for line in paragraph.lines(behind, len(text)))
+                return
+            end, part = self._part_at(at)
+            if part is None:
+                end = self._next_part(at)
+                yield from paragraph.lines(at, end)
+            else:
+                if part is _COMM:
+                    end = _GLUED_BEHIND.match(text, end).end()  # type: ignore[union-attr]
+                yield paragraph.line(at, end, _INDENTS.get(part, 2))
+                self._learn(at, part)
+            if part is _HEX_HEAD:
+                for row, start, after in _rows(text, end, _promised(text[at:end])):
+                    yield paragraph.line(start, start, 4)._replace(text=row)
+                    end = after
+            if part is not None:
+                self.covered = end
+            at = _after_blanks(text, end)
+
+    def _part_at(self, at: int) -> tuple[int, re.Pattern[str] | None]:
+        for part in (_MORE, _FRAME) if self.in_trace else (*_PARTS, _FRAME):
+            found = part.match(self.text, at)
+            if found and (part is not _FRAME or self._can_be_frame(at, found.end())):
+                return found.end(), part
+        return at, None
+
+    def _next_part(self, at: int) -> int:
+        heads = _ANY_FRAME if self.in_trace else _ANY_HEAD
+        found = heads.search(self.text, at + 1)
+        while found and (self._part_at(found.end())[1] is None or self._is_behind_empty_line(at, found.end())):
+            found = heads.search(self.text, found.end() + 1)
+        return found.end() if found else len(self.text)
+
+    def _learn(self, at: int, part: re.Pattern[str]) -> None:
+        line, before = self.paragraph.place(at)
+        self.is_flowed |= bool(before.strip())
+        if part is _FRAME:
+            if not self.has_frames and not before.strip():
+                self.indent = line.indent
+            self.has_frames = True
+            self.has_own_frames |= line.belongs is Belongs.YES
+        self.in_trace |= part is _BACKTRACE or part is _FRAME
+
+    def _is_behind_empty_line(self, start: int, at: int) -> bool:
+        return self.has_frames and self.paragraph.has_empty_line(start, at)
+
+    def _ends_before(self, at: int) -> bool:
+        """Whether the report is over: what follows an empty line behind its frames is none of them."""
+        if not self._is_behind_empty_line(self.covered, at):
+            return False
+        return self._part_at(at)[1] is None or (self._is_further_out(at) and not _MORE.match(self.text, at))
+
+    def _is_further_out(self, at: int) -> bool:
+        """Whether a line begins further left than the first frame, where each frame has a line of its own."""
+        return not self.is_flowed and self.indent is not None and self.paragraph.place(at)[0].indent < self.indent
+
+    def _can_be_frame(self, at: int, end: int) -> bool:
+        """Whether what looks like a frame stands where one can, and is not only mentioned there."""
+        line, before = self.paragraph.place(at)
+        if before.strip():
+            gap = self.text[max(self.covered, at - len(before)) : at]
+            return all(_STANDS_BEFORE_FRAME.fullmatch(word) for word in gap.split())
+        if not self.has_frames or self.paragraph.follows_margin(at):
+            return True
+        if line.belongs is not Belongs.YES and self.has_own_frames:
+            return False  # what a program wraps of the line of a frame does not begin with another one
+        if self.is_flowed:
+            return True
+        if _WORDS_BEHIND.match(self.text, end):
+            return False
+        return not self._is_further_out(at) or "+0x" not in self.text[at:end] or self._frames_go_on(end)
+
+    def _frames_go_on(self, at: int) -> bool:
+        """Whether a frame that is set in follows before the next empty line."""
+        for line in self.paragraph.lines_behind(at, _LOOKED_AHEAD):
+            if not line.body:
+                break
+            if line.indent >= (self.indent or 0) and _FRAME.match(line.body):
+                return True
+        return False
 
 
 def _after_blanks(text: str, at: int) -> int:
     while at < len(text) and text[at].isspace():
         at += 1
     return at
-
-
-def _part_at(text: str, at: int, in_trace: bool) -> tuple[int, re.Pattern[str] | None]:
-    for part in (_MORE, _FRAME) if in_trace else (*_PARTS, _FRAME):
-        found = part.match(text, at)
-        if found:
-            return found.end(), part
-    return at, None
-
-
-def _next_part(text: str, at: int, in_trace: bool) -> int:
-    found = (_ANY_FRAME if in_trace else _ANY_HEAD).search(text, at + 1)
-    while found and _part_at(text, found.end(), in_trace)[1] is None:
-        found = (_ANY_FRAME if in_trace else _ANY_HEAD).search(text, found.end() + 1)
-    return found.end() if found else len(text)
 
 
 def _promised(hex_head: str) -> int:

@@ -54,6 +54,12 @@ _NEVER_OF_REPORT = re.compile(
     r"(?:Fixes|Cc|Link|Closes|[A-Z][a-z]+(?:-[a-z]+)*-by): |BUG: memory leak|Call [Tt]race:|```|\{code|\}\}\}|</?\w+>$"
     r"|-{3,}$|={3,}$|\$|#\s|~\s*$"
 )
+_OF_THE_KERNEL = re.compile(
+    r"(?:BUG|WARNING|INFO|Oops|Kernel panic)\b.{0,40}[:#]|general protection fault|Unable to handle|CPU: \d"
+    r"|(?:[RE]?IP|[Pp][Cc]|[Ll][Rr]|[Ss][Pp]|NIP|epc|ra|Workqueue)\s*(?::|\[)|(?:hard|soft)irqs last\b"
+    r"|(?:initcall|calling)\s"
+)
+"""How messages of the kernel begin that name functions as backtraces do, if no time stands before them."""
 
 
 @dataclass(slots=True)
@@ -71,9 +77,8 @@ class Reading:
     torn: bool = False
     """Whether lines were passed over that may be the rest of those above them."""
 
-    @property
-    def merit(self) -> int:
-        """More is better: what was read, less what could not be."""
+    def merit(self, until: int) -> int:
+        """More is better: what was read, less what could not be up to a line, by its number."""
         frames = self.suspect.frames if self.suspect else self.stack.frames if self.stack else ()
         told = (
             0
@@ -81,7 +86,11 @@ class Reading:
             else (self.suspect.pid != UNREAD) + (self.suspect.jiffies != UNREAD) + (self.suspect.age_s is not None)
         )
         said = sum(bool(f.source) + bool(f.module) for f in frames)
-        return 8 * (2 * len(frames) + told - len(self.problems)) + said
+        return 8 * (2 * len(frames) + told - self.unread(until)) + said
+
+    def unread(self, until: int) -> int:
+        """How much could not be read up to a line, by its number."""
+        return sum(problem.line <= until for problem in self.problems)
 
     @property
     def is_clean(self) -> bool:
@@ -357,9 +366,16 @@ class _Reader:
         return following is not None and frame_of(following.body) is not None
 
     def _is_of_another(self, line: OwnLine) -> bool:
-        """Whether a frame comes after a blank line, and stands elsewhere than those above."""
-        blank = self.at > 0 and not self.lines[self.at - 1].body
-        return blank and bool(self.frames) and self.indent is not None and line.indent < self.indent
+        """Whether a frame stands further out than those above, and comes after a blank line or is the last one."""
+        if not self.frames or self.indent is None or line.indent >= self.indent:
+            return False
+        if not self.lines[self.at - 1].body:
+            return True
+        outermost = self.lines[0].indent
+        if line.indent > outermost or "+0x" not in line.body or self._frames_go_on(line):
+            return False
+        self._unread(line)
+        return True
 
     def _add(self, line: OwnLine, frame: KmemleakFrame) -> None:
         for at in self.passed:
@@ -412,7 +428,7 @@ class _Reader:
 
     def _is_unread_frame(self, line: OwnLine) -> bool:
         """Whether a line at the end of a backtrace must have been meant as one of it."""
-        if _NEVER_OF_REPORT.match(line.body):
+        if _NEVER_OF_REPORT.match(line.body) or _OF_THE_KERNEL.match(line.body):
             return False
         after_blank = self.at > 0 and not self.lines[self.at - 1].body
         if after_blank:

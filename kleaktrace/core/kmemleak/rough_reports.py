@@ -39,7 +39,8 @@ _PART_BEHIND_WORDS = re.compile(
     r"(?<=.)(?:backtrace(?: \(crc [0-9a-f]{1,8}\))?:|comm \".{0,64}\", pid \d|hex dump \(first \d"
     r"|\[<[0-9a-f]{8,16}>\] \S|\s{4}\S{1,512}\+0x[0-9a-f]{1,16}/0x[0-9a-f]|    (?:[0-9a-f]{2} ){16}|\s{4}0x[0-9a-f]{8})"
 )
-_REGISTER = re.compile(r"\b(?:E?IP|RIP|PC|LR|pc|lr)\b(?: is at)?\s*:?")
+_NAMES_FUNCTION = re.compile(r"\b(?:E?IP|RIP|PC|LR|pc|lr)\b(?: is at)?\s*:?|irqs last\b")
+"""Registers, and what lockdep tells: functions stand behind these as in a report."""
 _MOST_HEADLESS = 256
 _MARGIN_LOOKED_AT = 8
 _WRAPS_OF_HEADER = 3
@@ -114,7 +115,10 @@ class _Walk:
         if not reading.is_clean:
             parted = reflowed(own)
             mended = read_report(parted, finished)
-            if mended.merit > reading.merit:
+            # Mended, it may reach further: what could not be read there does not speak against it.
+            until = numbers[min(reading.used, len(numbers)) - 1]
+            has_mended = reading.torn or mended.unread(until) < reading.unread(until)
+            if has_mended and mended.merit(until) > reading.merit(until):
                 numbers, reading = [line.number for line in parted], mended
         self._take(reading)
         left = _left_over(numbers, reading)
@@ -285,7 +289,7 @@ def _has_part_behind_words(text: str) -> bool:
 
     Lines of a backtrace of another kind have nothing but marks before their frames, and registers a name.
     """
-    return _PART_BEHIND_WORDS.search(strip(text)[0]) is not None and not _REGISTER.search(text)
+    return _PART_BEHIND_WORDS.search(strip(text)[0]) is not None and not _NAMES_FUNCTION.search(text)
 
 
 def _own(first: Line, at: int, until: int, rest: Sequence[Line]) -> OwnLines:

@@ -33,8 +33,8 @@ _CAUSES: Mapping[Counter, tuple[str, Allocator | None]] = {
     Counter.BULK_PAGES_UNCALLED: ("bulk allocations of pages whose call no kprobe saw", None),
     Counter.BULK_PAGES_UNRETURNED: ("bulk allocations of pages whose return no kretprobe saw", None),
 }
-# By the first of the two programs for an event (bpf/slab.c, RECORD_ONCE): what counts the events that the second one took,
-# and what they are called.
+# By the first of the two programs for an event (bpf/slab.c, RECORD_ONCE): what counts the events that the second one
+# took, and what they are called.
 _SECONDS: Mapping[str, tuple[Counter, str]] = {
     "first_kmalloc": (Counter.TAKEN_KMALLOC, "kmallocs"),
     "first_kmalloc_node": (Counter.TAKEN_KMALLOC_NODE, "kmallocs of a node"),

@@ -27,7 +27,10 @@ def document(text: KmemleakText, problems: Sequence[Problem], sources: SourceLin
     """Return the JSON document of `explain --json` and `kmemleak show --json`."""
     explained = explain(text)
     return {
-        "objects": [_object(one) | _source_fields(one.frames, sources) for one in text.objects],
+        "objects": [
+            _object(one, explained.listings.of(one)) | _source_fields(one.frames, sources)
+            for one in explained.text.objects
+        ],
         "problems": [{"line": p.line, "what": p.what} for p in problems],
         "conclusion": _conclusion(explained),
         "groups": [_group(one) for one in explained.conclusions],
@@ -43,7 +46,7 @@ def _source_fields(frames: Sequence[KmemleakFrame], sources: SourceLines) -> dic
     return source_fields((frame.text for frame in frames), sources)
 
 
-def _object(suspect: Suspect) -> dict[str, Any]:
+def _object(suspect: Suspect, listings: Sequence[Suspect]) -> dict[str, Any]:
     return {
         "address": f"0x{suspect.address:08x}",
         "size": suspect.size,
@@ -57,6 +60,7 @@ def _object(suspect: Suspect) -> dict[str, Any]:
         "truncated": suspect.truncated,
         "more": suspect.more,
         "line": suspect.line,
+        "listed": [{"line": one.line, "age_s": one.age_s, "crc": one.crc} for one in listings],
         "contents": suspect.contents.hex(" "),
         "facts": list(facts_of(suspect)),
     }

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kleaktrace.core.explanation.conclusions import explain
+from kleaktrace.core.explanation.listings import once_each
 from kleaktrace.core.kmemleak.diagnosis import KmemleakHealth, State
 from kleaktrace.core.kmemleak.kmemleak_text import KmemleakText, Message, ObjectDump, Problem
 from kleaktrace.core.kmemleak.message_meanings import meaning_of, new_suspects
@@ -42,7 +43,7 @@ def explained_problems(text: KmemleakText) -> tuple[Problem, ...]:
         found += [
             Problem(d.line, f"a dump of object 0x{d.address:08x}, which is no report: {d.state}") for d in text.dumps
         ]
-    elif count > (listed := sum(1 + one.more for one in text.objects)):
+    elif count > (listed := sum(1 + one.more for one in once_each(text.objects).objects)):
         found.append(Problem(0, f"the log counts {count:,} suspects, and the text has {listed:,}"))
     if not text.recognised:
         found.append(Problem(0, "nothing of kmemleak in this text"))

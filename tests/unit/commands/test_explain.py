@@ -75,10 +75,23 @@ def test_the_json_document() -> None:
         "truncated": False,
         "more": 0,
         "line": 1,
+        "listed": [{"line": 1, "age_s": None, "crc": 0x2128895F}],
         "contents": " ".join(["00"] * 32),
         "facts": ["nothing but zeros in 32 bytes"],
     }
     assert (second["kind"], second["address"], second["crc"]) == ("percpu", "0x607773052bc0", 0)
+
+
+def test_an_object_that_kmemleak_listed_twice_is_one() -> None:
+    first, second = (REPORT.replace("31244\n", f"31244 (age {age}s)\n") for age in ("50.000", "60.000"))
+    text = f"$ cat kmemleak\n{first}$ cat kmemleak\n{second}"
+    assert "1 object, 128 bytes" in run(text).output
+    assert "listed twice, 10 s apart" in run(text).output
+    document = validated(json.loads(run(text, "--json").output))
+    (one,) = document["objects"]
+    assert [(listed["line"], listed["age_s"]) for listed in one["listed"]] == [(2, 50.0), (12, 60.0)]
+    assert (document["conclusion"]["objects"], document["groups"][0]["objects"]) == (1, 1)
+    assert "listed twice, 10 s apart" in document["groups"][0]["for"]
 
 
 def test_groups_modules_and_the_conclusion_in_the_json_document() -> None:

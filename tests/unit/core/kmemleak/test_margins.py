@@ -47,3 +47,10 @@ def test_who_printed_a_line() -> None:
     assert caller_of("[  100.000001][   T55] kmemleak: a") == "T55"
     assert caller_of("[  100.000001][    C1] kmemleak: a") == "C1"
     assert caller_of("[  100.000001] kmemleak: a") is None
+
+
+def test_a_line_without_the_last_of_many_marks_is_told_at_once() -> None:
+    marks = '- {"dt": "2026-11-20T21:41:54", "lvl": "target", "host": "a", "msg": "[   12.733362] [   12.734800] '
+    margin = Margin(f"{marks}kmemleak: ", [f"{marks}kmemleak:   comm"])
+    assert own(margin, f"{marks}kmemleak:     frame") == ("frame", 5, Belongs.YES)
+    assert own(margin, f"{marks} frame")[2] is not Belongs.YES  # this took seconds, for each line

@@ -33,6 +33,7 @@ def test_what_is_no_part_stays() -> None:
         (2, "nobody knows"),
         (3, "backtrace:"),
         (4, "f+0x1/0x2"),
+        (5, ""),
         (6, "Regards, me"),
     ]
 
