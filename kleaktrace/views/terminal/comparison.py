@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.text import Text
 
 from kleaktrace.core.comparison.common_stacks import CompareBy
 from kleaktrace.core.comparison.comparison import Amount, Because, Change, ChangeKind, Comparison, Side
 from kleaktrace.core.comparison.thresholds import Conclusion, FailOn, Outcome
 from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.tables.stack_rows import StackVerdict
-from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
+from kleaktrace.views.terminal.console import print_line
 
 _MANY = 20
 _FRAMES = 12
@@ -31,22 +30,22 @@ _OUTCOMES = {Outcome.FAILED: "bold red", Outcome.INCOMPLETE: "yellow", Outcome.P
 def show(console: Console, comparison: Comparison, conclusion: Conclusion, fail_on: FailOn) -> None:
     """The changes, what they rest on, and what came of what was asked."""
     for name, side in (("before", comparison.before), ("after", comparison.after)):
-        _line(console, f"{name + ':':8}{side_words(side, comparison.unit)}", "bold")
+        print_line(console, f"{name + ':':8}{side_words(side, comparison.unit)}", "bold")
         for gap in side.gaps:
-            _line(console, f"        {gap}", "dim")
+            print_line(console, f"        {gap}", "dim")
     for hint in hints(comparison):
-        _line(console, hint, "yellow")
+        print_line(console, hint, "yellow")
     for change in comparison.changes[:_MANY]:
         console.print()
         _show_change(console, change, comparison)
     if len(comparison.changes) > _MANY:
-        _line(console, f"… and {len(comparison.changes) - _MANY:,} more call stacks (--json has all)", "dim")
+        print_line(console, f"… and {len(comparison.changes) - _MANY:,} more call stacks (--json has all)", "dim")
     console.print()
     for words in footnotes(comparison):
-        _line(console, words, "dim")
+        print_line(console, words, "dim")
     for why in conclusion.unanswered:
-        _line(console, f"evidence incomplete: {why}", "yellow")
-    _line(console, outcome_words(comparison, conclusion, fail_on), _OUTCOMES[conclusion.outcome])
+        print_line(console, f"evidence incomplete: {why}", "yellow")
+    print_line(console, outcome_words(comparison, conclusion, fail_on), _OUTCOMES[conclusion.outcome])
 
 
 def side_words(side: Side, unit: str) -> str:
@@ -115,15 +114,15 @@ def amount_words(amount: Amount) -> str:
 def _show_change(console: Console, change: Change, comparison: Comparison) -> None:
     told = dict(figures(change, comparison.unit))
     style = "bold red" if change.is_new_leak else _STYLES[change.kind]
-    _line(console, f"{heading(change)}: {told['bytes']}, {told['rate']}", style)
-    _line(console, f"    objects {told['objects']}")
-    _line(console, f"    before: {told['before']}; after: {told['after']}")
+    print_line(console, f"{heading(change)}: {told['bytes']}, {told['rate']}", style)
+    print_line(console, f"    objects {told['objects']}")
+    print_line(console, f"    before: {told['before']}; after: {told['after']}")
     where = ", ".join(word for word in (change.cache, change.context, change.comm) if word)
-    _line(console, f"    {'; '.join(filter(None, (where, change.held, change.kept)))}")
+    print_line(console, f"    {'; '.join(filter(None, (where, change.held, change.kept)))}")
     for line in change.lines[:_FRAMES]:
-        _line(console, f"      {line}")
+        print_line(console, f"      {line}")
     if len(change.lines) > _FRAMES:
-        _line(console, f"      … {len(change.lines) - _FRAMES} more", "dim")
+        print_line(console, f"      … {len(change.lines) - _FRAMES} more", "dim")
 
 
 def _more(interval: Interval) -> str:
@@ -151,7 +150,3 @@ def outcome_words(comparison: Comparison, conclusion: Conclusion, fail_on: FailO
             return f"incomplete: {said}, but not everything could be seen"
         case Outcome.PASSED:
             return said if fail_on == FailOn() else f"passed: {said}"
-
-
-def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(clean(text), style=style), soft_wrap=True)

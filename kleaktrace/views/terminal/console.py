@@ -7,8 +7,14 @@ import sys
 from functools import cache
 
 from rich.console import Console
+from rich.text import Text
+
+from kleaktrace.terminal import clean
 
 _UNBOUNDED = 10_000
+_HANGING = 2
+_NARROW = 12
+"""Columns. Where there are fewer, nobody reads more easily for it."""
 
 
 class _Console(Console):
@@ -30,3 +36,21 @@ def make(stderr: bool = False) -> Console:
 @cache
 def _on_standard_error(is_terminal: bool) -> Console:
     return _Console(stderr=True, width=None if is_terminal else _UNBOUNDED, highlight=False)
+
+
+def print_line(console: Console, text: str | Text = "", style: str = "", hanging: int = _HANGING) -> None:
+    """Print a line, made safe; what is longer than a terminal is wide goes on below, `hanging` columns further in."""
+    told = text if isinstance(text, Text) else Text(clean(text), style=style)
+    margin = len(told.plain) - len(told.plain.lstrip(" "))
+    width = console.width - margin
+    if not console.is_terminal or told.cell_len <= console.width or width - hanging < _NARROW:
+        console.print(told, soft_wrap=True)
+        return
+    first = told[margin:].wrap(console, width)[0]
+    rest = told[margin + len(first.plain) :]
+    rest = rest[len(rest.plain) - len(rest.plain.lstrip(" ")) :]
+    first.rstrip()
+    console.print(Text(" " * margin) + first, soft_wrap=True)
+    for part in rest.wrap(console, width - hanging):
+        part.rstrip()
+        console.print(Text(" " * (margin + hanging)) + part, soft_wrap=True)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from kleaktrace.core.doctor_checks import Check, Health, first_step
 from kleaktrace.terminal import clean
+from kleaktrace.views.terminal.console import print_line
 
 _STYLES = {Health.OK: "green", Health.MISSING: "yellow", Health.BROKEN: "bold red"}
 
@@ -21,19 +22,18 @@ def show(console: Console, checks: Sequence[Check]) -> None:
         first, *more = check.found.split("\n")
         line = Text(f"{check.health:8}", style=_STYLES[check.health])
         line.append(f"{check.name:{width}}  {clean(first)}", style="default")
-        console.print(line, soft_wrap=True)
+        print_line(console, line, hanging=8 + width + 2)
         indent = " " * (8 + width + 2)
         for text in more:
-            console.print(Text(f"{indent}{clean(text)}", style="dim"), soft_wrap=True)
+            print_line(console, f"{indent}{text}", "dim")
         if check.fix:
-            console.print(Text(f"{indent}fix: {clean(check.fix)}", style="bold"), soft_wrap=True)
+            print_line(console, f"{indent}fix: {check.fix}", "bold")
     console.print()
-    console.print(_summary(checks), soft_wrap=True)
+    print_line(console, _summary(checks))
     step = first_step(checks)
     if step is not None:
         by_itself = " (kleaktrace doctor --fix does it)" if step.mount else ""
-        first_of_all = f"To do first, for {step.name.removeprefix('probe: ')}: {clean(step.fix)}{by_itself}"
-        console.print(Text(first_of_all, style="bold"), soft_wrap=True)
+        print_line(console, f"To do first, for {step.name.removeprefix('probe: ')}: {step.fix}{by_itself}", "bold")
 
 
 def _summary(checks: Sequence[Check]) -> str:

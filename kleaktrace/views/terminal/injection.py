@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.text import Text
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.injected_runs import FailedAllocation, RunEnd
@@ -15,8 +14,8 @@ from kleaktrace.core.injection.report import InjectionReport
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.report import Outcome
 from kleaktrace.core.symbols.call_stacks import requester_function, requester_line
-from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
+from kleaktrace.views.terminal.console import print_line
 from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.report import ending, header, show_group
 from kleaktrace.views.terminal.suspect_words import grouped
@@ -45,22 +44,22 @@ def show(console: Console, found: InjectionReport) -> None:
     known = {leak.stack: leak for leak in leaks(report.suspects, report.findings.anatomy)}
     bad = [path for path in found.paths if path.outcome is not PathOutcome.CLEAN]
     for path in bad:
-        _line(console, path_words(path), _STYLES[path.outcome])
+        print_line(console, path_words(path), _STYLES[path.outcome])
     without = found.leaked_without_failure
     if without:
-        _line(console, f"LEAK without any failure: {_objects(without)}", "bold red")
-    _line(console, _clean_words(found, len(bad)))
+        print_line(console, f"LEAK without any failure: {_objects(without)}", "bold red")
+    print_line(console, _clean_words(found, len(bad)))
     console.print()
-    _line(console, walk_words(found))
+    print_line(console, walk_words(found))
     header(console, report)
     for path in bad:
         _show_path(console, found, path, known)
     if without:
         _show_suspects(console, found, "left without any failure", without, known)
     for missing in report.findings.missing:
-        _line(console, f"memory is missing: {missing}", "yellow")
+        print_line(console, f"memory is missing: {missing}", "yellow")
     for gap in report.gaps:
-        _line(console, f"evidence incomplete: {gap}", "yellow")
+        print_line(console, f"evidence incomplete: {gap}", "yellow")
     _show_outcome(console, found)
 
 
@@ -131,17 +130,17 @@ def walk_words(found: InjectionReport) -> str:
 
 def _show_path(console: Console, found: InjectionReport, path: ErrorPath, known: dict[tuple[str, ...], Leak]) -> None:
     console.print()
-    _line(console, path_words(path), _STYLES[path.outcome])
+    print_line(console, path_words(path), _STYLES[path.outcome])
     for result in path.results[:_FEW]:
         run = result.run
         how = ": the kernel's log has" if run.said else ""
-        _line(console, f"  run {run.number}: {_ended(run.ended, run.status)}{how}")
+        print_line(console, f"  run {run.number}: {_ended(run.ended, run.status)}{how}")
         for line in run.said:
-            _line(console, f"    {line}", "bold")
-    _line(console, "  the call that failed:")
+            print_line(console, f"    {line}", "bold")
+    print_line(console, "  the call that failed:")
     for frame in path.failed.stack[:_FRAMES]:
         for line in frame_lines(frame, found.report.source_lines):
-            _line(console, f"      {line}")
+            print_line(console, f"      {line}")
     _show_suspects(console, found, "", path.confirmed, known)
     _show_suspects(console, found, "", [s for s in path.suspects if s.verdict is Verdict.UNDECIDED], known)
 
@@ -168,13 +167,13 @@ def _show_suspects(
         return
     if title:
         console.print()
-        _line(console, title, "bold")
+        print_line(console, title, "bold")
     groups = grouped([s for s in suspects if s.counts_against_clean], list(known))
     for group in groups[:_MANY_GROUPS]:
         leak = known.get(group[0].stack) if group[0].verdict is Verdict.CONFIRMED else None
         show_group(console, group, leak, found.report.source_lines)
     if len(groups) > _MANY_GROUPS:
-        _line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
+        print_line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
 
 
 def _show_outcome(console: Console, found: InjectionReport) -> None:
@@ -184,12 +183,8 @@ def _show_outcome(console: Console, found: InjectionReport) -> None:
     words = f"{units.count(len(found.paths), 'error path')}: {summary}"
     match found.report.outcome:
         case Outcome.LEAKS:
-            _line(console, f"LEAKS: {words}", "bold red")
+            print_line(console, f"LEAKS: {words}", "bold red")
         case Outcome.CLEAN:
-            _line(console, f"clean: {words}", "bold green")
+            print_line(console, f"clean: {words}", "bold green")
         case Outcome.INCOMPLETE:
-            _line(console, f"incomplete: {words}; nothing is confirmed, but not everything is explained", "yellow")
-
-
-def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(clean(text), style=style), soft_wrap=True)
+            print_line(console, f"incomplete: {words}; nothing is confirmed, but not everything is explained", "yellow")

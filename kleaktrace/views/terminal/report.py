@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
-from rich.text import Text
 
 from kleaktrace.core.events.coverage import CoverageKind
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
@@ -16,8 +15,8 @@ from kleaktrace.core.machine.unexplained_memory import MissingMemory
 from kleaktrace.core.report import CommandResult, Outcome, Report
 from kleaktrace.core.source_lines.source_lines import SourceLines
 from kleaktrace.core.symbols.call_stacks import requester_words
-from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import growing, units
+from kleaktrace.views.terminal.console import print_line
 from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
 from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who
@@ -44,15 +43,15 @@ def show(console: Console, report: Report) -> None:
     if report.growing_kept:
         stacks = units.count(len(report.growing_kept), "call stack")
         size = units.size(sum(stack.growing.bytes for stack in report.growing_kept))
-        _line(console, f"growing, but kept on purpose (inodes, what can be reclaimed): {stacks}, {size}", "dim")
+        print_line(console, f"growing, but kept on purpose (inodes, what can be reclaimed): {stacks}, {size}", "dim")
     for missing in report.findings.missing:
-        _line(console, f"memory is missing: {missing}", "yellow")
+        print_line(console, f"memory is missing: {missing}", "yellow")
         if missing.name is MissingMemory.PAGES and not traces_pages(report):
-            _line(console, "  whose pages they are: kleaktrace run --pages -- CMD", "yellow")
+            print_line(console, "  whose pages they are: kleaktrace run --pages -- CMD", "yellow")
     for sentence in report.source_lines.missing:
-        _line(console, sentence, "dim")
+        print_line(console, sentence, "dim")
     for gap in report.gaps:
-        _line(console, f"evidence incomplete: {gap}", "yellow")
+        print_line(console, f"evidence incomplete: {gap}", "yellow")
     _show_outcome(console, report)
 
 
@@ -63,12 +62,12 @@ def show_leaks(console: Console, found: Sequence[Leak]) -> None:
     for leak in causes:
         by_function.setdefault((leak.module, leak.requester, leak.function), []).append(leak)
     for alike in list(by_function.values())[:_MANY_GROUPS]:
-        _line(console, f"LEAK {leak_words(alike)}", "bold red")
+        print_line(console, f"LEAK {leak_words(alike)}", "bold red")
     if len(by_function) > _MANY_GROUPS:
-        _line(console, f"… and {len(by_function) - _MANY_GROUPS} more leaks", "bold red")
+        print_line(console, f"… and {len(by_function) - _MANY_GROUPS} more leaks", "bold red")
     if hanging:
         objects = units.count(sum(leak.objects for leak in hanging), "object")
-        _line(console, f"  ({objects} of {units.count(len(hanging), 'other call stack')} hang on these)", "red")
+        print_line(console, f"  ({objects} of {units.count(len(hanging), 'other call stack')} hang on these)", "red")
     if found:
         console.print()
 
@@ -108,13 +107,13 @@ def _show_explained(console: Console, suspects: Sequence[JudgedSuspect]) -> None
         rules = Counter(s.rule for s in suspects)
         each = ", ".join(f"{count:,} {rule}" for rule, count in rules.most_common())
         console.print()
-        _line(console, f"kept on purpose, says nothing: {units.count(len(suspects), 'object')} ({each})", "dim")
+        print_line(console, f"kept on purpose, says nothing: {units.count(len(suspects), 'object')} ({each})", "dim")
 
 
 def header(console: Console, report: Report) -> None:
     """What was traced, for how long, and what could not be seen."""
     totals = report.totals
-    _line(
+    print_line(
         console,
         f"kernel {report.kernel.release} {report.kernel.arch}, traced for {units.seconds(report.window.seconds)}: "
         f"{units.count(totals.allocations, 'allocation')}, {units.count(totals.frees, 'free')}, "
@@ -134,27 +133,27 @@ def header(console: Console, report: Report) -> None:
     if check.checked:
         footnotes.append(f"stack check: {check.wrong:,} wrong of {check.checked:,}")
     lost = report.loss.events
-    _line(console, f"lost: {units.count(lost, 'event') if lost else 'nothing'}", "bold yellow" if lost else "")
+    print_line(console, f"lost: {units.count(lost, 'event') if lost else 'nothing'}", "bold yellow" if lost else "")
     for footnote in footnotes:
-        _line(console, f"  {footnote}", "dim")
+        print_line(console, f"  {footnote}", "dim")
     for coverage in report.coverage:
         if coverage.source is None:
-            _line(console, f"not covered: {coverage.kind}: {coverage.note}", "dim")
+            print_line(console, f"not covered: {coverage.kind}: {coverage.note}", "dim")
     if report.command is not None:
         _command(console, report.command)
     if report.findings.settled is not None:
-        _line(console, f"{report.findings.settled}", "dim")
+        print_line(console, f"{report.findings.settled}", "dim")
 
 
 def _command(console: Console, command: CommandResult) -> None:
     """What there is to say of how the command went."""
     if command.runs > 1:
-        _line(console, f"the command was run {command.runs} times")
+        print_line(console, f"the command was run {command.runs} times")
     if command.timed_out:
-        _line(console, "the command was ended: its time was up", "yellow")
+        print_line(console, "the command was ended: its time was up", "yellow")
     elif command.status:
         which = f"{command.failed_runs} of {command.runs} runs" if command.runs > 1 else "the command"
-        _line(console, f"{which} failed: {ending(command.status)}", "yellow")
+        print_line(console, f"{which} failed: {ending(command.status)}", "yellow")
 
 
 def ending(status: int) -> str:
@@ -171,36 +170,38 @@ def _show_suspects(
     groups = grouped(suspects, list(known))
     total = sum(s.size for s in suspects)
     console.print()
-    _line(console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", VERDICT_STYLES[verdict])
+    print_line(
+        console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", VERDICT_STYLES[verdict]
+    )
     for group in groups[:_MANY_GROUPS]:
         leak = known.get(group[0].stack) if verdict is Verdict.CONFIRMED else None
         show_group(console, group, leak, report.source_lines)
     if len(groups) > _MANY_GROUPS:
-        _line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
+        print_line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
 
 
 def show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | None, sources: SourceLines) -> None:
     """Suspects of one call stack with their evidence. leak: what they are, if they are confirmed."""
     first = group[0]
     console.print()
-    _line(console, f"  {requester_words(first.stack)}: {what(group)}")
-    _line(console, f"    by {who(first)}, {ages(group)} ago")
+    print_line(console, f"  {requester_words(first.stack)}: {what(group)}")
+    print_line(console, f"    by {who(first)}, {ages(group)} ago")
     for reason in dict.fromkeys(s.reason for s in group[:3]):
-        _line(console, f"    {first.verdict}: {reason}", VERDICT_STYLES[first.verdict])
+        print_line(console, f"    {first.verdict}: {reason}", VERDICT_STYLES[first.verdict])
     siblings = first.siblings
     if siblings.allocated:
-        _line(console, f"    {sibling_words(first.siblings)}")
+        print_line(console, f"    {sibling_words(first.siblings)}")
     if leak is not None and leak.hangs_on:
-        _line(console, f"    hangs on what {leak.hangs_on} allocated")
+        print_line(console, f"    hangs on what {leak.hangs_on} allocated")
     for note in leak.notes if leak is not None else ():
-        _line(console, f"    in them: {note}")
+        print_line(console, f"    in them: {note}")
     for hint in (*first.contrasts, *missed_free(first)):
-        _line(console, f"    look at: {hint}", "bold")
+        print_line(console, f"    look at: {hint}", "bold")
     for frame in first.stack[:_FRAMES]:
         for line in frame_lines(frame, sources):
-            _line(console, f"      {line}")
+            print_line(console, f"      {line}")
     if len(first.stack) > _FRAMES:
-        _line(console, f"      … {len(first.stack) - _FRAMES} more", "dim")
+        print_line(console, f"      … {len(first.stack) - _FRAMES} more", "dim")
 
 
 def _show_outcome(console: Console, report: Report) -> None:
@@ -209,13 +210,13 @@ def _show_outcome(console: Console, report: Report) -> None:
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
     match report.outcome:
         case Outcome.LEAKS:
-            _line(console, f"LEAKS: {summary}", "bold red")
+            print_line(console, f"LEAKS: {summary}", "bold red")
         case Outcome.CLEAN:
-            _line(console, f"clean: {summary}", "bold green")
+            print_line(console, f"clean: {summary}", "bold green")
         case Outcome.INCOMPLETE:
-            _line(console, f"incomplete: {summary}; nothing is confirmed, but {why_not_clean(report)}", "yellow")
+            print_line(console, f"incomplete: {summary}; nothing is confirmed, but {why_not_clean(report)}", "yellow")
             if report.command is not None and not report.gaps:
-                _line(
+                print_line(
                     console,
                     "  to decide it: kleaktrace run --repeat 10 -- CMD (CMD must undo what it does)",
                     "yellow",
@@ -238,7 +239,3 @@ def why_not_clean(report: Report) -> str:
         "not everything could be seen" if report.gaps else "",
     ]
     return ", ".join(filter(None, reasons))
-
-
-def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(clean(text), style=style), soft_wrap=True)
