@@ -155,12 +155,15 @@ def _bytes(one: SuspectGroup) -> str:
 
 def _allocators(one: SuspectGroup) -> str:
     allocators = one.allocators.most_common()
-    shown = [
-        f'"{clean(comm)}" ({"pid not told" if pid == UNREAD else f"pid {pid}"})'
-        for (comm, pid), _ in allocators[:_SHOWN_ALLOCATORS]
-    ]
+    shown = [_task(comm, pid) for (comm, pid), _ in allocators[:_SHOWN_ALLOCATORS]]
     more = len(allocators) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _task(comm: str, pid: int) -> str:
+    if pid != UNREAD:
+        return f'"{clean(comm)}" (pid {pid})'
+    return f'"{clean(comm)}" (pid not told)' if comm else "a task that is not told"
 
 
 def _when(members: Sequence[Suspect]) -> str:

@@ -211,6 +211,13 @@ def test_a_pid_that_the_text_does_not_tell_is_null() -> None:
     assert "pid not told" in run(damaged).output
 
 
+def test_a_task_that_the_text_does_not_tell() -> None:
+    heads = REPORT[: REPORT.index("  comm")] + OTHER[: OTHER.index("  comm")].replace("(percpu) ", "")
+    output = run(heads + REPORT[REPORT.index("  comm") :] + OTHER[OTHER.index("  comm") :]).output
+    assert "by a task that is not told" in output
+    assert "came into each other" in output
+
+
 def test_a_hostile_comm_does_not_reach_the_terminal() -> None:
     hostile = REPORT.replace('"insmod"', '"\x1b]0;x\x07[red]"')
     result = run(hostile)
