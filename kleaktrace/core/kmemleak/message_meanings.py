@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kleaktrace.core.kmemleak.diagnosis import read_message
@@ -19,7 +20,12 @@ class Meaning(NamedTuple):
     is_off: bool = False
 
 
+_CONSEQUENCE = re.compile(r"Cannot allocate a kmemleak_object structure|Kernel memory leak detector disabled")
+"""What kmemleak says when it has given up for a reason that it told just before."""
 _LOOK_BELOW = "the stack below it in the log shows who"
+_SHELL_ERROR = re.compile(
+    r"write error: |: (?:Operation not permitted|Device or resource busy|No such file or directory)$"
+)
 _DOCTOR = "`kleaktrace doctor` says why, and what to do"
 _MEANINGS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
     (
@@ -131,6 +137,22 @@ def meaning_of(message: Message) -> Meaning | None:
         if pattern.search(message.text):
             return meaning
     return Meaning(off[1], None, off[2], True) if off else None
+
+
+def meanings_of(messages: Sequence[Message]) -> list[Meaning | None]:
+    """What messages mean one after the other: that kmemleak is off means nothing new where a reason stands above it."""
+    found: list[Meaning | None] = []
+    reason: tuple[Message, Meaning] | None = None
+    for message in messages:
+        if reason and (reason[0].time_s or 0.0) > (message.time_s or 0.0):
+            reason = None  # the machine was booted again
+        meaning = meaning_of(message)
+        if reason and _CONSEQUENCE.search(message.text):
+            meaning = reason[1]._replace(what=f"as line {reason[0].line} says: {reason[1].what}")
+        elif meaning and meaning.is_off and not _SHELL_ERROR.search(message.text):
+            reason = message, meaning
+        found.append(meaning)
+    return found
 
 
 def new_suspects(messages: tuple[Message, ...]) -> int:

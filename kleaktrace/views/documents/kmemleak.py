@@ -18,7 +18,7 @@ from kleaktrace.core.kmemleak.kmemleak_text import (
     Problem,
     Suspect,
 )
-from kleaktrace.core.kmemleak.message_meanings import meaning_of, new_suspects
+from kleaktrace.core.kmemleak.message_meanings import Meaning, meanings_of, new_suspects
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.views.documents.source_lines import source_fields
 
@@ -37,7 +37,9 @@ def document(text: KmemleakText, problems: Sequence[Problem], sources: SourceLin
         "modules": [{"module": m.module, "objects": m.count, "bytes": m.bytes} for m in explained.modules],
         "stacks": [_stack(one) | _source_fields(one.frames, sources) for one in text.stacks],
         "dumps": [_dump(one) for one in text.dumps],
-        "messages": [_message(one) for one in text.messages],
+        "messages": [
+            _message(one, meaning) for one, meaning in zip(text.messages, meanings_of(text.messages), strict=True)
+        ],
         "source_lines_missing": list(sources.missing),
     }
 
@@ -117,8 +119,7 @@ def _dump(one: ObjectDump) -> dict[str, Any]:
     }
 
 
-def _message(one: Message) -> dict[str, Any]:
-    meaning = meaning_of(one)
+def _message(one: Message, meaning: Meaning | None) -> dict[str, Any]:
     return {
         "line": one.line,
         "text": one.text,

@@ -238,6 +238,7 @@ def test_a_log_that_says_why_kmemleak_is_off() -> None:
     (problem,) = document["problems"]
     assert problem["line"] == 1
     assert "pool was too small" in problem["what"]
+    assert all("pool was too small" in message["meaning"] for message in document["messages"])
 
 
 def test_a_log_that_only_counts_suspects() -> None:
