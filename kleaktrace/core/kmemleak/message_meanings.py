@@ -79,6 +79,14 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
         Meaning("kmemleak does not scan by itself any more", False),
     ),
     (
+        re.compile(r"Kmemleak testing"),
+        Meaning("the kernel's own test of kmemleak runs, a module that leaks on purpose", None),
+    ),
+    (
+        re.compile(r"Failed to (?:create|initiali)"),
+        Meaning("kmemleak could not set up all that it needs", None, _DOCTOR),
+    ),
+    (
         re.compile(r"Kmemleak disabled without freeing"),
         Meaning(
             "kmemleak is off, but what it had found is still in /sys/kernel/debug/kmemleak",
@@ -139,6 +147,11 @@ def meaning_of(message: Message) -> Meaning | None:
     return Meaning(off[1], None, off[2], True) if off else None
 
 
+def is_of_shell(message: Message) -> bool:
+    """Whether a shell or a program says it, not the kernel."""
+    return bool(_SHELL_ERROR.search(message.text))
+
+
 def meanings_of(messages: Sequence[Message]) -> list[Meaning | None]:
     """What messages mean one after the other: that kmemleak is off means nothing new where a reason stands above it."""
     found: list[Meaning | None] = []
@@ -149,7 +162,7 @@ def meanings_of(messages: Sequence[Message]) -> list[Meaning | None]:
         meaning = meaning_of(message)
         if reason and _CONSEQUENCE.search(message.text):
             meaning = reason[1]._replace(what=f"as line {reason[0].line} says: {reason[1].what}")
-        elif meaning and meaning.is_off and not _SHELL_ERROR.search(message.text):
+        elif meaning and meaning.is_off and not is_of_shell(message):
             reason = message, meaning
         found.append(meaning)
     return found

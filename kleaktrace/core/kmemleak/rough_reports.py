@@ -16,7 +16,7 @@ from kleaktrace.core.kmemleak.decoding import decoded
 from kleaktrace.core.kmemleak.interleaving import by_caller, came_into_each_other, has_whole_stacks, known_comms
 from kleaktrace.core.kmemleak.kmemleak_text import UNREAD, Message, PartOfText, Problem, Suspect
 from kleaktrace.core.kmemleak.margins import TAG, Belongs, Margin, OwnLine, OwnLines, marks_of, strip, time_of
-from kleaktrace.core.kmemleak.messages import is_message, message_in, shell_error_in
+from kleaktrace.core.kmemleak.messages import is_message, may_be_message, message_in, new_message_in, shell_error_in
 from kleaktrace.core.kmemleak.object_dumps import dump_starts, read_dump
 from kleaktrace.core.kmemleak.reflow import reflowed
 from kleaktrace.core.kmemleak.report_grammar import (
@@ -92,6 +92,7 @@ class _Walk:
         self.out = PartOfText()
         self.clean = CleanReports()
         self.starts = _starts(self.lines)
+        self.margin: Margin | None = None
         self.has_objects = any(start.is_read for start in self.starts)
 
     def read(self) -> PartOfText:
@@ -266,7 +267,7 @@ class _Walk:
     def _message(self, line: Line, following: str) -> int:
         """Take a message of kmemleak's; return how many lines it was on."""
         text = line.text
-        said = message_in(text, following)
+        said = message_in(text, following) or self._message_behind_margin(line)
         if said:
             self.out.messages.append(Message(line.number, said[0], time_of(text)))
             self.out.torn |= said[0].endswith("=")  # a soft break of quoted-printable
@@ -275,7 +276,24 @@ class _Walk:
         if error:
             self.out.messages.append(Message(line.number, error))
             return 1
+        new = new_message_in(text) if TAG in text else None
+        if new:
+            self.out.messages.append(Message(line.number, new, time_of(text)))
+            self.out.torn |= new.endswith("=")
+            return 1
         return 0
+
+    def _message_behind_margin(self, line: Line) -> tuple[str, bool] | None:
+        """What kmemleak says behind the margin that the first report has."""
+        if not self.starts or not may_be_message(line.text):
+            return None
+        if self.margin is None:
+            start = self.starts[0]
+            self.margin = _margin(
+                self.lines[start.index], start.at, self.lines[start.index + 1 : start.index + 1 + _MARGIN_LOOKED_AT]
+            )
+        own = self.margin.own(line)
+        return message_in(own.text) if own.belongs is Belongs.YES else None
 
     def _starts_headless(self, lines: Sequence[Line], at: int) -> bool:
         """Whether the rest of a report begins here whose first line is missing."""
@@ -358,9 +376,14 @@ def _has_part_behind_words(text: str) -> bool:
     return _PART_BEHIND_WORDS.search(strip(text)[0]) is not None and not _NAMES_FUNCTION.search(text)
 
 
+def _margin(first: Line, at: int, following: Sequence[Line]) -> Margin:
+    """What stands before a report that begins at a place on a line."""
+    return Margin(first.text[max(0, at - MAX_LINE) : at], [line.text for line in following])
+
+
 def _own(first: Line, at: int, until: int, rest: Sequence[Line]) -> OwnLines:
     """The lines of a report whose first one begins at a place on a line, and ends on it at another at the latest."""
-    margin = Margin(first.text[max(0, at - MAX_LINE) : at], [line.text for line in rest[:_MARGIN_LOOKED_AT]])
+    margin = _margin(first, at, rest[:_MARGIN_LOOKED_AT])
     before = first.text[max(0, at - MAX_LINE) : at].expandtabs()
     indent = len(before) - len(before.rstrip())
     return OwnLines(margin, OwnLine(first.number, first.text[at:until], indent, Belongs.YES), rest)

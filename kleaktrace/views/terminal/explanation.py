@@ -25,6 +25,7 @@ _SHOWN_ALLOCATORS = 3
 _SHOWN_SIZES = 4
 _SHOWN_MODULES = 6
 _SHOWN_PROBLEMS = 20
+_NOT_KNOWN = "a message of kmemleak's that is not known here; mm/kmemleak.c of that kernel tells"
 _WORDS = {
     Likelihood.LIKELY: ("likely a leak", "red"),
     Likelihood.OPEN: ("may be a leak", "yellow"),
@@ -131,16 +132,19 @@ def _frame(console: Console, frame: KmemleakFrame, sources: SourceLines, style: 
 
 
 def _notes(messages: Sequence[Message]) -> Iterator[str]:
-    """What kmemleak's messages mean, each meaning once."""
+    """What kmemleak's messages mean, each meaning once, and those that are not known."""
     counts: dict[str, list[Message]] = {}
     for message in messages:
         meaning = meaning_of(message)
-        if meaning is not None and not meaning.is_off and "only a count" not in meaning.what:
+        if meaning is None:
+            counts.setdefault(_NOT_KNOWN, []).append(message)
+        elif not meaning.is_off and "only a count" not in meaning.what:
             counts.setdefault(meaning.what, []).append(message)
     for what, said in counts.items():
         first = said[0]
         meaning = meaning_of(first)
-        times = f" ({len(said):,} times)" if len(said) > 1 else ""
+        same = "such messages" if what == _NOT_KNOWN else "times"
+        times = f" ({len(said):,} {same})" if len(said) > 1 else ""
         fix = f"; {meaning.fix}" if meaning and meaning.fix else ""
         yield f"line {first.line}: {clean(first.text)}{times}: {what}{fix}"
 

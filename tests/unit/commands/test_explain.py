@@ -194,6 +194,25 @@ def test_what_was_found_before_kmemleak_went_off() -> None:
     assert "what it had found is still in" in kept
 
 
+def test_each_error_of_a_shell_has_its_own_cause() -> None:
+    session = (
+        "bash: echo: write error: Operation not permitted\n"
+        "cat: /sys/kernel/debug/kmemleak: No such file or directory\n"
+        "bash: echo: write error: Operation not permitted\n"
+    )
+    output = run(session).output
+    assert "line 1: kmemleak is off: it takes no commands" in output
+    assert "the same in line 3" in output
+    assert "line 2: debugfs is not mounted, or this kernel has no kmemleak" in output
+
+
+def test_a_message_that_is_not_known_is_shown() -> None:
+    log = "[    1.0] kmemleak: Some brand new message\n"
+    assert "Some brand new message: a message of kmemleak's that is not known" in run(log).output
+    (message,) = validated(json.loads(run(log, "--json").output))["messages"]
+    assert (message["text"], message["meaning"]) == ("Some brand new message", None)
+
+
 def test_a_pool_that_is_empty_long_after_boot_was_not_too_small() -> None:
     line = "kmemleak: Memory pool empty, consider increasing CONFIG_DEBUG_KMEMLEAK_MEM_POOL_SIZE\n"
     assert "pool was too small" in run(f"[    0.1] {line}").output
