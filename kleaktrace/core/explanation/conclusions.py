@@ -62,13 +62,29 @@ class Conclusion:
         return self.group.requester.text if self.group.requester else ""
 
 
+class Origin(StrEnum):
+    """Whose code asked for memory. The values are part of JSON documents."""
+
+    KERNEL = "kernel"
+    """The kernel itself, and no module had it ask."""
+    MODULE = "module"
+    GONE = "gone"
+    """A module that is not loaded any more."""
+    NOT_TOLD = "not told"
+    """No frame says it, or there are none."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleShare:
-    """The suspects that the code of one module asked for; "" is the kernel itself, None a module that is gone."""
+    """The suspects that one module asked for, or had the kernel ask for.
+
+    `module` is "" for the kernel itself, None if it is gone or the text does not tell, as `origin` says.
+    """
 
     module: str | None
     count: int
     bytes: int
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +179,8 @@ def _for(one: SuspectGroup) -> list[str]:
     asked = one.requester
     if asked is not None and not asked.resolved and not _init_only(one):
         found.append("the module that asked for it is gone, and left it behind")
-    if asked is not None and asked.module:
-        found.append(f"asked for by a module's own code ({asked.module})")
+    if one.module:
+        found.append(f"asked for by a module's own code ({one.module})")
     return found
 
 
@@ -228,10 +244,20 @@ def _decides(one: SuspectGroup) -> str:
 
 
 def _modules(groups: Sequence[SuspectGroup]) -> tuple[ModuleShare, ...]:
-    shares: dict[str | None, ModuleShare] = {}
+    shares: dict[tuple[Origin, str | None], ModuleShare] = {}
     for one in groups:
-        asked = one.requester
-        module = None if asked is not None and not asked.resolved else one.module or ""
-        before = shares.get(module, ModuleShare(module, 0, 0))
-        shares[module] = ModuleShare(module, before.count + one.count, before.bytes + one.bytes)
+        origin, module = key = _origin(one)
+        before = shares.get(key, ModuleShare(module, 0, 0, origin))
+        shares[key] = replace(before, count=before.count + one.count, bytes=before.bytes + one.bytes)
     return tuple(sorted(shares.values(), key=lambda share: -share.bytes))
+
+
+def _origin(one: SuspectGroup) -> tuple[Origin, str | None]:
+    """Whose code asked, and the module: of what the kernel does for a module's code, that one's."""
+    if one.requester is None:
+        return Origin.NOT_TOLD, None
+    asked = one.caller or one.requester
+    if not asked.resolved:
+        return Origin.GONE, None
+    module = one.module or asked.module
+    return (Origin.MODULE, module) if module else (Origin.KERNEL, "")

@@ -34,7 +34,10 @@ def document(text: KmemleakText, problems: Sequence[Problem], sources: SourceLin
         "problems": [{"line": p.line, "what": p.what} for p in problems],
         "conclusion": _conclusion(explained),
         "groups": [_group(one) for one in explained.conclusions],
-        "modules": [{"module": m.module, "objects": m.count, "bytes": m.bytes} for m in explained.modules],
+        "modules": [
+            {"module": m.module, "origin": str(m.origin), "objects": m.count, "bytes": m.bytes}
+            for m in explained.modules
+        ],
         "stacks": [_stack(one) | _source_fields(one.frames, sources) for one in text.stacks],
         "dumps": [_dump(one) for one in text.dumps],
         "messages": [

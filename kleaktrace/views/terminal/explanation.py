@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from kleaktrace.core.explanation.conclusions import Conclusion, Explanation, Likelihood
+from kleaktrace.core.explanation.conclusions import Conclusion, Explanation, Likelihood, ModuleShare, Origin
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.groups import SuspectGroup
 from kleaktrace.core.kmemleak.kmemleak_text import UNREAD, Message, Problem, Suspect
@@ -26,6 +26,11 @@ _SHOWN_SIZES = 4
 _SHOWN_MODULES = 6
 _SHOWN_PROBLEMS = 20
 _NOT_KNOWN = "a message of kmemleak's that is not known here; mm/kmemleak.c of that kernel tells"
+_ORIGINS = {
+    Origin.KERNEL: "the kernel itself",
+    Origin.GONE: "modules that are gone",
+    Origin.NOT_TOLD: "not told",
+}
 _WORDS = {
     Likelihood.LIKELY: ("likely a leak", "red"),
     Likelihood.OPEN: ("may be a leak", "yellow"),
@@ -86,15 +91,15 @@ def _show_whole(console: Console, explanation: Explanation) -> None:
         f"{_objects(explanation.count)}, {explanation.bytes:,} bytes, {backtraces}: {', '.join(counts)}",
         "bold",
     )
-    modules = [f"{_module(m.module)} {m.bytes:,} bytes in {m.count:,}" for m in explanation.modules[:_SHOWN_MODULES]]
+    modules = [f"{_module(m)} {m.bytes:,} bytes in {m.count:,}" for m in explanation.modules[:_SHOWN_MODULES]]
     more = len(explanation.modules) - len(modules)
     _line(console, f"asked for by: {'; '.join(modules)}{f'; {more} more modules' if more > 0 else ''}")
     if explanation.decides:
         _line(console, f"to decide it: {clean(explanation.decides)}")
 
 
-def _module(name: str | None) -> str:
-    return "modules that are gone" if name is None else clean(name) if name else "the kernel itself"
+def _module(share: ModuleShare) -> str:
+    return _ORIGINS.get(share.origin) or clean(share.module or "")
 
 
 def _show_group(console: Console, number: int, one: Conclusion, explanation: Explanation, sources: SourceLines) -> None:

@@ -107,8 +107,8 @@ def test_groups_modules_and_the_conclusion_in_the_json_document() -> None:
     assert first["decides"] == "sudo kleaktrace run --repeat 5 -- sh -c 'modprobe leaky && rmmod leaky'"
     assert first["source_command"] == "scripts/faddr2line leaky.ko leak_init+0x44/0xf0"
     assert document["modules"] == [
-        {"module": "leaky", "objects": 2, "bytes": 256},
-        {"module": "nf_tables", "objects": 1, "bytes": 8},
+        {"module": "leaky", "origin": "module", "objects": 2, "bytes": 256},
+        {"module": "nf_tables", "origin": "module", "objects": 1, "bytes": 8},
     ]
     conclusion = document["conclusion"]
     assert (conclusion["likely"], conclusion["open"], conclusion["unlikely"]) == (1, 1, 0)
@@ -235,6 +235,13 @@ def test_a_task_that_the_text_does_not_tell() -> None:
     output = run(heads + REPORT[REPORT.index("  comm") :] + OTHER[OTHER.index("  comm") :]).output
     assert "by a task that is not told" in output
     assert "came into each other" in output
+
+
+def test_whose_code_asked_may_not_be_told() -> None:
+    text = REPORT[: REPORT.index("  backtrace")]
+    assert "asked for by: not told 128 bytes in 1" in run(text).output
+    document = validated(json.loads(run(text, "--json").output))
+    assert document["modules"] == [{"module": None, "origin": "not told", "objects": 1, "bytes": 128}]
 
 
 def test_a_hostile_comm_does_not_reach_the_terminal() -> None:

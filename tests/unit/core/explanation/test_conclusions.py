@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from kleaktrace.core.explanation.conclusions import Conclusion, Likelihood, explain
+from kleaktrace.core.explanation.conclusions import Conclusion, Likelihood, Origin, explain
 from kleaktrace.core.explanation.source_command import source_command
 from kleaktrace.core.explanation.stack_trust import doubts
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
@@ -63,6 +65,40 @@ def test_the_command_that_decides(one: Suspect, command: str) -> None:
 def test_whose_code_asked() -> None:
     found = explain(KmemleakText((suspect(1, KMALLOC, PROBE), suspect(2, KMALLOC, GONE), suspect(3), suspect(4)), ()))
     assert [(m.module, m.count, m.bytes) for m in found.modules] == [("", 2, 128), ("drv", 1, 64), (None, 1, 64)]
+
+
+IRQ = KmemleakFrame(None, "asm_common_interrupt", 0x22, 0x40)
+INLINED = KmemleakFrame(None, "drv_get", source="drivers/drv.c:12", inline=True)
+
+
+@pytest.mark.parametrize(
+    ("frames", "origin", "module"),
+    [
+        ((KMALLOC, CORE), Origin.KERNEL, ""),
+        ((KMALLOC, PROBE), Origin.MODULE, "drv"),
+        ((KMALLOC, INLINED, PROBE), Origin.MODULE, "drv"),
+        ((KMALLOC, INLINED, CORE), Origin.KERNEL, ""),
+        ((KMALLOC, CORE, PROBE), Origin.MODULE, "drv"),
+        ((KMALLOC, CORE, GONE), Origin.GONE, None),
+        ((KMALLOC, GONE, PROBE), Origin.GONE, None),
+        ((KMALLOC, CORE, IRQ, PROBE), Origin.KERNEL, ""),
+        ((KMALLOC, CORE, IRQ, GONE), Origin.KERNEL, ""),
+        ((KMALLOC,), Origin.NOT_TOLD, None),
+    ],
+)
+def test_whose_code_it_was(frames: tuple[KmemleakFrame, ...], origin: Origin, module: str | None) -> None:
+    (share,) = explain(KmemleakText((suspect(1, *frames),), ())).modules
+    assert (share.origin, share.module) == (origin, module)
+
+
+def test_without_a_backtrace_nothing_tells() -> None:
+    nothing = replace(suspect(1), frames=())
+    assert explain(KmemleakText((nothing,), ())).modules[0].origin is Origin.NOT_TOLD
+
+
+def test_an_inlined_function_is_not_called_from_its_own_module() -> None:
+    group = conclude(suspect(1, KMALLOC, INLINED, PROBE)).group
+    assert (group.requester, group.module, group.caller) == (INLINED, "drv", None)
 
 
 def test_a_driver_that_had_core_code_ask() -> None:
