@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import base64
+import bz2
+import gzip
 import io
 import json
+import lzma
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -277,7 +282,9 @@ def test_a_log_that_only_counts_suspects() -> None:
 def test_a_text_without_kmemleak_is_refused(text: str | bytes) -> None:
     result = run(text, "--json")
     assert result.exit_code == 2
-    assert validated(json.loads(result.output))["problems"][0]["what"] == "nothing of kmemleak in this text"
+    document, end = json.JSONDecoder().raw_decode(result.output)
+    assert validated(document)["problems"][0]["what"] == "nothing of kmemleak in this text"
+    assert "`sudo cat /sys/kernel/debug/kmemleak > FILE`" in result.output[end:]
 
 
 def test_a_text_of_which_nothing_can_be_read_is_refused_with_its_line() -> None:
@@ -294,6 +301,28 @@ def test_a_broken_report_beside_a_whole_one_is_named() -> None:
 
 def test_utf_16_as_windows_shells_write_it() -> None:
     assert len(validated(json.loads(run(REPORT.encode("utf-16"), "--json").output))["objects"]) == 1
+
+
+def test_a_mail_in_base64() -> None:
+    mail = b"Subject: leak\nContent-Transfer-Encoding: base64\n\n" + base64.encodebytes(REPORT.encode())
+    assert "1 object, 128 bytes" in run(mail).output
+
+
+def test_a_log_that_is_kept_in_gzip(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress(REPORT.encode())
+    assert run(packed).output == run(REPORT).output
+    assert isinstance(run(packed[:-20]).exception, UsageError)
+    monkeypatch.setattr(module, "MAX_BYTES", 100)
+    assert "longer than" in str(run(gzip.compress(bytes(1000))).exception)
+
+
+@pytest.mark.parametrize(
+    ("compress", "program"), [(lzma.compress, "xzcat"), (bz2.compress, "bzcat")], ids=["xz", "bzip2"]
+)
+def test_what_else_is_compressed_is_told(compress: Callable[[bytes], bytes], program: str) -> None:
+    error = run(compress(REPORT.encode())).exception
+    assert isinstance(error, UsageError)
+    assert error.fix == f"{program} - | kleaktrace explain -"
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
