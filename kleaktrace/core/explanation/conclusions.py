@@ -24,6 +24,9 @@ _MANY = 3
 _OLD_S = 600.0
 _YOUNG_S = 10.0
 _INIT = re.compile(r"do_one_initcall|do_init_module|load_module|\w*init_module\w*")
+_SWAPPER = re.compile(r"swapper(?:/0)?")
+_BOOT = re.compile(r"start_kernel|do_one_initcall|do_initcalls|kernel_init\w*")
+_FIRST_PID = 1
 _KERNEL_TASKS = re.compile(
     r"kworker/.*|swapper.*|kthreadd|softirq|hardirq|ksoftirqd/.*|\(udev-worker\)|systemd-udevd|init|systemd"
 )
@@ -229,8 +232,25 @@ def _span(members: Sequence[Suspect]) -> int:
     return max(times) - min(times) if times else 0
 
 
+def _is_of_boot(one: SuspectGroup) -> bool:
+    """Whether code that is built in asked before there was any program: the first task is swapper/0 until then.
+
+    The idle tasks have the same name, and interrupts come upon them later, too: they have pid 0.
+    """
+    return all(
+        _SWAPPER.fullmatch(member.comm)
+        and (member.pid == _FIRST_PID or any(f.symbol and _BOOT.fullmatch(f.symbol) for f in member.frames))
+        for member in one.members
+    )
+
+
 def _decides(one: SuspectGroup) -> str:
-    """The command whose verdict settles it: what allocated this, run again under our eyes."""
+    """The command whose verdict settles it: what allocated this, run again under our eyes.
+
+    What happened while the kernel booted no command does again: of that, only frees can be watched.
+    """
+    if _is_of_boot(one):
+        return "sudo kleaktrace confirm  (it happens while the kernel boots: no command does it again)"
     repeat = "sudo kleaktrace run --repeat 5 -- "
     module = next((f.module for f in one.frames if f.module), None)
     in_init = any(f.symbol and _INIT.fullmatch(f.symbol) for f in one.frames)

@@ -30,7 +30,12 @@ _DOCTOR = "`kleaktrace doctor` says why, and what to do"
 _MEANINGS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
     (
         re.compile(r"\d+ new suspected memory leaks"),
-        Meaning("only a count", None, "the report itself is in /sys/kernel/debug/kmemleak: `kleaktrace kmemleak show`"),
+        Meaning(
+            "only a count",
+            None,
+            "the report itself is in /sys/kernel/debug/kmemleak: `sudo kleaktrace kmemleak show` explains it, "
+            "`sudo kleaktrace confirm` judges each suspect",
+        ),
     ),
     (
         re.compile(r"Trying to color unknown object"),

@@ -37,7 +37,7 @@ def explained_problems(text: KmemleakText) -> tuple[Problem, ...]:
                 Problem(
                     last.line,
                     f"{count:,} new suspected memory leaks: the log counts them, "
-                    "the report is in /sys/kernel/debug/kmemleak",
+                    "the report is in /sys/kernel/debug/kmemleak; `sudo kleaktrace confirm` judges each of them",
                 )
             )
         found += [

@@ -276,6 +276,7 @@ def test_a_log_that_only_counts_suspects() -> None:
     result = run("[  99.1] kmemleak: 7 new suspected memory leaks (see /sys/kernel/debug/kmemleak)\n")
     assert result.exit_code == 0
     assert "the report is in /sys/kernel/debug/kmemleak" in result.output
+    assert "`sudo kleaktrace confirm`" in result.output
 
 
 @pytest.mark.parametrize("text", ["", "nothing of interest\n", b"\x7fELF\x02\x01\x00\xff\xfe" * 100])

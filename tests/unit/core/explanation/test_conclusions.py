@@ -62,6 +62,31 @@ def test_the_command_that_decides(one: Suspect, command: str) -> None:
     assert command in conclude(one).decides
 
 
+INITCALL = KmemleakFrame(None, "do_one_initcall", 1, 2)
+START = KmemleakFrame(None, "start_kernel", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("comm", "pid", "frames", "is_of_boot"),
+    [
+        ("swapper/0", 1, (KMALLOC, CORE, INITCALL), True),
+        ("swapper/0", 1, (KMALLOC, CORE), True),
+        ("swapper", 1, (), True),
+        ("swapper/0", 0, (KMALLOC, CORE, START), True),
+        ("swapper/0", 0, (KMALLOC, CORE), False),
+        ("swapper/3", 0, (KMALLOC, CORE), False),
+        ("init", 1, (KMALLOC, CORE), False),
+        ("modprobe", 9, (KMALLOC, CORE, INITCALL), False),
+    ],
+)
+def test_no_command_does_again_what_happens_at_boot(
+    comm: str, pid: int, frames: tuple[KmemleakFrame, ...], is_of_boot: bool
+) -> None:
+    decides = conclude(replace(suspect(1), comm=comm, pid=pid, frames=frames)).decides
+    assert ("while the kernel boots" in decides) == is_of_boot
+    assert decides.startswith("sudo kleaktrace confirm" if is_of_boot else "sudo kleaktrace run")
+
+
 def test_whose_code_asked() -> None:
     found = explain(KmemleakText((suspect(1, KMALLOC, PROBE), suspect(2, KMALLOC, GONE), suspect(3), suspect(4)), ()))
     assert [(m.module, m.count, m.bytes) for m in found.modules] == [("", 2, 128), ("drv", 1, 64), (None, 1, 64)]
