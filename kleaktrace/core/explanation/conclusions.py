@@ -8,12 +8,13 @@ here is a verdict (`core/verdicts`), and each one comes with the command that ge
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from kleaktrace.core.explanation.listings import Listings, contents_changed, once_each, seconds_apart
 from kleaktrace.core.explanation.object_facts import common_facts
+from kleaktrace.core.explanation.references import References, references
 from kleaktrace.core.explanation.source_command import source_command
 from kleaktrace.core.explanation.stack_trust import doubts
 from kleaktrace.core.kmemleak.groups import SuspectGroup, group, hints
@@ -24,6 +25,7 @@ _MANY = 3
 _OLD_S = 600.0
 _YOUNG_S = 10.0
 _INIT = re.compile(r"do_one_initcall|do_init_module|load_module|\w*init_module\w*")
+_SHOWN_ADDRESSES = 3
 _SWAPPER = re.compile(r"swapper(?:/0)?")
 _BOOT = re.compile(r"start_kernel|do_one_initcall|do_initcalls|kernel_init\w*")
 _FIRST_PID = 1
@@ -102,6 +104,7 @@ class Explanation:
     modules: tuple[ModuleShare, ...]
     decides: str
     listings: Listings
+    references: References
 
     @property
     def count(self) -> int:
@@ -122,12 +125,13 @@ def explain(text: KmemleakText) -> Explanation:
     """Explain all that a text has of suspects."""
     listings = once_each(text.objects)
     groups = group(listings.objects)
-    conclusions = tuple(conclude(one, listings) for one in groups)
+    found = references(listings.objects)
+    conclusions = tuple(conclude(one, listings, found) for one in groups)
     decides = next((one.decides for one in conclusions if one.likelihood is not Likelihood.UNLIKELY), "")
-    return Explanation(replace(text, objects=listings.objects), conclusions, _modules(groups), decides, listings)
+    return Explanation(replace(text, objects=listings.objects), conclusions, _modules(groups), decides, listings, found)
 
 
-def conclude(one: SuspectGroup, listings: Listings) -> Conclusion:
+def conclude(one: SuspectGroup, listings: Listings, found: References) -> Conclusion:
     """Weigh what the text says of suspects with one backtrace."""
     said = hints(one)
     again = _again(one, listings)
@@ -142,9 +146,11 @@ def conclude(one: SuspectGroup, listings: Listings) -> Conclusion:
         likelihood = Likelihood.LIKELY
     else:
         likelihood = Likelihood.OPEN
-    if not against and len(one.members) == 1 and not one.members[0].more and not speaks_for:
+    owners = _owners(one, found)
+    if not against and len(one.members) == 1 and not one.members[0].more and not speaks_for and not owners:
         against.append("a single object, which nothing else in the text tells about")
     others = (
+        *owners,
         *([often] if often and not is_later else []),
         *(hint for hint in said if not _is_excuse(hint)),
         *_shared(one),
@@ -210,6 +216,34 @@ def _changed(again: Sequence[Sequence[Suspect]], count: int) -> list[str]:
     changed = sum(contents_changed(each) for each in again)
     which = "" if count == 1 else f" of {changed:,} of them"
     return [f"the contents{which} changed from one listing to the next: somebody still writes there"] if changed else []
+
+
+def _owners(one: SuspectGroup, found: References) -> list[str]:
+    """Which other suspects these point to, and which point to these: who forgot the owner forgot all of it."""
+    if not found.targets:
+        return []
+    own = {member.address for member in one.members}
+    targets = {target for address in own for target in found.targets.get(address, ())} - own
+    sources = {source for address in own for source in found.sources.get(address, ())} - own
+    if both := targets & sources:
+        return [f"{_addresses(both)} of this text and {_these(one)} point to each other: they are lost together"]
+    said = []
+    if sources:
+        said.append(f"{_addresses(sources)} of this text points to {_these(one)}: mend that first")
+    if targets:
+        first = "" if sources else ": mend this one first, they are lost with it"
+        said.append(f"points to {_addresses(targets)} of this text{first}")
+    return said
+
+
+def _these(one: SuspectGroup) -> str:
+    return "it" if one.count == 1 else "these"
+
+
+def _addresses(addresses: Collection[int]) -> str:
+    shown = [f"0x{address:08x}" for address in sorted(addresses)[:_SHOWN_ADDRESSES]]
+    more = len(addresses) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 def _shared(one: SuspectGroup) -> list[str]:

@@ -27,10 +27,7 @@ def document(text: KmemleakText, problems: Sequence[Problem], sources: SourceLin
     """Return the JSON document of `explain --json` and `kmemleak show --json`."""
     explained = explain(text)
     return {
-        "objects": [
-            _object(one, explained.listings.of(one)) | _source_fields(one.frames, sources)
-            for one in explained.text.objects
-        ],
+        "objects": [_object(one, explained) | _source_fields(one.frames, sources) for one in explained.text.objects],
         "problems": [{"line": p.line, "what": p.what} for p in problems],
         "conclusion": _conclusion(explained),
         "groups": [_group(one) for one in explained.conclusions],
@@ -51,7 +48,7 @@ def _source_fields(frames: Sequence[KmemleakFrame], sources: SourceLines) -> dic
     return source_fields((frame.text for frame in frames), sources)
 
 
-def _object(suspect: Suspect, listings: Sequence[Suspect]) -> dict[str, Any]:
+def _object(suspect: Suspect, explained: Explanation) -> dict[str, Any]:
     return {
         "address": f"0x{suspect.address:08x}",
         "size": suspect.size,
@@ -65,9 +62,10 @@ def _object(suspect: Suspect, listings: Sequence[Suspect]) -> dict[str, Any]:
         "truncated": suspect.truncated,
         "more": suspect.more,
         "line": suspect.line,
-        "listed": [{"line": one.line, "age_s": one.age_s, "crc": one.crc} for one in listings],
+        "listed": [{"line": one.line, "age_s": one.age_s, "crc": one.crc} for one in explained.listings.of(suspect)],
         "contents": suspect.contents.hex(" "),
         "facts": list(facts_of(suspect)),
+        "points_to": [f"0x{address:08x}" for address in explained.references.targets.get(suspect.address, ())],
     }
 
 

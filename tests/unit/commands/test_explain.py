@@ -83,6 +83,7 @@ def test_the_json_document() -> None:
         "listed": [{"line": 1, "age_s": None, "crc": 0x2128895F}],
         "contents": " ".join(["00"] * 32),
         "facts": ["nothing but zeros in 32 bytes"],
+        "points_to": [],
     }
     assert (second["kind"], second["address"], second["crc"]) == ("percpu", "0x607773052bc0", 0)
 
@@ -302,6 +303,15 @@ def test_a_broken_report_beside_a_whole_one_is_named() -> None:
 
 def test_utf_16_as_windows_shells_write_it() -> None:
     assert len(validated(json.loads(run(REPORT.encode("utf-16"), "--json").output))["objects"]) == 1
+
+
+def test_objects_that_point_to_others() -> None:
+    owner = REPORT.replace("00 00 00 00 00 00 00 00  ....", "c0 2b 05 73 77 60 00 00  .+.s", 1)
+    document = validated(json.loads(run(owner + OTHER, "--json").output))
+    assert [one["points_to"] for one in document["objects"]] == [["0x607773052bc0"], []]
+    output = run(owner + OTHER).output
+    assert "points to 0x607773052bc0 of this text: mend this one first" in output
+    assert "0xffff888003692380 of this text points to it: mend that first" in output
 
 
 def test_a_mail_in_base64() -> None:
