@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from kleaktrace.errors import ExitCode, UsageError
 
 MAX_BYTES = 1 << 29
 """Half a million suspects are about this much; a longer text is no report."""
+_GZIP = b"\x1f\x8b"
+_UNPACKERS = {b"\xfd7zXZ": "xzcat", b"\x28\xb5\x2f\xfd": "zstdcat", b"BZh": "bzcat", b"PK\x03\x04": "unzip -p"}
+"""Programs that unpack what begins so."""
 
 
 @click.command()
@@ -42,6 +46,12 @@ def explain(ctx: click.Context, file: str, as_json: bool, debug_dirs: tuple[Path
         click.echo(json.dumps(document(text, problems, sources), indent=1))
     else:
         view.show(Console(), text, problems, sources)
+    if not text.recognised:
+        click.echo(
+            "kleaktrace: give what kmemleak lists, `sudo cat /sys/kernel/debug/kmemleak > FILE`, or the kernel log, "
+            "`sudo dmesg > FILE`; `kleaktrace doctor` says whether kmemleak works here",
+            err=True,
+        )
     if not _readable(text):
         ctx.exit(ExitCode.USAGE)
 
@@ -76,12 +86,36 @@ def _read(file: str) -> str:
 
 def _bounded(stream: IO[bytes], file: str) -> bytes:
     data = stream.read(MAX_BYTES + 1)
+    if data.startswith(_GZIP):
+        data = _unpacked(data, file)
     if len(data) > MAX_BYTES:
         raise UsageError(f"{file} is longer than {MAX_BYTES >> 20} MiB", "cut the part with the report out of it")
+    program = next((program for start, program in _UNPACKERS.items() if data.startswith(start)), None)
+    if program:
+        raise UsageError(f"{file} is compressed", f"{program} {file} | kleaktrace explain -")
     return data
+
+
+def _unpacked(data: bytes, file: str) -> bytes:
+    """What a gzip file holds, as logs are kept; no more of it is unpacked than can be read."""
+    import gzip
+    import zlib
+
+    try:
+        with gzip.open(io.BytesIO(data)) as packed:
+            return packed.read(MAX_BYTES + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise UsageError(
+            f"{file} cannot be unpacked: {error}", f"zcat {file} | kleaktrace explain - reads what is there"
+        ) from error
 
 
 def _decode(data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # what PowerShell's > writes
         return data.decode("utf-16", errors="backslashreplace")
-    return data.decode("utf-8-sig", errors="backslashreplace")
+    text = data.decode("utf-8-sig", errors="backslashreplace")
+    if b"base64" not in data and b"BASE64" not in data:
+        return text
+    from kleaktrace.core.kmemleak.mail_decoding import without_base64
+
+    return without_base64(text)

@@ -8,12 +8,13 @@ here is a verdict (`core/verdicts`), and each one comes with the command that ge
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from kleaktrace.core.explanation.listings import Listings, contents_changed, once_each, seconds_apart
 from kleaktrace.core.explanation.object_facts import common_facts
+from kleaktrace.core.explanation.references import References, references
 from kleaktrace.core.explanation.source_command import source_command
 from kleaktrace.core.explanation.stack_trust import doubts
 from kleaktrace.core.kmemleak.groups import SuspectGroup, group, hints
@@ -24,6 +25,10 @@ _MANY = 3
 _OLD_S = 600.0
 _YOUNG_S = 10.0
 _INIT = re.compile(r"do_one_initcall|do_init_module|load_module|\w*init_module\w*")
+_SHOWN_ADDRESSES = 3
+_SWAPPER = re.compile(r"swapper(?:/0)?")
+_BOOT = re.compile(r"start_kernel|do_one_initcall|do_initcalls|kernel_init\w*")
+_FIRST_PID = 1
 _KERNEL_TASKS = re.compile(
     r"kworker/.*|swapper.*|kthreadd|softirq|hardirq|ksoftirqd/.*|\(udev-worker\)|systemd-udevd|init|systemd"
 )
@@ -62,13 +67,29 @@ class Conclusion:
         return self.group.requester.text if self.group.requester else ""
 
 
+class Origin(StrEnum):
+    """Whose code asked for memory. The values are part of JSON documents."""
+
+    KERNEL = "kernel"
+    """The kernel itself, and no module had it ask."""
+    MODULE = "module"
+    GONE = "gone"
+    """A module that is not loaded any more."""
+    NOT_TOLD = "not told"
+    """No frame says it, or there are none."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleShare:
-    """The suspects that the code of one module asked for; "" is the kernel itself, None a module that is gone."""
+    """The suspects that one module asked for, or had the kernel ask for.
+
+    `module` is "" for the kernel itself, None if it is gone or the text does not tell, as `origin` says.
+    """
 
     module: str | None
     count: int
     bytes: int
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +104,7 @@ class Explanation:
     modules: tuple[ModuleShare, ...]
     decides: str
     listings: Listings
+    references: References
 
     @property
     def count(self) -> int:
@@ -103,12 +125,13 @@ def explain(text: KmemleakText) -> Explanation:
     """Explain all that a text has of suspects."""
     listings = once_each(text.objects)
     groups = group(listings.objects)
-    conclusions = tuple(conclude(one, listings) for one in groups)
+    found = references(listings.objects)
+    conclusions = tuple(conclude(one, listings, found) for one in groups)
     decides = next((one.decides for one in conclusions if one.likelihood is not Likelihood.UNLIKELY), "")
-    return Explanation(replace(text, objects=listings.objects), conclusions, _modules(groups), decides, listings)
+    return Explanation(replace(text, objects=listings.objects), conclusions, _modules(groups), decides, listings, found)
 
 
-def conclude(one: SuspectGroup, listings: Listings) -> Conclusion:
+def conclude(one: SuspectGroup, listings: Listings, found: References) -> Conclusion:
     """Weigh what the text says of suspects with one backtrace."""
     said = hints(one)
     again = _again(one, listings)
@@ -123,9 +146,11 @@ def conclude(one: SuspectGroup, listings: Listings) -> Conclusion:
         likelihood = Likelihood.LIKELY
     else:
         likelihood = Likelihood.OPEN
-    if not against and len(one.members) == 1 and not one.members[0].more and not speaks_for:
+    owners = _owners(one, found)
+    if not against and len(one.members) == 1 and not one.members[0].more and not speaks_for and not owners:
         against.append("a single object, which nothing else in the text tells about")
     others = (
+        *owners,
         *([often] if often and not is_later else []),
         *(hint for hint in said if not _is_excuse(hint)),
         *_shared(one),
@@ -163,8 +188,8 @@ def _for(one: SuspectGroup) -> list[str]:
     asked = one.requester
     if asked is not None and not asked.resolved and not _init_only(one):
         found.append("the module that asked for it is gone, and left it behind")
-    if asked is not None and asked.module:
-        found.append(f"asked for by a module's own code ({asked.module})")
+    if one.module:
+        found.append(f"asked for by a module's own code ({one.module})")
     return found
 
 
@@ -193,6 +218,34 @@ def _changed(again: Sequence[Sequence[Suspect]], count: int) -> list[str]:
     return [f"the contents{which} changed from one listing to the next: somebody still writes there"] if changed else []
 
 
+def _owners(one: SuspectGroup, found: References) -> list[str]:
+    """Which other suspects these point to, and which point to these: who forgot the owner forgot all of it."""
+    if not found.targets:
+        return []
+    own = {member.address for member in one.members}
+    targets = {target for address in own for target in found.targets.get(address, ())} - own
+    sources = {source for address in own for source in found.sources.get(address, ())} - own
+    if both := targets & sources:
+        return [f"{_addresses(both)} of this text and {_these(one)} point to each other: they are lost together"]
+    said = []
+    if sources:
+        said.append(f"{_addresses(sources)} of this text points to {_these(one)}: mend that first")
+    if targets:
+        first = "" if sources else ": mend this one first, they are lost with it"
+        said.append(f"points to {_addresses(targets)} of this text{first}")
+    return said
+
+
+def _these(one: SuspectGroup) -> str:
+    return "it" if one.count == 1 else "these"
+
+
+def _addresses(addresses: Collection[int]) -> str:
+    shown = [f"0x{address:08x}" for address in sorted(addresses)[:_SHOWN_ADDRESSES]]
+    more = len(addresses) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
+
+
 def _shared(one: SuspectGroup) -> list[str]:
     """Whether what was asked for has no single owner, by the innermost function that says so (`requesters`)."""
     inner = one.frames[: one.requester_at]
@@ -213,8 +266,25 @@ def _span(members: Sequence[Suspect]) -> int:
     return max(times) - min(times) if times else 0
 
 
+def _is_of_boot(one: SuspectGroup) -> bool:
+    """Whether code that is built in asked before there was any program: the first task is swapper/0 until then.
+
+    The idle tasks have the same name, and interrupts come upon them later, too: they have pid 0.
+    """
+    return all(
+        _SWAPPER.fullmatch(member.comm)
+        and (member.pid == _FIRST_PID or any(f.symbol and _BOOT.fullmatch(f.symbol) for f in member.frames))
+        for member in one.members
+    )
+
+
 def _decides(one: SuspectGroup) -> str:
-    """The command whose verdict settles it: what allocated this, run again under our eyes."""
+    """The command whose verdict settles it: what allocated this, run again under our eyes.
+
+    What happened while the kernel booted no command does again: of that, only frees can be watched.
+    """
+    if _is_of_boot(one):
+        return "sudo kleaktrace confirm  (it happens while the kernel boots: no command does it again)"
     repeat = "sudo kleaktrace run --repeat 5 -- "
     module = next((f.module for f in one.frames if f.module), None)
     in_init = any(f.symbol and _INIT.fullmatch(f.symbol) for f in one.frames)
@@ -228,10 +298,20 @@ def _decides(one: SuspectGroup) -> str:
 
 
 def _modules(groups: Sequence[SuspectGroup]) -> tuple[ModuleShare, ...]:
-    shares: dict[str | None, ModuleShare] = {}
+    shares: dict[tuple[Origin, str | None], ModuleShare] = {}
     for one in groups:
-        asked = one.requester
-        module = None if asked is not None and not asked.resolved else one.module or ""
-        before = shares.get(module, ModuleShare(module, 0, 0))
-        shares[module] = ModuleShare(module, before.count + one.count, before.bytes + one.bytes)
+        origin, module = key = _origin(one)
+        before = shares.get(key, ModuleShare(module, 0, 0, origin))
+        shares[key] = replace(before, count=before.count + one.count, bytes=before.bytes + one.bytes)
     return tuple(sorted(shares.values(), key=lambda share: -share.bytes))
+
+
+def _origin(one: SuspectGroup) -> tuple[Origin, str | None]:
+    """Whose code asked, and the module: of what the kernel does for a module's code, that one's."""
+    if one.requester is None:
+        return Origin.NOT_TOLD, None
+    asked = one.caller or one.requester
+    if not asked.resolved:
+        return Origin.GONE, None
+    module = one.module or asked.module
+    return (Origin.MODULE, module) if module else (Origin.KERNEL, "")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def facts_of(suspect: Suspect) -> tuple[str, ...]:
 
 def common_facts(suspects: Sequence[Suspect]) -> tuple[str, ...]:
     """The same of objects with one backtrace: with how many of those looked at tell it, if not all of them do."""
-    looked_at = [facts_of(one) for one in suspects if one.contents][:_LOOKED_INTO]
+    looked_at = [facts_of(one) for one in islice((each for each in suspects if each.contents), _LOOKED_INTO)]
     counts = Counter(fact for told in looked_at for fact in told)
     total = len(looked_at)
     common = [(fact, count) for fact, count in counts.most_common(6) if count == total or 2 * count > total]

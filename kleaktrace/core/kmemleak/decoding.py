@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Undoes what mails, web pages and documents do to lines: quoted-printable, HTML, strings of C and JSON, Markdown.
+"""Undoes what mails, web pages, documents and `cat -A` do to lines: quoted-printable, HTML, strings of C, Markdown.
 
 Each is undone only where it is clearly there. All are pure: lines in, lines out, with the numbers that they had.
 """
@@ -59,6 +59,10 @@ _MARKDOWN_SIGN = re.compile(r"\s\\\[[\w.-]+\\\]|\\\[\\?<|\\<[0-9a-fA-F]{8}|\w\\_
 _BLANK_CODES = re.compile(r"\\xc2\\xa0|\\xa0|\u00c2\u00a0|[\u200b\u200c\u200d\u2060\ufeff]")
 """Blanks that cannot be broken, where their encoding was not known, and characters without width."""
 
+_END_MARK = re.compile(r"(?:\^M)?\$$")
+_NEARLY = 4
+"""Three quarters of all lines are nearly all."""
+
 
 def decoded(lines: Iterable[Line]) -> list[Line]:
     """Undo all that `lines` show signs of."""
@@ -70,6 +74,7 @@ def decoded(lines: Iterable[Line]) -> list[Line]:
         without_escapes,
         without_markdown,
         without_strange_blanks,
+        without_end_marks,
     ):
         found = stage(found)
     return found
@@ -208,3 +213,11 @@ def without_strange_blanks(lines: Sequence[Line]) -> list[Line]:
 
 def _plain_blank(code: re.Match[str]) -> str:
     return " " if "a0" in code[0] or "\u00a0" in code[0] else ""
+
+
+def without_end_marks(lines: Sequence[Line]) -> list[Line]:
+    """Take off the `$` that `cat -A` and editors show where lines end, if it ends nearly all of them."""
+    marked = sum(text.endswith("$") for _, text in lines)
+    if not marked or _NEARLY * marked < (_NEARLY - 1) * sum(bool(text) for _, text in lines):
+        return list(lines)
+    return [Line(number, _END_MARK.sub("", text).replace("^I", "\t")) for number, text in lines]

@@ -60,7 +60,7 @@ class SuspectGroup:
     @property
     def requester_at(self) -> int | None:
         """The index of the innermost frame that asked in its own interest (`requester_place`), or that has no name."""
-        return requester_place([(frame.symbol, bool(frame.module)) for frame in self.frames])
+        return requester_place([(frame.symbol, bool(self._module_of(at))) for at, frame in enumerate(self.frames)])
 
     @property
     def requester(self) -> KmemleakFrame | None:
@@ -69,16 +69,31 @@ class SuspectGroup:
 
     @property
     def caller(self) -> KmemleakFrame | None:
-        """The innermost frame of a module, if the kernel's own code asked on its behalf."""
+        """The innermost frame of a module, if the kernel's own code asked on its behalf.
+
+        Below an interrupt's entry is what was interrupted: it called nobody.
+        """
         at = self.requester_at
-        if at is None or self.frames[at].module or not self.frames[at].resolved:
+        if at is None or self.module or not self.frames[at].resolved:
             return None
-        return next((frame for frame in self.frames[at + 1 :] if frame.module or not frame.resolved), None)
+        for frame in self.frames[at + 1 :]:
+            if frame.module or not frame.resolved:
+                return frame
+            if frame.symbol and _IRQ_ENTRY.fullmatch(frame.symbol):
+                return None
+        return None
 
     @property
     def module(self) -> str | None:
         """The module that the requester is of: None if it is of the kernel itself, or has no name."""
-        return self.requester.module if self.requester else None
+        return None if self.requester_at is None else self._module_of(self.requester_at)
+
+    def _module_of(self, at: int) -> str | None:
+        """The module of a frame: an inlined one is of that of the frame that it is a part of."""
+        frame = self.frames[at]
+        if frame.module or not frame.inline:
+            return frame.module
+        return next((outer.module for outer in self.frames[at + 1 :] if not outer.inline), None)
 
 
 def group(suspects: Iterable[Suspect]) -> tuple[SuspectGroup, ...]:

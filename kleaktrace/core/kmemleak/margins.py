@@ -42,7 +42,7 @@ _MARKS: tuple[tuple[str, str], ...] = (
     ("boxed_time", rf"\[(?:{_DATE}|{_MONTH})?{_TIME}{_ZONE}\]"),
     ("caller", r"\[\s*[TC]\d{1,10}\]"),
     ("host", r"(?:[\w.:@-]{1,64}\s)?(?:(?:kern|user)\.\w{1,8}\s)?kernel(?:\[\d*\])?:"),  # syslog, journal, BusyBox
-    ("logcat", r"\d{1,6}\s+\d{1,6}\s[VDIWEF]\s(?:kernel\s*:)?"),
+    ("logcat", r"\d{1,6}\s+\d{1,6}\s[VDIWEF]\s(?:kernel\s*:)?|[VDIWEF]/[\w.-]{1,32}\s*\(\s*\d{1,7}\):"),
     ("tag", TAG),
 )
 _MARK = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _MARKS))
@@ -59,6 +59,7 @@ _TIMES = frozenset(("kmsg", "unix_time", "time", "printk", "date", "boxed_time",
 _OF_ANY_LINE = frozenset(("blank", "colour", "quote", "comment"))
 _CALLER = re.compile(r"\[\s*([TC]\d{1,10})\]")
 _BOOT_TIME = re.compile(r"\[\s*(\d{1,10}\.\d{1,9})[^\[\]\n]{0,24}\]")
+_COLOUR = re.compile(dict(_MARKS)["colour"])
 _COLOURS_AROUND = re.compile(r"^(?:\s|\x1b\[[0-9;]{0,16}[A-Za-z])++|(?:\s|\x1b\[[0-9;]{0,16}[A-Za-z])++$")
 _PIECE = re.compile(r"\d+|\s+|.", re.DOTALL)
 _IS_TEXT = re.compile(r"\+0x[0-9a-f]|\[<|jiffies|backtrace|(?:[A-Za-z]{2,}[,.]?\s+){5}")
@@ -113,6 +114,11 @@ def trimmed(line: str) -> str:
     """The line without blanks and colours around it."""
     line = line.strip()
     return _COLOURS_AROUND.sub("", line) if "\x1b[" in line else line
+
+
+def without_colours(line: str) -> str:
+    """The line without what tells a terminal its colours, which may stand in the middle of a mark."""
+    return _COLOUR.sub("", line) if "\x1b[" in line else line
 
 
 def caller_of(line: str) -> str | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kleaktrace.core.kmemleak.diagnosis import read_message
@@ -19,12 +20,22 @@ class Meaning(NamedTuple):
     is_off: bool = False
 
 
+_CONSEQUENCE = re.compile(r"Cannot allocate a kmemleak_object structure|Kernel memory leak detector disabled")
+"""What kmemleak says when it has given up for a reason that it told just before."""
 _LOOK_BELOW = "the stack below it in the log shows who"
+_SHELL_ERROR = re.compile(
+    r"write error: |: (?:Operation not permitted|Device or resource busy|No such file or directory)$"
+)
 _DOCTOR = "`kleaktrace doctor` says why, and what to do"
 _MEANINGS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
     (
         re.compile(r"\d+ new suspected memory leaks"),
-        Meaning("only a count", None, "the report itself is in /sys/kernel/debug/kmemleak: `kleaktrace kmemleak show`"),
+        Meaning(
+            "only a count",
+            None,
+            "the report itself is in /sys/kernel/debug/kmemleak: `sudo kleaktrace kmemleak show` explains it, "
+            "`sudo kleaktrace confirm` judges each suspect",
+        ),
     ),
     (
         re.compile(r"Trying to color unknown object"),
@@ -71,6 +82,14 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
     (
         re.compile(r"Automatic memory scanning thread ended"),
         Meaning("kmemleak does not scan by itself any more", False),
+    ),
+    (
+        re.compile(r"Kmemleak testing"),
+        Meaning("the kernel's own test of kmemleak runs, a module that leaks on purpose", None),
+    ),
+    (
+        re.compile(r"Failed to (?:create|initiali)"),
+        Meaning("kmemleak could not set up all that it needs", None, _DOCTOR),
     ),
     (
         re.compile(r"Kmemleak disabled without freeing"),
@@ -131,6 +150,27 @@ def meaning_of(message: Message) -> Meaning | None:
         if pattern.search(message.text):
             return meaning
     return Meaning(off[1], None, off[2], True) if off else None
+
+
+def is_of_shell(message: Message) -> bool:
+    """Whether a shell or a program says it, not the kernel."""
+    return bool(_SHELL_ERROR.search(message.text))
+
+
+def meanings_of(messages: Sequence[Message]) -> list[Meaning | None]:
+    """What messages mean one after the other: that kmemleak is off means nothing new where a reason stands above it."""
+    found: list[Meaning | None] = []
+    reason: tuple[Message, Meaning] | None = None
+    for message in messages:
+        if reason and (reason[0].time_s or 0.0) > (message.time_s or 0.0):
+            reason = None  # the machine was booted again
+        meaning = meaning_of(message)
+        if reason and _CONSEQUENCE.search(message.text):
+            meaning = reason[1]._replace(what=f"as line {reason[0].line} says: {reason[1].what}")
+        elif meaning and meaning.is_off and not is_of_shell(message):
+            reason = message, meaning
+        found.append(meaning)
+    return found
 
 
 def new_suspects(messages: tuple[Message, ...]) -> int:

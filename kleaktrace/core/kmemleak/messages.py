@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from kleaktrace.core.kmemleak.margins import after_tag, strip
+from kleaktrace.core.kmemleak.margins import after_tag, marks_of, strip, without_colours
 from kleaktrace.core.kmemleak.text_lines import MAX_LINE
 
 _MOST_SHOWN = 200
@@ -24,6 +24,11 @@ _MESSAGES = re.compile(
     r"|Unknown object at 0x[0-9a-f]+|Found object by alias at 0x[0-9a-f]+|Scan area larger than object 0x[0-9a-f]+"
     r"|Failed to (?:create|initiali[sz]e).*"
 )
+_AROUND = " \t$*`"
+"""What `cat -A` and Markdown put around lines."""
+_OF_A_LOG = frozenset(("printk", "date", "kmsg", "host", "logcat", "boxed_time", "time"))
+_NEW = re.compile(r"[A-Z0-9][\w-]*\s+\w")
+"""How a message of kmemleak's begins: lines of reports are set in, and people begin with small letters there."""
 _BEGUN = re.compile(
     r"(?:Kernel memory|Automatic memory|Cannot|Memory pool|Early log|\d+ new(?: suspected)?|Kmemleak disabled|Partially"
     r"|Freeing|Trying to|Not scanning|Adding scan|Updating stack|Unknown object|Found object|Scan area)\b"
@@ -48,12 +53,12 @@ def message_in(line: str, following: str = "") -> tuple[str, bool] | None:
     """What kmemleak says on a line, and whether the end of it stands on the following one; None if it says nothing."""
     if len(line) > MAX_LINE:
         return None
+    line = without_colours(line)
     body = after_tag(line)
     tagged = body is not None
-    if body is None:
-        body = strip(line)[0]
-        if not body:
-            return None
+    body = (strip(line)[0] if body is None else body).strip(_AROUND)
+    if not body:
+        return None
     found = _MESSAGES.match(body)
     rest = strip(following)[0] if following and "kmemleak:" not in following else ""
     if rest and _BEGUN.match(body):
@@ -64,6 +69,23 @@ def message_in(line: str, following: str = "") -> tuple[str, bool] | None:
         return (body if tagged else found[0])[:_MOST_SHOWN], False
     late = _LATE_INIT.search(body)
     return (late[0][:_MOST_SHOWN], False) if late else None
+
+
+def may_be_message(line: str) -> bool:
+    """Whether something that kmemleak says of itself stands somewhere on a line."""
+    return len(line) <= MAX_LINE and bool(_MESSAGES.search(line))
+
+
+def new_message_in(line: str) -> str | None:
+    """What kmemleak says on a line of the kernel log that no kernel says that we know of."""
+    if len(line) > MAX_LINE:
+        return None
+    plain = without_colours(line)
+    marks = marks_of(plain)
+    if "tag" not in marks.names or not marks.names & _OF_A_LOG:
+        return None
+    before, body = plain[: marks.end], plain[marks.end :].strip()
+    return body[:_MOST_SHOWN] if not before.endswith("  ") and _NEW.match(body) else None
 
 
 def shell_error_in(line: str) -> str | None:

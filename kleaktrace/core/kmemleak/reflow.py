@@ -86,6 +86,7 @@ _STANDS_BEFORE_FRAME = re.compile(
 )
 """A word on the line of a frame that is no sentence's: marks, numbers, addresses, a piece of a path in the source."""
 _WORDS_BEHIND = re.compile(r"[^\S\n]+[A-Za-z]{2,}[^\S\n]+[A-Za-z]{2,}\b")
+_ENDS_IN_WORDS = re.compile(r"(?:^|\s)[A-Za-z]{2,}[^\S\n]+[A-Za-z]{2,}$")
 _LOOKED_AHEAD = 8
 _GLUED_BEHIND = re.compile(r"(?:\[\s*\d{1,10}\.\d{1,9}\][^\n]*)?")
 _CUT = re.compile(r"(?:\[<[^>]{0,32}>\]\s*)?[A-Za-z_.$][\w.$]*(?:\+(?:0(?:x[0-9a-f]*(?:/(?:0(?:x[0-9a-f]*)?)?)?)?)?)?$")
@@ -284,13 +285,22 @@ class _Parting:
             return all(_STANDS_BEFORE_FRAME.fullmatch(word) for word in gap.split())
         if not self.has_frames or self.paragraph.follows_margin(at):
             return True
-        if line.belongs is not Belongs.YES and self.has_own_frames:
-            return False  # what a program wraps of the line of a frame does not begin with another one
+        # What a program wraps of the line of a frame does not begin with another one.
+        is_answer = line.belongs is not Belongs.YES and self.has_own_frames
+        if is_answer or (not self._is_set_in(line) and self._is_in_sentence(at)):
+            return False
         if self.is_flowed:
             return True
-        if _WORDS_BEHIND.match(self.text, end):
-            return False
-        return not self._is_further_out(at) or "+0x" not in self.text[at:end] or self._frames_go_on(end)
+        is_in_place = not self._is_further_out(at) or "+0x" not in self.text[at:end] or self._frames_go_on(end)
+        return is_in_place and not _WORDS_BEHIND.match(self.text, end)
+
+    def _is_set_in(self, line: OwnLine) -> bool:
+        return not self.is_flowed and bool(self.indent) and line.indent >= (self.indent or 0)
+
+    def _is_in_sentence(self, at: int) -> bool:
+        """Whether the line above ends in words, so that it may go on where this one begins."""
+        above = self.text[self.covered : at].rstrip().rpartition("\n")[2]
+        return bool(_ENDS_IN_WORDS.search(above))
 
     def _frames_go_on(self, at: int) -> bool:
         """Whether a frame that is set in follows before the next empty line."""

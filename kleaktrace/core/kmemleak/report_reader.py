@@ -351,7 +351,7 @@ class _Reader:
             return False
         elif is_cut(body):
             return self._after_cut()
-        elif self._frames_go_on(line) or self._is_unread_frame(line):
+        elif not self._is_anothers(body) and (self._frames_go_on(line) or self._is_unread_frame(line)):
             self._unread(line)
         else:
             self.out.torn |= bool(_REST_OF_FRAME.match(body))
@@ -376,6 +376,11 @@ class _Reader:
             return False
         self._unread(line)
         return True
+
+    def _is_anothers(self, body: str) -> bool:
+        """Whether a line behind frames names a task, as it stands before a backtrace: another report goes on there."""
+        comm = comm_of(body) if self.frames and starts_comm(body) else None
+        return comm is not None and comm.jiffies is not None
 
     def _add(self, line: OwnLine, frame: KmemleakFrame) -> None:
         for at in self.passed:

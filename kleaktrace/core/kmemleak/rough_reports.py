@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kleaktrace.core.kmemleak.clean_reports import CleanReports
 from kleaktrace.core.kmemleak.decoding import decoded
-from kleaktrace.core.kmemleak.interleaving import by_caller
-from kleaktrace.core.kmemleak.kmemleak_text import Message, PartOfText, Problem
+from kleaktrace.core.kmemleak.interleaving import by_caller, came_into_each_other, has_whole_stacks, known_comms
+from kleaktrace.core.kmemleak.kmemleak_text import UNREAD, Message, PartOfText, Problem, Suspect
 from kleaktrace.core.kmemleak.margins import TAG, Belongs, Margin, OwnLine, OwnLines, marks_of, strip, time_of
-from kleaktrace.core.kmemleak.messages import is_message, message_in, shell_error_in
+from kleaktrace.core.kmemleak.messages import is_message, may_be_message, message_in, new_message_in, shell_error_in
 from kleaktrace.core.kmemleak.object_dumps import dump_starts, read_dump
 from kleaktrace.core.kmemleak.reflow import reflowed
 from kleaktrace.core.kmemleak.report_grammar import (
+    Comm,
     backtrace_of,
     begun_header,
     claims_header,
@@ -27,6 +28,7 @@ from kleaktrace.core.kmemleak.report_grammar import (
     frame_of,
     header_in,
     is_cut_header,
+    kind_from,
     starts_comm,
 )
 from kleaktrace.core.kmemleak.report_reader import Reading, read_headless, read_report
@@ -42,6 +44,8 @@ _PART_BEHIND_WORDS = re.compile(
 _NAMES_FUNCTION = re.compile(r"\b(?:E?IP|RIP|PC|LR|pc|lr)\b(?: is at)?\s*:?|irqs last\b")
 """Registers, and what lockdep tells: functions stand behind these as in a report."""
 _MOST_HEADLESS = 256
+_MOST_MIXED = 8
+"""Reports that are looked at to see whether they came into each other."""
 _MARGIN_LOOKED_AT = 8
 _WRAPS_OF_HEADER = 3
 _MOST_BEFORE = 256
@@ -70,6 +74,15 @@ class _Start:
     is_read: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The lines of a report up to the next one's, as they are in the text and without their margin."""
+
+    index: int
+    lines: Sequence[Line]
+    own: Sequence[OwnLine]
+
+
 class _Walk:
     """One pass over the lines: reports, and what stands between them."""
 
@@ -79,15 +92,23 @@ class _Walk:
         self.out = PartOfText()
         self.clean = CleanReports()
         self.starts = _starts(self.lines)
+        self.margin: Margin | None = None
         self.has_objects = any(start.is_read for start in self.starts)
 
     def read(self) -> PartOfText:
-        at = 0
-        for number, start in enumerate(self.starts):
+        at = number = 0
+        while number < len(self.starts):
+            start = self.starts[number]
             if start.index > at:
                 self._between(self.lines[at : start.index])
+            mixed = self._mixed(number)
+            if mixed:
+                at = self._take_mixed(mixed)
+                number += len(mixed)
+                continue
             following = self.starts[number + 1] if number + 1 < len(self.starts) else None
             at = self._report(start, following)
+            number += 1
         self._between(self.lines[at:])
         for found in (self.out.problems, self.out.messages):
             found.sort()
@@ -154,6 +175,52 @@ class _Walk:
         self.out.objects.append(read[0])
         return len(bodies)
 
+    def _mixed(self, number: int) -> list[_Part]:
+        """The reports from this one on, each up to the first line of the next, if they came into each other."""
+        last = number
+        while last + 1 < len(self.starts) and last < number + _MOST_MIXED and not self._has_trace(last):
+            last += 1
+        if last == number:
+            return []
+        parts = [self._part(each) for each in range(number, last + 1)]
+        return parts if came_into_each_other(parts[-1].own[1:]) else []
+
+    def _has_trace(self, number: int) -> bool:
+        """Whether there is a backtrace between the first line of a report and that of the next."""
+        start, following = self.starts[number : number + 2]
+        return start.index == following.index or any(
+            "backtrace" in line.text for line in self.lines[start.index : following.index]
+        )
+
+    def _part(self, number: int) -> _Part:
+        start = self.starts[number]
+        end = self.starts[number + 1].index if number + 1 < len(self.starts) else len(self.lines)
+        lines = self.lines[start.index : min(end, start.index + _MOST_HEADLESS)]
+        return _Part(start.index, lines, _own(lines[0], start.at, start.at + MAX_LINE, lines[1:]))
+
+    def _take_mixed(self, parts: Sequence[_Part]) -> int:
+        """Take what is sure of reports that came into each other; return the index of what follows them."""
+        comms = known_comms([part.own[1:] for part in parts])
+        names = []
+        for part, comm in zip(parts, comms, strict=True):
+            suspect = _without_stack(part.own[0], comm)
+            if suspect is not None:
+                names.append(f"0x{suspect.address:08x}")
+                self.out.objects.append(suspect)
+        what = "backtrace" if all(comms) else "comm and backtrace"
+        self.out.problems.append(
+            Problem(
+                parts[0].lines[0].number,
+                f"the reports of {', '.join(names)} came into each other: nobody can tell whose {what} it is",
+            )
+        )
+        is_whole = has_whole_stacks(parts[-1].own[1:])
+        for part in parts:
+            is_shown = is_whole and part is parts[-1]
+            pairs = zip(part.lines[1:], part.own[1:], strict=True)
+            self._between([line for line, own in pairs if is_shown or own.belongs is Belongs.NO])
+        return parts[-1].index + len(parts[-1].lines)
+
     def _take(self, reading: Reading) -> None:
         if reading.suspect:
             self.out.objects.append(reading.suspect)
@@ -200,7 +267,7 @@ class _Walk:
     def _message(self, line: Line, following: str) -> int:
         """Take a message of kmemleak's; return how many lines it was on."""
         text = line.text
-        said = message_in(text, following)
+        said = message_in(text, following) or self._message_behind_margin(line)
         if said:
             self.out.messages.append(Message(line.number, said[0], time_of(text)))
             self.out.torn |= said[0].endswith("=")  # a soft break of quoted-printable
@@ -209,7 +276,24 @@ class _Walk:
         if error:
             self.out.messages.append(Message(line.number, error))
             return 1
+        new = new_message_in(text) if TAG in text else None
+        if new:
+            self.out.messages.append(Message(line.number, new, time_of(text)))
+            self.out.torn |= new.endswith("=")
+            return 1
         return 0
+
+    def _message_behind_margin(self, line: Line) -> tuple[str, bool] | None:
+        """What kmemleak says behind the margin that the first report has."""
+        if not self.starts or not may_be_message(line.text):
+            return None
+        if self.margin is None:
+            start = self.starts[0]
+            self.margin = _margin(
+                self.lines[start.index], start.at, self.lines[start.index + 1 : start.index + 1 + _MARGIN_LOOKED_AT]
+            )
+        own = self.margin.own(line)
+        return message_in(own.text) if own.belongs is Belongs.YES else None
 
     def _starts_headless(self, lines: Sequence[Line], at: int) -> bool:
         """Whether the rest of a report begins here whose first line is missing."""
@@ -292,12 +376,29 @@ def _has_part_behind_words(text: str) -> bool:
     return _PART_BEHIND_WORDS.search(strip(text)[0]) is not None and not _NAMES_FUNCTION.search(text)
 
 
+def _margin(first: Line, at: int, following: Sequence[Line]) -> Margin:
+    """What stands before a report that begins at a place on a line."""
+    return Margin(first.text[max(0, at - MAX_LINE) : at], [line.text for line in following])
+
+
 def _own(first: Line, at: int, until: int, rest: Sequence[Line]) -> OwnLines:
     """The lines of a report whose first one begins at a place on a line, and ends on it at another at the latest."""
-    margin = Margin(first.text[max(0, at - MAX_LINE) : at], [line.text for line in rest[:_MARGIN_LOOKED_AT]])
+    margin = _margin(first, at, rest[:_MARGIN_LOOKED_AT])
     before = first.text[max(0, at - MAX_LINE) : at].expandtabs()
     indent = len(before) - len(before.rstrip())
     return OwnLines(margin, OwnLine(first.number, first.text[at:until], indent, Belongs.YES), rest)
+
+
+def _without_stack(first: OwnLine, comm: Comm | None) -> Suspect | None:
+    """The object of which no more is sure than its first line and perhaps its task; None if its kind is not known."""
+    header = header_in(first.text)
+    kind = kind_from(header.kind, False) if header else None
+    if header is None or kind is None:
+        return None
+    suspect = Suspect(header.address, header.size, kind, "", UNREAD, UNREAD, None, None, (), line=first.number)
+    if comm is None or comm.pid is None or comm.jiffies is None:
+        return suspect
+    return replace(suspect, comm=comm.comm, pid=comm.pid, jiffies=comm.jiffies, age_s=comm.age_s)
 
 
 def _left_over(numbers: Sequence[int], reading: Reading) -> frozenset[int]:

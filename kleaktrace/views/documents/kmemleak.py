@@ -18,7 +18,7 @@ from kleaktrace.core.kmemleak.kmemleak_text import (
     Problem,
     Suspect,
 )
-from kleaktrace.core.kmemleak.message_meanings import meaning_of, new_suspects
+from kleaktrace.core.kmemleak.message_meanings import Meaning, meanings_of, new_suspects
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.views.documents.source_lines import source_fields
 
@@ -27,17 +27,19 @@ def document(text: KmemleakText, problems: Sequence[Problem], sources: SourceLin
     """Return the JSON document of `explain --json` and `kmemleak show --json`."""
     explained = explain(text)
     return {
-        "objects": [
-            _object(one, explained.listings.of(one)) | _source_fields(one.frames, sources)
-            for one in explained.text.objects
-        ],
+        "objects": [_object(one, explained) | _source_fields(one.frames, sources) for one in explained.text.objects],
         "problems": [{"line": p.line, "what": p.what} for p in problems],
         "conclusion": _conclusion(explained),
         "groups": [_group(one) for one in explained.conclusions],
-        "modules": [{"module": m.module, "objects": m.count, "bytes": m.bytes} for m in explained.modules],
+        "modules": [
+            {"module": m.module, "origin": str(m.origin), "objects": m.count, "bytes": m.bytes}
+            for m in explained.modules
+        ],
         "stacks": [_stack(one) | _source_fields(one.frames, sources) for one in text.stacks],
         "dumps": [_dump(one) for one in text.dumps],
-        "messages": [_message(one) for one in text.messages],
+        "messages": [
+            _message(one, meaning) for one, meaning in zip(text.messages, meanings_of(text.messages), strict=True)
+        ],
         "source_lines_missing": list(sources.missing),
     }
 
@@ -46,7 +48,7 @@ def _source_fields(frames: Sequence[KmemleakFrame], sources: SourceLines) -> dic
     return source_fields((frame.text for frame in frames), sources)
 
 
-def _object(suspect: Suspect, listings: Sequence[Suspect]) -> dict[str, Any]:
+def _object(suspect: Suspect, explained: Explanation) -> dict[str, Any]:
     return {
         "address": f"0x{suspect.address:08x}",
         "size": suspect.size,
@@ -60,9 +62,10 @@ def _object(suspect: Suspect, listings: Sequence[Suspect]) -> dict[str, Any]:
         "truncated": suspect.truncated,
         "more": suspect.more,
         "line": suspect.line,
-        "listed": [{"line": one.line, "age_s": one.age_s, "crc": one.crc} for one in listings],
+        "listed": [{"line": one.line, "age_s": one.age_s, "crc": one.crc} for one in explained.listings.of(suspect)],
         "contents": suspect.contents.hex(" "),
         "facts": list(facts_of(suspect)),
+        "points_to": [f"0x{address:08x}" for address in explained.references.targets.get(suspect.address, ())],
     }
 
 
@@ -117,8 +120,7 @@ def _dump(one: ObjectDump) -> dict[str, Any]:
     }
 
 
-def _message(one: Message) -> dict[str, Any]:
-    meaning = meaning_of(one)
+def _message(one: Message, meaning: Meaning | None) -> dict[str, Any]:
     return {
         "line": one.line,
         "text": one.text,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from kleaktrace.core.explanation.conclusions import Conclusion, Explanation, Likelihood
+from kleaktrace.core.explanation.conclusions import Conclusion, Explanation, Likelihood, ModuleShare, Origin
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.groups import SuspectGroup
 from kleaktrace.core.kmemleak.kmemleak_text import UNREAD, Message, Problem, Suspect
@@ -25,6 +25,12 @@ _SHOWN_ALLOCATORS = 3
 _SHOWN_SIZES = 4
 _SHOWN_MODULES = 6
 _SHOWN_PROBLEMS = 20
+_NOT_KNOWN = "a message of kmemleak's that is not known here; mm/kmemleak.c of that kernel tells"
+_ORIGINS = {
+    Origin.KERNEL: "the kernel itself",
+    Origin.GONE: "modules that are gone",
+    Origin.NOT_TOLD: "not told",
+}
 _WORDS = {
     Likelihood.LIKELY: ("likely a leak", "red"),
     Likelihood.OPEN: ("may be a leak", "yellow"),
@@ -85,15 +91,15 @@ def _show_whole(console: Console, explanation: Explanation) -> None:
         f"{_objects(explanation.count)}, {explanation.bytes:,} bytes, {backtraces}: {', '.join(counts)}",
         "bold",
     )
-    modules = [f"{_module(m.module)} {m.bytes:,} bytes in {m.count:,}" for m in explanation.modules[:_SHOWN_MODULES]]
+    modules = [f"{_module(m)} {m.bytes:,} bytes in {m.count:,}" for m in explanation.modules[:_SHOWN_MODULES]]
     more = len(explanation.modules) - len(modules)
     _line(console, f"asked for by: {'; '.join(modules)}{f'; {more} more modules' if more > 0 else ''}")
     if explanation.decides:
         _line(console, f"to decide it: {clean(explanation.decides)}")
 
 
-def _module(name: str | None) -> str:
-    return "modules that are gone" if name is None else clean(name) if name else "the kernel itself"
+def _module(share: ModuleShare) -> str:
+    return _ORIGINS.get(share.origin) or clean(share.module or "")
 
 
 def _show_group(console: Console, number: int, one: Conclusion, explanation: Explanation, sources: SourceLines) -> None:
@@ -131,16 +137,19 @@ def _frame(console: Console, frame: KmemleakFrame, sources: SourceLines, style: 
 
 
 def _notes(messages: Sequence[Message]) -> Iterator[str]:
-    """What kmemleak's messages mean, each meaning once."""
+    """What kmemleak's messages mean, each meaning once, and those that are not known."""
     counts: dict[str, list[Message]] = {}
     for message in messages:
         meaning = meaning_of(message)
-        if meaning is not None and not meaning.is_off and "only a count" not in meaning.what:
+        if meaning is None:
+            counts.setdefault(_NOT_KNOWN, []).append(message)
+        elif not meaning.is_off and "only a count" not in meaning.what:
             counts.setdefault(meaning.what, []).append(message)
     for what, said in counts.items():
         first = said[0]
         meaning = meaning_of(first)
-        times = f" ({len(said):,} times)" if len(said) > 1 else ""
+        same = "such messages" if what == _NOT_KNOWN else "times"
+        times = f" ({len(said):,} {same})" if len(said) > 1 else ""
         fix = f"; {meaning.fix}" if meaning and meaning.fix else ""
         yield f"line {first.line}: {clean(first.text)}{times}: {what}{fix}"
 
@@ -155,12 +164,15 @@ def _bytes(one: SuspectGroup) -> str:
 
 def _allocators(one: SuspectGroup) -> str:
     allocators = one.allocators.most_common()
-    shown = [
-        f'"{clean(comm)}" ({"pid not told" if pid == UNREAD else f"pid {pid}"})'
-        for (comm, pid), _ in allocators[:_SHOWN_ALLOCATORS]
-    ]
+    shown = [_task(comm, pid) for (comm, pid), _ in allocators[:_SHOWN_ALLOCATORS]]
     more = len(allocators) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _task(comm: str, pid: int) -> str:
+    if pid != UNREAD:
+        return f'"{clean(comm)}" (pid {pid})'
+    return f'"{clean(comm)}" (pid not told)' if comm else "a task that is not told"
 
 
 def _when(members: Sequence[Suspect]) -> str:

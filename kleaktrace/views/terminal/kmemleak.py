@@ -16,7 +16,7 @@ from kleaktrace.core.explanation.conclusions import explain
 from kleaktrace.core.explanation.listings import once_each
 from kleaktrace.core.kmemleak.diagnosis import KmemleakHealth, State
 from kleaktrace.core.kmemleak.kmemleak_text import KmemleakText, Message, ObjectDump, Problem
-from kleaktrace.core.kmemleak.message_meanings import meaning_of, new_suspects
+from kleaktrace.core.kmemleak.message_meanings import Meaning, is_of_shell, meaning_of, new_suspects
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import explanation
@@ -37,7 +37,7 @@ def explained_problems(text: KmemleakText) -> tuple[Problem, ...]:
                 Problem(
                     last.line,
                     f"{count:,} new suspected memory leaks: the log counts them, "
-                    "the report is in /sys/kernel/debug/kmemleak",
+                    "the report is in /sys/kernel/debug/kmemleak; `sudo kleaktrace confirm` judges each of them",
                 )
             )
         found += [
@@ -51,8 +51,11 @@ def explained_problems(text: KmemleakText) -> tuple[Problem, ...]:
 
 
 def _why_off(messages: Sequence[Message]) -> list[Problem]:
-    """Explain the first message that gives a cause; that kmemleak is disabled is news only without one."""
-    meanings = [(m, meaning) for m in messages if (meaning := meaning_of(m)) and meaning.is_off]
+    """Explain the first message that gives a cause; that kmemleak is disabled is news only without one.
+
+    What shells say is told as well: each of their errors has a cause of its own.
+    """
+    meanings = [(m, meaning) for m in messages if not is_of_shell(m) and (meaning := meaning_of(m)) and meaning.is_off]
     causes = [(m, meaning) for m, meaning in meanings if not _DISABLED.search(m.text)]
     kept = [
         (m, meaning)
@@ -71,6 +74,21 @@ def _why_off(messages: Sequence[Message]) -> list[Problem]:
                 "that it was disabled without freeing internal data",
             )
         )
+    return found + _shell_errors(messages)
+
+
+def _shell_errors(messages: Sequence[Message]) -> list[Problem]:
+    """Explain what shells say of a kmemleak that is off, each meaning once."""
+    said: dict[Meaning, list[Message]] = {}
+    for message in messages:
+        meaning = meaning_of(message) if is_of_shell(message) else None
+        if meaning is not None and meaning.is_off:
+            said.setdefault(meaning, []).append(message)
+    found = []
+    for meaning, each in said.items():
+        others = ", ".join(str(one.line) for one in each[1:])
+        again = f"; the same in line {others}" if others else ""
+        found.append(Problem(each[0].line, f"{meaning.what} ({each[0].text}{again}); {meaning.fix}"))
     return found
 
 

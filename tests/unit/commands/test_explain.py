@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import base64
+import bz2
+import gzip
 import io
 import json
+import lzma
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,6 +83,7 @@ def test_the_json_document() -> None:
         "listed": [{"line": 1, "age_s": None, "crc": 0x2128895F}],
         "contents": " ".join(["00"] * 32),
         "facts": ["nothing but zeros in 32 bytes"],
+        "points_to": [],
     }
     assert (second["kind"], second["address"], second["crc"]) == ("percpu", "0x607773052bc0", 0)
 
@@ -107,8 +113,8 @@ def test_groups_modules_and_the_conclusion_in_the_json_document() -> None:
     assert first["decides"] == "sudo kleaktrace run --repeat 5 -- sh -c 'modprobe leaky && rmmod leaky'"
     assert first["source_command"] == "scripts/faddr2line leaky.ko leak_init+0x44/0xf0"
     assert document["modules"] == [
-        {"module": "leaky", "objects": 2, "bytes": 256},
-        {"module": "nf_tables", "objects": 1, "bytes": 8},
+        {"module": "leaky", "origin": "module", "objects": 2, "bytes": 256},
+        {"module": "nf_tables", "origin": "module", "objects": 1, "bytes": 8},
     ]
     conclusion = document["conclusion"]
     assert (conclusion["likely"], conclusion["open"], conclusion["unlikely"]) == (1, 1, 0)
@@ -194,6 +200,25 @@ def test_what_was_found_before_kmemleak_went_off() -> None:
     assert "what it had found is still in" in kept
 
 
+def test_each_error_of_a_shell_has_its_own_cause() -> None:
+    session = (
+        "bash: echo: write error: Operation not permitted\n"
+        "cat: /sys/kernel/debug/kmemleak: No such file or directory\n"
+        "bash: echo: write error: Operation not permitted\n"
+    )
+    output = run(session).output
+    assert "line 1: kmemleak is off: it takes no commands" in output
+    assert "the same in line 3" in output
+    assert "line 2: debugfs is not mounted, or this kernel has no kmemleak" in output
+
+
+def test_a_message_that_is_not_known_is_shown() -> None:
+    log = "[    1.0] kmemleak: Some brand new message\n"
+    assert "Some brand new message: a message of kmemleak's that is not known" in run(log).output
+    (message,) = validated(json.loads(run(log, "--json").output))["messages"]
+    assert (message["text"], message["meaning"]) == ("Some brand new message", None)
+
+
 def test_a_pool_that_is_empty_long_after_boot_was_not_too_small() -> None:
     line = "kmemleak: Memory pool empty, consider increasing CONFIG_DEBUG_KMEMLEAK_MEM_POOL_SIZE\n"
     assert "pool was too small" in run(f"[    0.1] {line}").output
@@ -209,6 +234,20 @@ def test_a_pid_that_the_text_does_not_tell_is_null() -> None:
     (one,) = validated(json.loads(run(damaged, "--json").output))["objects"]
     assert (one["comm"], one["pid"], one["jiffies"]) == ("insmod", None, None)
     assert "pid not told" in run(damaged).output
+
+
+def test_a_task_that_the_text_does_not_tell() -> None:
+    heads = REPORT[: REPORT.index("  comm")] + OTHER[: OTHER.index("  comm")].replace("(percpu) ", "")
+    output = run(heads + REPORT[REPORT.index("  comm") :] + OTHER[OTHER.index("  comm") :]).output
+    assert "by a task that is not told" in output
+    assert "came into each other" in output
+
+
+def test_whose_code_asked_may_not_be_told() -> None:
+    text = REPORT[: REPORT.index("  backtrace")]
+    assert "asked for by: not told 128 bytes in 1" in run(text).output
+    document = validated(json.loads(run(text, "--json").output))
+    assert document["modules"] == [{"module": None, "origin": "not told", "objects": 1, "bytes": 128}]
 
 
 def test_a_hostile_comm_does_not_reach_the_terminal() -> None:
@@ -231,19 +270,23 @@ def test_a_log_that_says_why_kmemleak_is_off() -> None:
     (problem,) = document["problems"]
     assert problem["line"] == 1
     assert "pool was too small" in problem["what"]
+    assert all("pool was too small" in message["meaning"] for message in document["messages"])
 
 
 def test_a_log_that_only_counts_suspects() -> None:
     result = run("[  99.1] kmemleak: 7 new suspected memory leaks (see /sys/kernel/debug/kmemleak)\n")
     assert result.exit_code == 0
     assert "the report is in /sys/kernel/debug/kmemleak" in result.output
+    assert "`sudo kleaktrace confirm`" in result.output
 
 
 @pytest.mark.parametrize("text", ["", "nothing of interest\n", b"\x7fELF\x02\x01\x00\xff\xfe" * 100])
 def test_a_text_without_kmemleak_is_refused(text: str | bytes) -> None:
     result = run(text, "--json")
     assert result.exit_code == 2
-    assert validated(json.loads(result.output))["problems"][0]["what"] == "nothing of kmemleak in this text"
+    document, end = json.JSONDecoder().raw_decode(result.output)
+    assert validated(document)["problems"][0]["what"] == "nothing of kmemleak in this text"
+    assert "`sudo cat /sys/kernel/debug/kmemleak > FILE`" in result.output[end:]
 
 
 def test_a_text_of_which_nothing_can_be_read_is_refused_with_its_line() -> None:
@@ -260,6 +303,37 @@ def test_a_broken_report_beside_a_whole_one_is_named() -> None:
 
 def test_utf_16_as_windows_shells_write_it() -> None:
     assert len(validated(json.loads(run(REPORT.encode("utf-16"), "--json").output))["objects"]) == 1
+
+
+def test_objects_that_point_to_others() -> None:
+    owner = REPORT.replace("00 00 00 00 00 00 00 00  ....", "c0 2b 05 73 77 60 00 00  .+.s", 1)
+    document = validated(json.loads(run(owner + OTHER, "--json").output))
+    assert [one["points_to"] for one in document["objects"]] == [["0x607773052bc0"], []]
+    output = run(owner + OTHER).output
+    assert "points to 0x607773052bc0 of this text: mend this one first" in output
+    assert "0xffff888003692380 of this text points to it: mend that first" in output
+
+
+def test_a_mail_in_base64() -> None:
+    mail = b"Subject: leak\nContent-Transfer-Encoding: base64\n\n" + base64.encodebytes(REPORT.encode())
+    assert "1 object, 128 bytes" in run(mail).output
+
+
+def test_a_log_that_is_kept_in_gzip(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress(REPORT.encode())
+    assert run(packed).output == run(REPORT).output
+    assert isinstance(run(packed[:-20]).exception, UsageError)
+    monkeypatch.setattr(module, "MAX_BYTES", 100)
+    assert "longer than" in str(run(gzip.compress(bytes(1000))).exception)
+
+
+@pytest.mark.parametrize(
+    ("compress", "program"), [(lzma.compress, "xzcat"), (bz2.compress, "bzcat")], ids=["xz", "bzip2"]
+)
+def test_what_else_is_compressed_is_told(compress: Callable[[bytes], bytes], program: str) -> None:
+    error = run(compress(REPORT.encode())).exception
+    assert isinstance(error, UsageError)
+    assert error.fix == f"{program} - | kleaktrace explain -"
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from kleaktrace.core.explanation.conclusions import Conclusion, Likelihood, explain
+from kleaktrace.core.explanation.conclusions import Conclusion, Likelihood, Origin, explain
 from kleaktrace.core.explanation.source_command import source_command
 from kleaktrace.core.explanation.stack_trust import doubts
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
@@ -60,9 +62,68 @@ def test_the_command_that_decides(one: Suspect, command: str) -> None:
     assert command in conclude(one).decides
 
 
+INITCALL = KmemleakFrame(None, "do_one_initcall", 1, 2)
+START = KmemleakFrame(None, "start_kernel", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("comm", "pid", "frames", "is_of_boot"),
+    [
+        ("swapper/0", 1, (KMALLOC, CORE, INITCALL), True),
+        ("swapper/0", 1, (KMALLOC, CORE), True),
+        ("swapper", 1, (), True),
+        ("swapper/0", 0, (KMALLOC, CORE, START), True),
+        ("swapper/0", 0, (KMALLOC, CORE), False),
+        ("swapper/3", 0, (KMALLOC, CORE), False),
+        ("init", 1, (KMALLOC, CORE), False),
+        ("modprobe", 9, (KMALLOC, CORE, INITCALL), False),
+    ],
+)
+def test_no_command_does_again_what_happens_at_boot(
+    comm: str, pid: int, frames: tuple[KmemleakFrame, ...], is_of_boot: bool
+) -> None:
+    decides = conclude(replace(suspect(1), comm=comm, pid=pid, frames=frames)).decides
+    assert ("while the kernel boots" in decides) == is_of_boot
+    assert decides.startswith("sudo kleaktrace confirm" if is_of_boot else "sudo kleaktrace run")
+
+
 def test_whose_code_asked() -> None:
     found = explain(KmemleakText((suspect(1, KMALLOC, PROBE), suspect(2, KMALLOC, GONE), suspect(3), suspect(4)), ()))
     assert [(m.module, m.count, m.bytes) for m in found.modules] == [("", 2, 128), ("drv", 1, 64), (None, 1, 64)]
+
+
+IRQ = KmemleakFrame(None, "asm_common_interrupt", 0x22, 0x40)
+INLINED = KmemleakFrame(None, "drv_get", source="drivers/drv.c:12", inline=True)
+
+
+@pytest.mark.parametrize(
+    ("frames", "origin", "module"),
+    [
+        ((KMALLOC, CORE), Origin.KERNEL, ""),
+        ((KMALLOC, PROBE), Origin.MODULE, "drv"),
+        ((KMALLOC, INLINED, PROBE), Origin.MODULE, "drv"),
+        ((KMALLOC, INLINED, CORE), Origin.KERNEL, ""),
+        ((KMALLOC, CORE, PROBE), Origin.MODULE, "drv"),
+        ((KMALLOC, CORE, GONE), Origin.GONE, None),
+        ((KMALLOC, GONE, PROBE), Origin.GONE, None),
+        ((KMALLOC, CORE, IRQ, PROBE), Origin.KERNEL, ""),
+        ((KMALLOC, CORE, IRQ, GONE), Origin.KERNEL, ""),
+        ((KMALLOC,), Origin.NOT_TOLD, None),
+    ],
+)
+def test_whose_code_it_was(frames: tuple[KmemleakFrame, ...], origin: Origin, module: str | None) -> None:
+    (share,) = explain(KmemleakText((suspect(1, *frames),), ())).modules
+    assert (share.origin, share.module) == (origin, module)
+
+
+def test_without_a_backtrace_nothing_tells() -> None:
+    nothing = replace(suspect(1), frames=())
+    assert explain(KmemleakText((nothing,), ())).modules[0].origin is Origin.NOT_TOLD
+
+
+def test_an_inlined_function_is_not_called_from_its_own_module() -> None:
+    group = conclude(suspect(1, KMALLOC, INLINED, PROBE)).group
+    assert (group.requester, group.module, group.caller) == (INLINED, "drv", None)
 
 
 def test_a_driver_that_had_core_code_ask() -> None:

@@ -5,6 +5,7 @@ import struct
 
 import pytest
 
+from kleaktrace.core.explanation import object_facts as module
 from kleaktrace.core.explanation.object_facts import common_facts, facts_of
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.kmemleak_text import Suspect
@@ -47,3 +48,10 @@ def test_an_object_without_a_dump() -> None:
 def test_what_several_objects_have_in_common() -> None:
     text = int.from_bytes(b"erofs\0\0\0", "little")
     assert common_facts([suspect(text, 0), suspect(text, 0), suspect(0, 0)]) == ('text "erofs" at byte 0 (2 of 3)',)
+
+
+def test_of_very_many_objects_only_the_first_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Suspect] = []
+    monkeypatch.setattr(module, "facts_of", lambda one: (read.append(one), ("a fact",))[1])
+    assert common_facts([suspect(), *[suspect(1, 0)] * 100]) == ("a fact",)
+    assert len(read) == 8

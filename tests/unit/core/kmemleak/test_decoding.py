@@ -5,6 +5,7 @@ import pytest
 
 from kleaktrace.core.kmemleak.decoding import (
     decoded,
+    without_end_marks,
     without_escapes,
     without_html,
     without_markdown,
@@ -78,3 +79,9 @@ def test_blanks_of_other_encodings() -> None:
 def test_plain_text_is_left_alone() -> None:
     lines = numbered('unreferenced object 0x1 (size 2):\n  comm "a<b>&c", pid 1, jiffies 2\n')
     assert decoded(lines) == lines
+
+
+def test_marks_where_lines_end() -> None:
+    shown = [Line(1, "  backtrace:$"), Line(2, "^Ia+0x1/0x2^M$"), Line(3, "$")]
+    assert without_end_marks(shown) == [Line(1, "  backtrace:"), Line(2, "\ta+0x1/0x2"), Line(3, "")]
+    assert without_end_marks([Line(1, "US$"), Line(2, "a"), Line(3, "b")])[0] == Line(1, "US$")

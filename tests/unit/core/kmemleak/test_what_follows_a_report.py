@@ -105,3 +105,20 @@ def test_words_among_the_frames_hide_none_of_them() -> None:
 def test_source_paths_before_a_frame_do_not_hide_it() -> None:
     text = f"{HEAD}mm/slab.c:12 [<ffffffff83d41873>] drv_probe+0x10/0x20 [drv]\n"
     assert [frame.symbol for frame in parse(text).objects[0].frames] == ["kmalloc_trace", "drv_probe"]
+
+
+@pytest.mark.parametrize("report", [WRAPPED.replace("    ", ""), " ".join(WHOLE.split())], ids=["unindented", "flowed"])
+@pytest.mark.parametrize(
+    "prose", ["The fault is in\nfoo+0x1/0x2, I think.", "It comes from foo+0x1/0x2\nor bar+0x1/0x2."]
+)
+def test_a_sentence_that_is_wrapped(report: str, prose: str) -> None:
+    read_with_its_own_frames_only(f"{report}\n{prose}\n")
+
+
+def test_a_sentence_that_goes_on_behind_a_flowed_report() -> None:
+    read_with_its_own_frames_only(f"{' '.join(WHOLE.split())} The fault is in\nfoo+0x1/0x2, I think.\n")
+
+
+def test_words_before_a_frame_that_is_set_in() -> None:
+    text = WRAPPED.replace("    [<ffffffff83", "usb new device\n    [<ffffffff83")
+    read_with_its_own_frames_only(text)
