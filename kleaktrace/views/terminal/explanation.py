@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.text import Text
 
 from kleaktrace.core.explanation.conclusions import Conclusion, Explanation, Likelihood, ModuleShare, Origin
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
@@ -19,6 +18,7 @@ from kleaktrace.core.kmemleak.message_meanings import meaning_of
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.core.source_lines.source_lines import SourceLines
 from kleaktrace.terminal import clean
+from kleaktrace.views.terminal.console import print_line
 from kleaktrace.views.terminal.frames import frame_lines
 
 _SHOWN_ALLOCATORS = 3
@@ -44,38 +44,34 @@ def show(console: Console, explanation: Explanation, problems: Sequence[Problem]
     if explanation.conclusions:
         _show_whole(console, explanation)
     for number, one in enumerate(explanation.conclusions, 1):
-        _line(console)
+        print_line(console)
         _show_group(console, number, one, explanation, sources)
     for number, stack in enumerate(text.stacks):
         if number or explanation.conclusions:
-            _line(console)
+            print_line(console)
         who = f' by "{clean(stack.comm)}"' if stack.comm is not None else ""
-        _line(console, f"a backtrace without its object{who}", "bold")
+        print_line(console, f"a backtrace without its object{who}", "bold")
         for frame in stack.frames:
             _frame(console, frame, sources)
     for sentence in sources.missing:
-        _line(console)
-        _line(console, clean(sentence), "yellow")
+        print_line(console)
+        print_line(console, sentence, "yellow")
     notes = list(_notes(text.messages))
     if notes and (explanation.conclusions or text.stacks):
-        _line(console)
+        print_line(console)
     for note in notes:
-        _line(console, note, "cyan")
+        print_line(console, note, "cyan")
     if problems and (explanation.conclusions or notes or text.stacks):
-        _line(console)
+        print_line(console)
     for problem in problems[:_SHOWN_PROBLEMS]:
         where = f"line {problem.line}: " if problem.line else ""
-        _line(console, f"{where}{clean(problem.what)}", "yellow")
+        print_line(console, f"{where}{clean(problem.what)}", "yellow")
     if len(problems) > _SHOWN_PROBLEMS:
-        _line(console, f"and {len(problems) - _SHOWN_PROBLEMS:,} more problems: --json has them all", "yellow")
+        print_line(console, f"and {len(problems) - _SHOWN_PROBLEMS:,} more problems: --json has them all", "yellow")
     if explanation.conclusions:
-        _line(console)
-        _line(
-            console,
-            "kmemleak lists no pages, no DMA memory, nothing that is still pointed to:\n"
-            "`kleaktrace run` looks for those. `kleaktrace kmemleak clear` hides what is known.",
-            "dim",
-        )
+        print_line(console)
+        print_line(console, "kmemleak lists no pages, no DMA memory, nothing that is still pointed to:", "dim")
+        print_line(console, "`kleaktrace run` looks for those. `kleaktrace kmemleak clear` hides what is known.", "dim")
 
 
 def _show_whole(console: Console, explanation: Explanation) -> None:
@@ -86,16 +82,16 @@ def _show_whole(console: Console, explanation: Explanation) -> None:
         if explanation.of(likelihood)
     ]
     backtraces = "1 backtrace" if len(groups) == 1 else f"{len(groups):,} different backtraces"
-    _line(
+    print_line(
         console,
         f"{_objects(explanation.count)}, {explanation.bytes:,} bytes, {backtraces}: {', '.join(counts)}",
         "bold",
     )
     modules = [f"{_module(m)} {m.bytes:,} bytes in {m.count:,}" for m in explanation.modules[:_SHOWN_MODULES]]
     more = len(explanation.modules) - len(modules)
-    _line(console, f"asked for by: {'; '.join(modules)}{f'; {more} more modules' if more > 0 else ''}")
+    print_line(console, f"asked for by: {'; '.join(modules)}{f'; {more} more modules' if more > 0 else ''}")
     if explanation.decides:
-        _line(console, f"to decide it: {clean(explanation.decides)}")
+        print_line(console, f"to decide it: {clean(explanation.decides)}")
 
 
 def _module(share: ModuleShare) -> str:
@@ -106,34 +102,34 @@ def _show_group(console: Console, number: int, one: Conclusion, explanation: Exp
     group = one.group
     kind = "" if group.kind == SuspectKind.SLAB else f" ({group.kind})"
     words, style = _WORDS[one.likelihood]
-    _line(console, f"{number}. {words}: {_objects(group.count)}{kind}, {_bytes(group)}", f"bold {style}")
+    print_line(console, f"{number}. {words}: {_objects(group.count)}{kind}, {_bytes(group)}", f"bold {style}")
     if one.requester:
         called = f", called from {clean(group.caller.text)}" if group.caller else ""
-        _line(console, f"   asked for by {clean(one.requester)}{called}")
+        print_line(console, f"   asked for by {clean(one.requester)}{called}")
     if one.speaks_for:
-        _line(console, f"   for: {clean('; '.join(one.speaks_for))}")
+        print_line(console, f"   for: {clean('; '.join(one.speaks_for))}")
     if one.speaks_against:
-        _line(console, f"   against: {clean('; '.join(one.speaks_against))}")
+        print_line(console, f"   against: {clean('; '.join(one.speaks_against))}")
     at = f"; at 0x{group.members[0].address:08x}" if group.count == 1 else ""
-    _line(console, f"   by {_allocators(group)}{_when(group.members)}{at}")
+    print_line(console, f"   by {_allocators(group)}{_when(group.members)}{at}")
     if one.facts:
-        _line(console, f"   holds: {clean('; '.join(one.facts))}")
+        print_line(console, f"   holds: {clean('; '.join(one.facts))}")
     for index, frame in enumerate(group.frames):
         style = (
             "dim" if index < group.allocator_frames or frame.inline else "bold" if index == group.requester_at else ""
         )
         _frame(console, frame, sources, style)
     for hint in one.hints:
-        _line(console, f"   · {clean(hint)}", "cyan")
+        print_line(console, f"   · {clean(hint)}", "cyan")
     if one.source_command and not any(sources.of(frame.text) for frame in group.frames):
-        _line(console, f"   source line: {clean(one.source_command)}", "dim")
+        print_line(console, f"   source line: {clean(one.source_command)}", "dim")
     if one.decides != explanation.decides and one.likelihood is not Likelihood.UNLIKELY:
-        _line(console, f"   to decide it: {clean(one.decides)}")
+        print_line(console, f"   to decide it: {clean(one.decides)}")
 
 
 def _frame(console: Console, frame: KmemleakFrame, sources: SourceLines, style: str = "") -> None:
     for line in frame_lines(str(frame), sources):  # by that text, none is known where a decoder has told one
-        _line(console, f"     {clean(line)}", style)
+        print_line(console, f"     {clean(line)}", style)
 
 
 def _notes(messages: Sequence[Message]) -> Iterator[str]:
@@ -189,7 +185,3 @@ def _when(members: Sequence[Suspect]) -> str:
 
 def _objects(count: int) -> str:
     return "1 object" if count == 1 else f"{count:,} objects"
-
-
-def _line(console: Console, text: str = "", style: str = "") -> None:
-    console.print(Text(text, style=style), soft_wrap=True)

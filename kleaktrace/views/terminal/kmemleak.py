@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.text import Text
 
 from kleaktrace.core.explanation.conclusions import explain
 from kleaktrace.core.explanation.listings import once_each
@@ -20,6 +19,7 @@ from kleaktrace.core.kmemleak.message_meanings import Meaning, is_of_shell, mean
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import explanation
+from kleaktrace.views.terminal.console import print_line
 
 _BOOT_S = 60.0
 """When the kernel boots, kmemleak has not found anything yet that could be lost."""
@@ -100,30 +100,26 @@ def show(
     if text.dumps and not explained.conclusions:
         for dump in text.dumps:
             show_dump(console, dump)
-        _line(console)
+        print_line(console)
     explanation.show(console, explained, problems, sources)
 
 
 def show_dump(console: Console, dump: ObjectDump) -> None:
     """Print what kmemleak wrote about one object."""
-    _line(console, f"object 0x{dump.address:08x}, {dump.size:,} bytes: {dump.state}", "bold")
-    _line(console, f'  by "{clean(dump.comm)}" (pid {dump.pid}), jiffies {dump.jiffies}')
-    _line(
+    print_line(console, f"object 0x{dump.address:08x}, {dump.size:,} bytes: {dump.state}", "bold")
+    print_line(console, f'  by "{clean(dump.comm)}" (pid {dump.pid}), jiffies {dump.jiffies}')
+    print_line(
         console,
         f"  min_count {dump.min_count}, count {dump.count}, flags 0x{dump.flags:x}, checksum {dump.checksum}",
     )
     for frame in dump.frames:
-        _line(console, f"    {clean(str(frame))}")
+        print_line(console, f"    {clean(str(frame))}")
 
 
 def show_health(console: Console, health: KmemleakHealth) -> None:
     """Print whether kmemleak can be used, why not, and what to do."""
-    _line(console, health.what, "green" if health.state is State.ON else "yellow")
+    print_line(console, health.what, "green" if health.state is State.ON else "yellow")
     if health.evidence:
-        _line(console, f"  {clean(health.evidence)}", "dim")
+        print_line(console, f"  {clean(health.evidence)}", "dim")
     if health.fix:
-        _line(console, f"  fix: {health.fix}")
-
-
-def _line(console: Console, text: str = "", style: str = "") -> None:
-    console.print(Text(text, style=style), soft_wrap=True)
+        print_line(console, f"  fix: {health.fix}")
