@@ -57,6 +57,7 @@ _BLANKS = rf"(?:\s|{dict(_MARKS)['colour']})*+"
 """Between any two marks of a margin. It gives nothing back: else a line that lacks one of many marks takes for ever."""
 _TIMES = frozenset(("kmsg", "unix_time", "time", "printk", "date", "boxed_time", "tag"))
 _OF_ANY_LINE = frozenset(("blank", "colour", "quote", "comment"))
+_QUOTE = re.compile(r"[>|\u2502]")
 _CALLER = re.compile(r"\[\s*([TC]\d{1,10})\]")
 _BOOT_TIME = re.compile(r"\[\s*(\d{1,10}\.\d{1,9})[^\[\]\n]{0,24}\]")
 _COLOUR = re.compile(dict(_MARKS)["colour"])
@@ -155,6 +156,12 @@ class OwnLine(NamedTuple):
     indent: int
     belongs: Belongs
     raw: str = ""
+
+    @property
+    def is_quoted(self) -> bool:
+        """Whether quotes stand before it that do not stand before the report."""
+        before = len(self.raw) - len(self.text)
+        return before > 0 and self.raw.endswith(self.text) and bool(_QUOTE.search(self.raw, 0, before))
 
     @property
     def body(self) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from kleaktrace.core.kmemleak.frames import NO_ADDRESS, OFFSET, parse_frame
 from kleaktrace.core.kmemleak.margins import Belongs, OwnLine
@@ -30,6 +30,8 @@ from kleaktrace.core.kmemleak.report_grammar import (
 
 _MOST_LINES = 400
 """A report has some forty lines, wrapped perhaps a hundred; beside lines of others."""
+_LEAST_LINES = 4
+"""The fewest that a report has."""
 _ROW = 16
 _DEEP = 99
 _SENTENCE = 4
@@ -100,9 +102,15 @@ def reflowed(lines: Sequence[OwnLine]) -> list[OwnLine]:
 
 
 def _single_spaced(lines: Sequence[OwnLine]) -> Sequence[OwnLine]:
-    """The lines without empty ones, if every second one is empty."""
-    full = [line for line in lines if line.body]
-    return full if len(lines) - len(full) >= len(full) - 1 else lines
+    """The lines without empty ones, as far as every second one is empty."""
+    end = next(
+        (at for at, (one, following) in enumerate(pairwise(lines), 1) if one.body and following.body), len(lines)
+    )
+    full = [line for line in lines[:end] if line.body]
+    if len(full) < _LEAST_LINES:
+        return lines
+    last_empty = [line for line in lines[:end] if not line.body][-1:]
+    return [*full[:-1], *last_empty, full[-1], *lines[end:]] if end < len(lines) else full
 
 
 def _mended(lines: Sequence[OwnLine]) -> list[OwnLine]:
@@ -151,8 +159,8 @@ class _Paragraph:
 
     def follows_margin(self, at: int) -> bool:
         """Whether the line above a place has nothing but a margin: a program wrapped it there."""
-        index = bisect_right(self._starts, at) - 2
-        return index >= 0 and not self._lines[index].body and self._lines[index].belongs is Belongs.YES
+        index = bisect_right(self._starts, at) - 1
+        return index > 0 and not self._lines[index - 1].body and not _is_empty(*self._lines[index - 1 : index + 1])
 
     def has_empty_line(self, start: int, end: int) -> bool:
         """Whether an empty line is between two places."""
@@ -170,14 +178,18 @@ class _Paragraph:
         return OwnLine(number, " ".join(self.text[start:end].split()), indent, Belongs.YES)
 
     def lines(self, start: int, end: int) -> Iterator[OwnLine]:
-        """The same, as the lines that it stood on."""
+        """The same, as the lines that it stood on; what an answer says of frames stays an answer."""
         at = start
         for piece in self.text[start:end].rstrip(" \t").removesuffix("\n").split("\n"):
             place = bisect_right(self._starts, at) - 1
+            original = self._lines[place]
             is_whole = at == self._starts[place]
-            # Behind a part, what has such marks is more likely one that was not understood than a sentence.
-            indent = self._lines[place].indent if is_whole else _DEEP if _is_unlike_words(piece) else 0
-            yield self.line(at, at + len(piece), indent)
+            if is_whole and (original.is_quoted or original.belongs is Belongs.BARE) and _FRAME.match(original.body):
+                yield original
+            else:
+                # Behind a part, what has such marks is more likely one that was not understood than a sentence.
+                indent = original.indent if is_whole else _DEEP if _is_unlike_words(piece) else 0
+                yield self.line(at, at + len(piece), indent)
             at += len(piece) + 1
 
 
@@ -211,6 +223,7 @@ class _Parting:
         self.in_trace = False
         self.indent: int | None = None
         self.is_flowed = False
+        self.is_quoted = False
         self.has_frames = False
         self.has_own_frames = False
 
@@ -258,8 +271,9 @@ class _Parting:
         line, before = self.paragraph.place(at)
         self.is_flowed |= bool(before.strip())
         if part is _FRAME:
-            if not self.has_frames and not before.strip():
-                self.indent = line.indent
+            if not self.has_frames:
+                self.is_quoted = line.is_quoted
+                self.indent = None if before.strip() else line.indent
             self.has_frames = True
             self.has_own_frames |= line.belongs is Belongs.YES
         self.in_trace |= part is _BACKTRACE or part is _FRAME
@@ -269,9 +283,9 @@ class _Parting:
 
     def _ends_before(self, at: int) -> bool:
         """Whether the report is over: what follows an empty line behind its frames is none of them."""
-        if not self._is_behind_empty_line(self.covered, at):
+        if not self._is_behind_empty_line(self.covered, at) or _MORE.match(self.text, at):
             return False
-        return self._part_at(at)[1] is None or (self._is_further_out(at) and not _MORE.match(self.text, at))
+        return self.is_flowed or self._part_at(at)[1] is None or self._is_further_out(at)
 
     def _is_further_out(self, at: int) -> bool:
         """Whether a line begins further left than the first frame, where each frame has a line of its own."""
@@ -283,10 +297,12 @@ class _Parting:
         if before.strip():
             gap = self.text[max(self.covered, at - len(before)) : at]
             return all(_STANDS_BEFORE_FRAME.fullmatch(word) for word in gap.split())
-        if not self.has_frames or self.paragraph.follows_margin(at):
+        if not self.has_frames:
             return True
+        if self.paragraph.follows_margin(at):
+            return not _WORDS_BEHIND.match(self.text, end)
         # What a program wraps of the line of a frame does not begin with another one.
-        is_answer = line.belongs is not Belongs.YES and self.has_own_frames
+        is_answer = (line.belongs is not Belongs.YES and self.has_own_frames) or (line.is_quoted and not self.is_quoted)
         if is_answer or (not self._is_set_in(line) and self._is_in_sentence(at)):
             return False
         if self.is_flowed:

@@ -122,6 +122,7 @@ class _Reader:
         self.out = Reading()
         self.untagged = False
         self.indent: int | None = None
+        self.is_quoted = False
         self.passed: list[int] = []
         self.frames: list[KmemleakFrame] = []
         self.notes: list[tuple[int, KmemleakFrame]] = []
@@ -366,13 +367,19 @@ class _Reader:
         return following is not None and frame_of(following.body) is not None
 
     def _is_of_another(self, line: OwnLine) -> bool:
-        """Whether a frame stands further out than those above, and comes after a blank line or is the last one."""
-        if not self.frames or self.indent is None or line.indent >= self.indent:
+        """Whether a frame stands further out than those above, and comes after a blank line or is the last one.
+
+        One that is quoted stands elsewhere, too, if those above are not.
+        """
+        if not self.frames or self.indent is None:
+            return False
+        is_answer = line.is_quoted and not self.is_quoted
+        if line.indent >= self.indent and not is_answer:
             return False
         if not self.lines[self.at - 1].body:
             return True
-        outermost = self.lines[0].indent
-        if line.indent > outermost or "+0x" not in line.body or self._frames_go_on(line):
+        is_outside = is_answer or line.indent <= self.lines[0].indent
+        if not is_outside or "+0x" not in line.body or self._frames_go_on(line):
             return False
         self._unread(line)
         return True
@@ -394,7 +401,9 @@ class _Reader:
             self.notes.append((len(self.frames) - 1, frame))
         else:
             self.frames.append(frame)
-            self.indent = line.indent if len(self.frames) == 1 else self.indent
+            if len(self.frames) == 1:
+                self.indent = line.indent
+                self.is_quoted = line.is_quoted
 
     def _unread(self, line: OwnLine) -> None:
         self._problem(line.number, f"{self.name}: not a line of a report: {_shown(line.body)}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from damaged_reports import WHOLE as DAMAGES
 from damaged_reports import prefixed
 
 from kleaktrace.core.kmemleak.kmemleak_text import KmemleakText
@@ -122,3 +123,30 @@ def test_a_sentence_that_goes_on_behind_a_flowed_report() -> None:
 def test_words_before_a_frame_that_is_set_in() -> None:
     text = WRAPPED.replace("    [<ffffffff83", "usb new device\n    [<ffffffff83")
     read_with_its_own_frames_only(text)
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize(
+    "behind",
+    [
+        "The fault is in foo+0x10/0x20, which calls bar().",
+        "\nfoo+0x10/0x20 should free it.",
+        "BUG: KASAN: use-after-free in foo+0x1/0x2\nCall Trace:\n <TASK>\n foo+0x1/0x2\n </TASK>",
+        "pc : foo+0x1/0x2\nlr : bar+0x1/0x2",
+        "It comes from the\nfoo+0x1/0x2 that I named.",
+    ],
+)
+def test_no_damage_makes_frames_of_what_follows(name: str, behind: str) -> None:
+    damaged = DAMAGES[name](WHOLE)
+    found = [[str(frame) for frame in one.frames] for one in parse(damaged).objects]
+    assert found == [["kmalloc_trace+0x25/0x90", "drv_probe+0x10/0x20 [drv]"]]
+    assert [[str(frame) for frame in one.frames] for one in parse(f"{damaged}{behind}\n").objects] == found
+
+
+@pytest.mark.parametrize("report", [WHOLE, WRAPPED, prefixed("[   12.733362] kmemleak: ")(WHOLE)])
+def test_a_frame_that_is_quoted_behind_a_report_that_is_not(report: str) -> None:
+    read_with_its_own_frames_only(f"{report}> foo+0x1/0x2\n")
+
+
+def test_a_report_of_which_every_second_line_is_empty() -> None:
+    read_with_its_own_frames_only(WRAPPED.replace("\n", "\n\n") + "Yes. foo+0x1/0x2 should\nfree it.\n")
