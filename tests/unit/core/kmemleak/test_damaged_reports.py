@@ -92,7 +92,9 @@ def _with_simple_comm(one: Suspect, number: int) -> Suspect:
 
 
 REMARK = " <-- here"
-JUNK = ("@@", REMARK, "?? ", "\\n", "=", "&nbsp;", "}", "foo+0x1", "…")
+LINE_END = "\\n"
+JUNK = ("@@", REMARK, "?? ", LINE_END, "&nbsp;", "}", "foo+0x1", "…")
+"""Not `=`: at the end of a line that joins it with the next one (quoted-printable)."""
 
 
 @pytest.mark.parametrize(
@@ -116,8 +118,7 @@ def test_a_line_behind_a_message_of_the_console_is_told(line: str) -> None:
 
 
 @given(reports=st.lists(suspects(), min_size=2, max_size=2), data=st.data())
-# The same examples each time: of a word that came into the middle of a number nobody can tell, and some such are found.
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, deadline=None)
 @pytest.mark.thorough
 def test_what_happens_to_one_line_stays_with_its_report_and_is_told(
     reports: list[Suspect], data: st.DataObject
@@ -126,9 +127,10 @@ def test_what_happens_to_one_line_stays_with_its_report_and_is_told(
     first, second = (_with_simple_comm(one, number) for number, one in enumerate(reports))
     lines = render(first, how).splitlines()
     at = data.draw(st.integers(0, len(lines) - 1))
-    place = data.draw(st.integers(0, len(lines[at])))
     junk = data.draw(st.sampled_from(JUNK))
-    place = len(lines[at]) if junk == REMARK else place  # nobody writes in the middle of a word
+    # Of what came into the middle of a number or a name nobody can tell, and remarks and ends of lines stand behind.
+    places = [place for place in range(len(lines[at]) + 1) if not re.match(r"\w\w", lines[at][place - 1 : place + 1])]
+    place = len(lines[at]) if junk in (REMARK, LINE_END) else data.draw(st.sampled_from(places))
     lines[at] = lines[at][:place] + junk + lines[at][place:]
     read = parse("\n".join(lines) + "\n" + render(second, how))
     assert facts(as_printed(second, how)) in [facts(one) for one in read.objects]
