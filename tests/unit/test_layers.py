@@ -26,6 +26,7 @@ CORE_MAY_IMPORT = {
     *("bisect", "math", "statistics", "struct", "numpy"),
     *("re", "html", "json", "hashlib", "datetime"),
     "errno",  # names of errors, which objects may hold
+    "binascii",  # base64
     "posixpath",  # parts of file names; no file is looked at
     "gc",  # only when it may run
     "sys",  # the byte order
