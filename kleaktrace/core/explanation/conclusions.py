@@ -168,6 +168,8 @@ def conclude(one: SuspectGroup, listings: Listings, found: References) -> Conclu
     )
 
 
+_SCANS_S = 600
+"""So often kmemleak scans by itself (mm/kmemleak.c, SECS_SCAN_WAIT): what is listed sooner may be the same scan's."""
 _EXCUSES = ("false positive", "through RCU", "crc 0", "younger than")
 
 
@@ -201,14 +203,16 @@ def _again(one: SuspectGroup, listings: Listings) -> list[tuple[Suspect, ...]]:
 
 
 def _still_there(again: Sequence[Sequence[Suspect]], count: int) -> tuple[str, bool]:
-    """How often objects were listed, and whether some time apart: of text that was pasted twice it says nothing."""
+    """How often objects were listed, and whether kmemleak has scanned in between, which it may not have for minutes."""
     if not again:
         return "", False
     apart_s = max(seconds_apart(each) or 0.0 for each in again)
     times = max(len(each) for each in again)
     which = "" if count == 1 else "all " if len(again) == count else f"{len(again):,} of them "
     often = f"{which}listed {'twice' if times == 2 else f'{times} times'}"
-    return (f"{often}, {'up to ' if len(again) > 1 else ''}{apart_s:,.0f} s apart", True) if apart_s else (often, False)
+    if not apart_s:
+        return often, False
+    return f"{often}, {'up to ' if len(again) > 1 else ''}{apart_s:,.0f} s apart", apart_s >= _SCANS_S
 
 
 def _changed(again: Sequence[Sequence[Suspect]], count: int) -> list[str]:

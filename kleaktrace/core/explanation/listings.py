@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Finds objects that a text lists more than once, because kmemleak's file was read again, and makes one of each.
 
-That an object is still there when it is listed again speaks for a leak; that its contents changed meanwhile, against.
+That an object is still there after another scan speaks for a leak; that its contents changed meanwhile, against.
 """
 
 from __future__ import annotations

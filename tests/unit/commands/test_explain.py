@@ -97,7 +97,7 @@ def test_an_object_that_kmemleak_listed_twice_is_one() -> None:
     (one,) = document["objects"]
     assert [(listed["line"], listed["age_s"]) for listed in one["listed"]] == [(2, 50.0), (12, 60.0)]
     assert (document["conclusion"]["objects"], document["groups"][0]["objects"]) == (1, 1)
-    assert "listed twice, 10 s apart" in document["groups"][0]["for"]
+    assert "listed twice, 10 s apart" in document["groups"][0]["hints"]
 
 
 def test_groups_modules_and_the_conclusion_in_the_json_document() -> None:

@@ -49,14 +49,20 @@ def test_names_are_kept_that_a_later_listing_has_not() -> None:
 @pytest.mark.parametrize(
     ("suspects", "said"),
     [
-        ((ONE, LATER), "listed twice, 10 s apart"),
-        ((ONE, LATER, replace(LATER, age_s=95.0)), "listed 3 times, 45 s apart"),
-        ((ONE, LATER, OTHER), "1 of them listed twice, 10 s apart"),
-        ((ONE, LATER, OTHER, replace(OTHER, age_s=61.0)), "all listed twice, up to 11 s apart"),
+        ((ONE, replace(ONE, age_s=650.0)), "listed twice, 600 s apart"),
+        ((ONE, LATER, replace(LATER, age_s=950.0)), "listed 3 times, 900 s apart"),
+        ((ONE, replace(ONE, age_s=750.0), OTHER), "1 of them listed twice, 700 s apart"),
+        ((ONE, LATER, OTHER, replace(OTHER, age_s=661.0)), "all listed twice, up to 611 s apart"),
     ],
 )
-def test_being_there_still_speaks_for_a_leak(suspects: tuple[Suspect, ...], said: str) -> None:
+def test_being_there_after_another_scan_speaks_for_a_leak(suspects: tuple[Suspect, ...], said: str) -> None:
     assert said in conclude(*suspects).speaks_for
+
+
+def test_a_file_that_was_read_again_before_the_next_scan_says_nothing_more() -> None:
+    one = conclude(ONE, LATER)
+    assert one.speaks_for == ()
+    assert "listed twice, 10 s apart" in one.hints
 
 
 @pytest.mark.parametrize("again", [ONE, replace(ONE, age_s=None)])
@@ -75,4 +81,4 @@ def test_contents_that_change_speak_against_it() -> None:
 def test_what_was_young_at_first_is_not_any_more() -> None:
     young = replace(ONE, age_s=2.0)
     assert any("younger than" in phrase for phrase in conclude(young).speaks_against)
-    assert conclude(young, LATER).speaks_against == ()
+    assert conclude(young, replace(young, age_s=700.0)).speaks_against == ()
