@@ -105,6 +105,7 @@ def test_the_version(main) -> None:
     ("arguments", "message"),
     [
         (["nonsense"], "No such command 'nonsense'"),
+        (["explian"], "No such command 'explian'. Did you mean 'explain'?"),
         (["../doctor"], "No such command"),
         (["--nonsense"], "No such option"),
         (["trace", "--nonsense"], "No such option"),

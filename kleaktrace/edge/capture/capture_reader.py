@@ -108,10 +108,13 @@ def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}", "give a capture that can be read") from error
+        raise UsageError(
+            f"{path}: {error.strerror or error}", "name a capture: kleaktrace record -o NAME makes one"
+        ) from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, zlib.error, zipfile.BadZipFile) as error:
         raise UsageError(
-            f"{path} is no capture, or is damaged: {error}", "take it again, or send it once more"
+            f"{path} is no capture, or is damaged: {error}",
+            "send it once more, or make another: kleaktrace record -o NAME",
         ) from error
 
 
