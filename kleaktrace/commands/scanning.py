@@ -34,8 +34,8 @@ def kmemleak_if_on() -> tuple[KmemleakClient | None, list[str]]:
     if health.state is State.ON:
         return client, []
     return None, [
-        f"{health.what}. Without kmemleak nothing says which outstanding memory nobody points to any more: "
-        f"only what an unloaded module left behind can be judged. {health.fix}"
+        f"{health.what}, which says what nobody points to any more: only what unloaded modules and repeated rounds "
+        f"leave behind can be judged. To do: {health.fix}"
     ]
 
 
