@@ -53,13 +53,14 @@ class Terminal:
     def press(self, key: str) -> None:
         os.write(self._terminal, key.encode())
 
-    def wait_for(self, words: str) -> None:
+    def wait_for(self, pattern: str) -> re.Match[str]:
         until = time.monotonic() + PATIENCE_S
-        while words not in self.text():
+        while (found := re.search(pattern, self.text())) is None:
             if time.monotonic() > until:
                 (OUT / "screen").write_text(self.text())
-                sys.exit(f"{words!r} did not come")
+                sys.exit(f"{pattern!r} did not come")
             time.sleep(0.5)
+        return found
 
     def end(self) -> int:
         """Wait for its end."""
@@ -76,8 +77,8 @@ def main() -> None:
         LAB.write_text(case)
     terminal.wait_for("lab_leak_kzalloc")
     terminal.press("s")
-    terminal.wait_for("scanned: ")
-    terminal.wait_for("confirmed (4): ")  # the pane is drawn anew by a look that comes after the scan
+    confirmed = terminal.wait_for(r"scanned: (\d+) confirmed")[1]
+    terminal.wait_for(rf"confirmed \({confirmed}\): ")  # the pane is drawn anew by a look that comes after the scan
     terminal.press("q")
     status = terminal.end()
     (OUT / "screen").write_text(terminal.text())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,18 @@ def out(guest: Guest, lab_module: Path, tmp_path_factory: pytest.TempPathFactory
 def test_what_was_scanned_by_a_key_is_judged_on_the_screen(out: Path) -> None:
     screen = (out / "screen").read_text()
     assert "1 of 3 scans done" in screen, "nobody could see how far it was"
-    assert "scanned: 4 confirmed, 0 dismissed, " in screen
-    assert "confirmed (4): " in screen, "the pane of the row"
+    found = re.search(r"scanned: (\d+) confirmed, 0 dismissed, ", screen)
+    assert found is not None
+    # A stale word may point to one of the four, and kmemleak does not list that one.
+    assert 3 <= int(found[1]) <= 4
+    assert f"confirmed ({found[1]}): " in screen, "the pane of the row"
 
 
 def test_the_report_at_the_end_has_the_verdicts(out: Path) -> None:
     report = validated(json.loads((out / "trace.json").read_text()))
     confirmed = [one for one in report["suspects"] if one["verdict"] == "confirmed"]
-    assert [one["requester"] for one in confirmed] == ["lab_leak_kzalloc_1520 [kleaktrace_lab]"] * 4
-    assert "LEAK kleaktrace_lab: lab_leak_kzalloc_1520: 4 objects" in (out / "screen").read_text()
+    assert 3 <= len(confirmed) <= 4
+    assert {one["requester"] for one in confirmed} == {"lab_leak_kzalloc_1520 [kleaktrace_lab]"}
+    leak = f"LEAK kleaktrace_lab: lab_leak_kzalloc_1520: {len(confirmed)} objects"
+    assert leak in (out / "screen").read_text()
     assert int((out / "status").read_text()) == 0, "a trace that was ended by hand"
