@@ -130,17 +130,12 @@ INLINE u64 take_page_stack(void *ctx, struct scratch *s, u32 event, bool *in_mod
 
 #ifdef RECOGNISE_STACKS
 	u64 root = mix(mix(state_of(MODULES) + 1) ^ (u64)event << 48);
-	struct stack_path *path = recognise(ctx, s, root);
+	struct stack_path *path = believed_path(ctx, s, root);
 
-	s->recognised = 0;
-	if (path && !path->doubtful) {
-		s->random = s->random * 6364136223846793005ULL + 1442695040888963407ULL;
-		if (s->random >> 40 & CHECK_MASK) {
-			*in_module = path->in_module;
-			*elsewhere = path->cut;
-			return path->stack;
-		}
-		s->recognised = path->stack;
+	if (path) {
+		*in_module = path->in_module;
+		*elsewhere = path->cut;
+		return path->stack;
 	}
 #endif
 	u64 key = unwind_pages(ctx, s, TRACING_FRAMES, in_module, elsewhere);
@@ -236,13 +231,11 @@ int first_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
 	if (!page || ctx->args[MM_PAGE_ALLOC_GFP_FLAGS] & MOVABLE)
 		return 0;
 	make_good(page);
-	s = scratch_of(ON_PAGE_ALLOC);
+	s = scratch_of_first(ON_PAGE_ALLOC);
 	if (s) {
-		STORE(s->at_work, true);
 		on_page_alloc(ctx, s, ON_PAGE_ALLOC, page, ctx->args[MM_PAGE_ALLOC_ORDER],
 			      ctx->args[MM_PAGE_ALLOC_GFP_FLAGS]);
 		mark_recorded(ctx, s, page);
-		STORE(s->at_work, false);
 	}
 	return 0;
 }

@@ -81,9 +81,11 @@ INLINE volatile u64 *mark_of(void *ctx, struct scratch *s)
 	return &s->marks[place & (MARKED_STACKS * MARKED_DEPTHS - 1)];
 }
 
+/* What a first program ends with: from here on, its mark counts. */
 INLINE void mark_recorded(void *ctx, struct scratch *s, u64 object)
 {
 	*mark_of(ctx, s) = hidden(object);
+	STORE(s->at_work, false);
 }
 
 INLINE bool is_recorded(void *ctx, struct scratch *s, u64 object)
@@ -101,6 +103,15 @@ INLINE struct scratch *scratch_of(u32 program)
 	return scratch.lookup(&program);
 }
 
+INLINE struct scratch *scratch_of_first(u32 program)
+{
+	struct scratch *s = scratch_of(program);
+
+	if (s)
+		STORE(s->at_work, true);
+	return s;
+}
+
 INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u32 taken, u64 object)
 {
 	struct scratch *s = scratch_of(program);
@@ -115,13 +126,11 @@ INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u32 taken, u64 
 #define RECORD_ONCE(event, what, object, record)                                             \
 	int first_##event(struct bpf_raw_tracepoint_args *ctx)                               \
 	{                                                                                    \
-		struct scratch *s = scratch_of(ON_##what);                                   \
+		struct scratch *s = scratch_of_first(ON_##what);                             \
                                                                                              \
 		if (s) {                                                                     \
-			STORE(s->at_work, true);                                             \
 			record(ON_##what);                                                   \
 			mark_recorded(ctx, s, object);                                       \
-			STORE(s->at_work, false);                                            \
 		}                                                                            \
 		return 0;                                                                    \
 	}                                                                                    \

@@ -164,6 +164,23 @@ compare:
 }
 
 /*
+ * The same, if it is believed: nothing is to be unwound then. One of so many, by chance, is to be proved: see is_right().
+ */
+INLINE struct stack_path *believed_path(void *ctx, struct scratch *s, u64 root)
+{
+	struct stack_path *path = recognise(ctx, s, root);
+
+	s->recognised = 0;
+	if (!path || path->doubtful)
+		return NULL;
+	s->random = s->random * 6364136223846793005ULL + 1442695040888963407ULL;
+	if (s->random >> 40 & CHECK_MASK)
+		return path;
+	s->recognised = path->stack;
+	return NULL;
+}
+
+/*
  * Whether this stack was recognised as what it is; if not, that path is not believed any more. It is known by what lies in
  * memory, or the verifier would go through all of unwinding once with a path, and once without.
  */

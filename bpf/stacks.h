@@ -103,16 +103,11 @@ INLINE u64 take_stack(void *ctx, struct scratch *s, u32 event, u64 call_site, bo
 {
 #ifdef RECOGNISE_STACKS
 	u64 root = mix(mix(state_of(MODULES) + 1) ^ call_site ^ (u64)event << 48);
-	struct stack_path *path = recognise(ctx, s, root);
+	struct stack_path *path = believed_path(ctx, s, root);
 
-	s->recognised = 0;
-	if (path && !path->doubtful) {
-		s->random = s->random * 6364136223846793005ULL + 1442695040888963407ULL;
-		if (s->random >> 40 & CHECK_MASK) {
-			*in_module = path->in_module;
-			return path->stack;
-		}
-		s->recognised = path->stack;
+	if (path) {
+		*in_module = path->in_module;
+		return path->stack;
 	}
 #endif
 	u64 key = unwind(ctx, s, TRACING_FRAMES, in_module);

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from kleaktrace.session.session import Session
-from kleaktrace.terminal import clean
 
 if TYPE_CHECKING:
     from kleaktrace.core.recording import Recording
@@ -52,7 +51,7 @@ class Keep:
             said = f"kept in the directory {path}, of which no file could be made: {why}: kleaktrace report {path}"
         if self.failure:
             said = f"{path} breaks off, as it could not be written: {self.failure}"
-        console.make(stderr=True).print(clean(f"kleaktrace: {said}"), markup=False, soft_wrap=True)
+        console.say(said)
 
 
 @contextmanager

@@ -95,7 +95,6 @@ def inject(
     """
     from kleaktrace.views.documents.injection import document
     from kleaktrace.views.documents.json_text import dumps
-    from kleaktrace.views.terminal import console as consoles
     from kleaktrace.views.terminal import injection as view
 
     if shutil.which(command[0]) is None:
@@ -105,10 +104,10 @@ def inject(
     module = Filters(module=module).module  # as the kernel calls it
     file = None if resume is None else WalkFile.opened(resume, command)
     output = OutputFile(json_file)
-    screen = consoles.make(stderr=output.is_stdout)
+    screen = console.make(stderr=output.is_stdout)
     client, gaps = (None, []) if no_kmemleak else kmemleak_if_on()
     for gap in gaps:
-        consoles.make(stderr=True).print(f"kleaktrace: {gap}")
+        console.say(gap)
     with (
         DeferredInterrupt() as ending,
         _injector(module, by_stacks=function is not None or resume is not None) as injector,
@@ -175,11 +174,7 @@ def _injector(module: str | None, by_stacks: bool) -> Iterator[Injector]:
                 f"--in and --resume need call stacks, and BPF can't override: {chosen.refused}", FIX
             )
         if chosen.refused:
-            console.make(stderr=True).print(
-                f"kleaktrace: by {chosen.injector.means}, as nothing can be overridden by BPF: {chosen.refused}",
-                markup=False,
-                soft_wrap=True,
-            )
+            console.say(f"by {chosen.injector.means}, as nothing can be overridden by BPF: {chosen.refused}")
         yield chosen.injector
     finally:
         chosen.injector.close()

@@ -96,7 +96,7 @@ def run(
     screen = console.make(stderr=output.is_stdout)
     client, gaps = (None, []) if no_kmemleak else kmemleak_if_on()
     for gap in gaps:
-        console.make(stderr=True).print(f"kleaktrace: {gap}")
+        console.say(gap)
     with (
         DeferredInterrupt() as ending,
         live_session(exact_stacks=exact_stacks, pages=pages) as session,

@@ -133,7 +133,7 @@ def trace(
             if plain or not screen.is_terminal:
                 _watch_plainly(screen, session, shown, end, ending)
             elif (why := no_screen()) is not None:
-                console.make(stderr=True).print(f"kleaktrace: a table without keys: {why}", markup=False)
+                console.say(f"a table without keys: {why}")
                 _watch_live(screen, session, shown, end, ending)
             else:
                 show_trace_screen(feed, shown.by, older, unreclaimable, lambda: ending.asked or _is_past(end))

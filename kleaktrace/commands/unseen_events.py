@@ -14,13 +14,11 @@ def say_unseen(session: Session) -> None:
     """One line to stderr; nothing where all kinds of events are seen. The report has a line for each."""
     unseen = kinds_missed(session.coverage)
     if unseen:
-        console.make(stderr=True).print(
-            f"kleaktrace: not seen on this kernel: {', '.join(unseen)}: verdicts that hang on these stay undecided "
-            "(kleaktrace doctor)"
-        )
+        meaning = "verdicts that hang on these stay undecided (kleaktrace doctor)"
+        console.say(f"not seen on this kernel: {', '.join(unseen)}: {meaning}")
 
 
 def say_absent(filters: Filters) -> None:
     """A line to stderr for each filter that names what the kernel does not have at the moment."""
     for absent in absent_names(filters):
-        console.make(stderr=True).print(f"kleaktrace: {absent}", markup=False, soft_wrap=True)
+        console.say(absent)

@@ -8,8 +8,13 @@ differ from run to run, and find what nobody thought of.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+from made_up_source import MadeUpSource
+
+from kleaktrace.session.session import Session
 
 settings.register_profile(
     "untimed",
@@ -19,3 +24,16 @@ settings.register_profile(
     database=None if os.environ.get("CI") else settings.default.database,
 )
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def source() -> MadeUpSource:
+    """Give a source that has nothing to tell yet."""
+    return MadeUpSource()
+
+
+@pytest.fixture
+def session(source: MadeUpSource) -> Iterator[Session]:
+    """Give a session that the source feeds."""
+    with Session(source) as session:
+        yield session

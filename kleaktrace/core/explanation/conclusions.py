@@ -23,7 +23,6 @@ from kleaktrace.core.symbols.requesters import Role, role_of
 
 _MANY = 3
 _OLD_S = 600.0
-_YOUNG_S = 10.0
 _INIT = re.compile(r"do_one_initcall|do_init_module|load_module|\w*init_module\w*")
 _SHOWN_ADDRESSES = 3
 _SWAPPER = re.compile(r"swapper(?:/0)?")

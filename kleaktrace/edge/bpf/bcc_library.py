@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kleaktrace.edge.bpf.compiled_programs import MapSpec, Programs, unbound
-from kleaktrace.edge.bpf.own_process import ProcessEnded, in_own_process, said_so_far
+from kleaktrace.edge.bpf.own_process import ProcessEnded, in_own_process, last_line, said_so_far
 from kleaktrace.errors import EnvironmentRefusal
 
 # By perf's PMU, or by tracefs at one of its places: libbcc tries all.
@@ -188,11 +188,6 @@ def has_kprobes() -> bool:
 _BCC_PREAMBLE = re.compile(r"^Failed to attach BPF program b'\w+' to (kprobe|kretprobe) b'\w+', (it's )?|^bpf: ")
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
 def _reason(error: Exception, said: str) -> str:
     """The kernel's own words if libbcc passed them on, else the exception's."""
     for line in reversed(said.splitlines()):
@@ -200,5 +195,5 @@ def _reason(error: Exception, said: str) -> str:
             text = line
             break
     else:
-        text = str(error) or _last_line(said) or type(error).__name__
+        text = str(error) or last_line(said) or type(error).__name__
     return _BCC_PREAMBLE.sub("", " ".join(text.split()))[:300]

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import IO, Any, NoReturn, TypeVar
 
 _MOST_SAID = 1 << 20
+_MOST_SHOWN = 300
 _Result = TypeVar("_Result")
 
 
@@ -38,7 +39,8 @@ def in_own_process(work: Callable[[], _Result]) -> _Result:
         os.waitpid(child, 0)
         if not answer:
             said.seek(0)
-            raise ProcessEnded(_last_line(said.read().decode(errors="replace")))
+            last = " ".join(last_line(said.read().decode(errors="replace")).split())
+            raise ProcessEnded(last[:_MOST_SHOWN] or "it said nothing")
     # Our own program wrote it.
     succeeded, result = pickle.loads(answer)
     if not succeeded:
@@ -50,6 +52,12 @@ def in_own_process(work: Callable[[], _Result]) -> _Result:
 def said_so_far() -> str:
     """In such a process: what was written to standard error."""
     return os.pread(2, _MOST_SAID, 0).decode(errors="replace")
+
+
+def last_line(text: str) -> str:
+    """The last line that is not blank; empty if there is none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
 
 
 def _work(work: Callable[[], Any], write: int, said: IO[bytes]) -> NoReturn:
@@ -65,8 +73,3 @@ def _work(work: Callable[[], Any], write: int, said: IO[bytes]) -> NoReturn:
             file.write(answer)
     finally:
         os._exit(0)
-
-
-def _last_line(text: str) -> str:
-    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"

@@ -117,9 +117,8 @@ FREES_OF: Mapping[str, Allocator] = {
 
 MADE_GOOD = frozenset(
     {
-        *("second_kmalloc", "second_kmalloc_node", "second_kmem_cache_alloc", "second_kmem_cache_alloc_node"),
-        *("second_kfree", "second_kmem_cache_free", "second_mm_page_alloc", "second_mm_page_free"),
-        "first_mm_page_free",
+        *(first.replace("first_", "second_") for first in _SECONDS),
+        *("first_mm_page_free", "second_mm_page_free"),
     }
 )
 """Programs whose missed runs are no loss.

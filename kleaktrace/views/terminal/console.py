@@ -54,3 +54,8 @@ def print_line(console: Console, text: str | Text = "", style: str = "", hanging
     for part in rest.wrap(console, width - hanging):
         part.rstrip()
         console.print(Text(" " * (margin + hanging)) + part, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Tell something on standard error, beside the result."""
+    print_line(make(stderr=True), f"kleaktrace: {text}")

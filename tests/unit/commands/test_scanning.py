@@ -52,17 +52,6 @@ class Told:
             self.ended = True
 
 
-@pytest.fixture
-def source() -> MadeUpSource:
-    return MadeUpSource()
-
-
-@pytest.fixture
-def session(source: MadeUpSource) -> Iterator[Session]:
-    with Session(source) as session:
-        yield session
-
-
 def scanned(
     session: Session, kmemleak: MadeUpKmemleak, ending: Ending | None = None, told: Told | None = None
 ) -> tuple[list[list[Suspect]], list[str]]:

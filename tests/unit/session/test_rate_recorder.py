@@ -25,11 +25,6 @@ A, B = 0xFFFF888100010000, 0xFFFF888100020000
 SECOND = 1_000_000_000
 
 
-@pytest.fixture
-def source() -> MadeUpSource:
-    return MadeUpSource()
-
-
 @contextmanager
 def recorded(source: MadeUpSource, recorder: RateRecorder) -> Iterator[Session]:
     with Session(source, recorder) as session:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from builders import inside, module_image
@@ -20,17 +19,6 @@ from kleaktrace.session.session import Session
 from kleaktrace.session.source import EventSource
 
 A, B = 0xFFFF888100010000, 0xFFFF888100020000
-
-
-@pytest.fixture
-def source() -> MadeUpSource:
-    return MadeUpSource()
-
-
-@pytest.fixture
-def session(source: MadeUpSource) -> Iterator[Session]:
-    with Session(source) as session:
-        yield session
 
 
 def test_the_made_up_source_is_a_source(source: MadeUpSource) -> None:
