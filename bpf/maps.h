@@ -118,7 +118,7 @@ enum program {
 	PROGRAMS
 };
 
-#define MARKED_STACKS 128
+#define MARKED_STACKS 64
 #define MARKED_DEPTHS 8
 
 /* Who allocated last: asking the kernel each time costs 50 ns. */
@@ -140,7 +140,7 @@ struct call_frame {
 BPF_TABLE("lru_hash", struct call_frame, struct probed_call, probed_calls, 1024);
 
 struct scratch {
-	u64 marks[MARKED_STACKS * MARKED_DEPTHS]; /* see RECORD_ONCE in slab.c */
+	u64 marks[2][MARKED_STACKS * MARKED_DEPTHS]; /* see RECORD_ONCE in slab.c */
 	struct recent_task recent;
 	u64 preempt_count;	      /* where this CPU's lives; 0: not looked up yet */
 	u64 base;		      /* the program's context, which lies on the stack */

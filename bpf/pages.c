@@ -230,8 +230,8 @@ int first_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!page || ctx->args[MM_PAGE_ALLOC_GFP_FLAGS] & MOVABLE)
 		return 0;
-	make_good(page);
 	s = scratch_of_first(ON_PAGE_ALLOC);
+	make_good(page);
 	if (s) {
 		on_page_alloc(ctx, s, ON_PAGE_ALLOC, page, ctx->args[MM_PAGE_ALLOC_ORDER],
 			      ctx->args[MM_PAGE_ALLOC_GFP_FLAGS]);

@@ -64,38 +64,60 @@ INLINE void on_cache_free(u64 call_site, u64 ptr, u64 cache)
  * allocation is being recorded would go unseen. So each event has two programs, attached in this order: `first` records
  * it and leaves a mark, and `second`, when there is no mark, records what `first` has not, because it is at work
  * underneath. Both find the mark by their context's place on the stack: an interrupt's is another one, or else it might
- * take the mark of what it interrupts between its two programs, which would then be recorded twice. (So it is still where
- * two places share a mark: once in some ten million events.) A mark is left over where an interrupt comes upon `second`,
- * which is skipped for the interrupt's event then: so no mark counts while `first` is at work. What is lost all the same
- * (interrupts in interrupts) is known: runs of `first` that were skipped (recursion_misses), less those that `second` took.
+ * take the mark of what it interrupts between its two programs, which would then be recorded twice. As places are more than
+ * there is room for, each has two marks, and shares no two with another place that is likely. A mark is left over where an
+ * interrupt comes upon `second`, which is skipped for the interrupt's event then: so no mark counts while `first` is at
+ * work. What is lost all the same (interrupts in interrupts) is known: runs of `first` that were skipped
+ * (recursion_misses), less those that `second` took.
  */
-INLINE volatile u64 *mark_of(void *ctx, struct scratch *s)
+struct marks {
+	volatile u64 *one, *other;
+};
+
+INLINE struct marks marks_at(u64 base, struct scratch *s)
 {
-	u64 base = base_of(ctx, s);
+	/*
+	 * An interrupt is on another stack, or at least the 256 bytes of its registers and handlers further down: that is
+	 * one of the 64 parts of a stack. Each mark goes by other bits of both the stack's number and the part's.
+	 */
+	u64 stack = base / STACK_SIZE, part = base / 256;
+	u64 one = stack * MARKED_DEPTHS + part % MARKED_DEPTHS;
+	u64 other = stack / MARKED_STACKS * MARKED_DEPTHS + part / MARKED_DEPTHS % MARKED_DEPTHS;
 
-	/* An interrupt is on another stack, or at least the 256 bytes of its registers and handlers further down. */
-	u64 place = base / STACK_SIZE * MARKED_DEPTHS + base / 256 % MARKED_DEPTHS;
-
-	/* Older verifiers (6.1) don't see that the sum is small, and the compiler, who does, would leave out the mask. */
-	asm volatile("" : "+r"(place));
-	return &s->marks[place & (MARKED_STACKS * MARKED_DEPTHS - 1)];
+	/* Older verifiers (6.1) don't see that the sums are small, and the compiler, who does, would leave out the masks. */
+	asm volatile("" : "+r"(one), "+r"(other));
+	return (struct marks){
+		.one = &s->marks[0][one & (MARKED_STACKS * MARKED_DEPTHS - 1)],
+		.other = &s->marks[1][other & (MARKED_STACKS * MARKED_DEPTHS - 1)],
+	};
 }
 
-/* What a first program ends with: from here on, its mark counts. */
+/* What a first program ends with: from here on, its marks count. */
 INLINE void mark_recorded(void *ctx, struct scratch *s, u64 object)
 {
-	*mark_of(ctx, s) = hidden(object);
+	struct marks marks = marks_at(base_of(ctx, s), s);
+
+	*marks.one = hidden(object);
+	*marks.other = hidden(object);
 	STORE(s->at_work, false);
 }
 
 INLINE bool is_recorded(void *ctx, struct scratch *s, u64 object)
 {
-	volatile u64 *mark = mark_of(ctx, s);
+	struct marks marks = marks_at(base_of(ctx, s), s);
+	bool recorded = false;
 
-	if (LOAD(s->at_work) || *mark != hidden(object))
+	if (LOAD(s->at_work))
 		return false;
-	*mark = 0;
-	return true;
+	if (*marks.one == hidden(object)) {
+		*marks.one = 0;
+		recorded = true;
+	}
+	if (*marks.other == hidden(object)) {
+		*marks.other = 0;
+		recorded = true;
+	}
+	return recorded;
 }
 
 INLINE struct scratch *scratch_of(u32 program)

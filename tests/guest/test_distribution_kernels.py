@@ -48,7 +48,7 @@ def documents(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def test_the_leak_that_each_load_leaves_is_convicted_and_named(documents: dict[str, Any]) -> None:
     leaks = documents["leaks"]
     assert (leaks["verdict"], leaks["status"]) == ("leaks", 1)
-    assert leaks["loss"]["events"] == 0
+    assert leaks["loss"]["causes"] == []
     first = leaks["leaks"][0]
     assert (first["module"], first["function"]) == ("null_blk", "null_add_dev")
     assert first["requester"] == "blk_mq_alloc_and_init_hctx"
@@ -58,5 +58,5 @@ def test_the_leak_that_each_load_leaves_is_convicted_and_named(documents: dict[s
 def test_without_poll_queues_nothing_is_left(documents: dict[str, Any]) -> None:
     clean = documents["clean"]
     assert not [s for s in clean["suspects"] if s["verdict"] == "confirmed"]
-    assert clean["loss"]["events"] == 0
+    assert clean["loss"]["causes"] == []
     assert (clean["verdict"], clean["status"]) == ("clean", 0)

@@ -79,8 +79,10 @@ def test_a_command_is_run_as_whoever_called_sudo_and_its_output_kept_apart(
 
 def test_marks_inside_the_command_are_rounds(tmp_path: Path) -> None:
     mark = f"{sys.executable} -m kleaktrace mark probe"
-    done = kleaktrace(tmp_path, "run", "--no-kmemleak", "--", "sh", "-c", f"{mark} && {mark}")
-    assert done.status == 0, done.stderr
+    file = tmp_path / "run.json"
+    done = kleaktrace(tmp_path, "run", "--no-kmemleak", "--json", file, "--", "sh", "-c", f"{mark} && {mark}")
+    # What others have going on this machine may grow from mark to mark, and keep it from being called clean.
+    assert read_json(file)["command"]["status"] == 0, done.stderr
     outside = kleaktrace(tmp_path, "mark", "probe")
     assert (outside.status, "nothing to mark" in outside.stderr) == (2, True)
 
