@@ -11,13 +11,14 @@ import click
 
 from kleaktrace.commands.capturing import capturing
 from kleaktrace.commands.judging import judged
-from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option
+from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option, known_option
 from kleaktrace.commands.report import report as report_command
 from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.evidence.evidence import Verdict
+from kleaktrace.core.known_leaks import KnownLeaks
 from kleaktrace.edge.kmemleak.client import KmemleakClient
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
 from kleaktrace.session.live import live_session
@@ -37,9 +38,15 @@ _GAP_S = 12.0
 )
 @exact_stacks_option
 @debug_dir_option
+@known_option
 @click.pass_context
 def confirm(
-    ctx: click.Context, json_file: str | None, capture: Path | None, exact_stacks: bool, debug_dirs: tuple[Path, ...]
+    ctx: click.Context,
+    json_file: str | None,
+    capture: Path | None,
+    exact_stacks: bool,
+    debug_dirs: tuple[Path, ...],
+    known: KnownLeaks,
 ) -> None:
     """Give a verdict on every suspect that kmemleak lists now.
 
@@ -52,7 +59,7 @@ def confirm(
     from kleaktrace.views.terminal import report as view
 
     if capture is not None and capture.exists():
-        ctx.invoke(report_command, json_file=json_file, debug_dirs=debug_dirs, capture=capture)
+        ctx.invoke(report_command, json_file=json_file, debug_dirs=debug_dirs, known=known, capture=capture)
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
     client = KmemleakClient()
@@ -80,7 +87,7 @@ def confirm(
             )
         recording = replace(recording, gaps=gaps)
         keep(recording)
-    report = recording.report(suspects)
+    report = recording.report(suspects, known)
     frames = report.told_frames() if json_file is None else report.all_frames()
     report = with_source_lines(report, frames, debug_dirs, live=True)
     output.write(dumps(document(report)))

@@ -11,8 +11,10 @@ from typing import IO
 
 import click
 
+from kleaktrace.commands.options import known_option
 from kleaktrace.commands.source_lines import debug_dir_option
 from kleaktrace.core.kmemleak.report_parser import KmemleakText, parse
+from kleaktrace.core.known_leaks import KnownLeaks
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.errors import ExitCode, UsageError
 
@@ -26,9 +28,10 @@ _UNPACKERS = {b"\xfd7zXZ": "xzcat", b"\x28\xb5\x2f\xfd": "zstdcat", b"BZh": "bzc
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
 @debug_dir_option
+@known_option
 @click.argument("file", metavar="FILE|-")
 @click.pass_context
-def explain(ctx: click.Context, file: str, as_json: bool, debug_dirs: tuple[Path, ...]) -> None:
+def explain(ctx: click.Context, file: str, as_json: bool, debug_dirs: tuple[Path, ...], known: KnownLeaks) -> None:
     """Explain a kmemleak report: from the file itself, a kernel log, a console capture or a mail.
 
     With --debug-dir, frames are shown with their source lines if a function there is as long as the report says.
@@ -43,9 +46,9 @@ def explain(ctx: click.Context, file: str, as_json: bool, debug_dirs: tuple[Path
     problems = view.explained_problems(text)
     sources = _source_lines(text, debug_dirs)
     if as_json:
-        click.echo(json.dumps(document(text, problems, sources), indent=1))
+        click.echo(json.dumps(document(text, problems, sources, known), indent=1))
     else:
-        view.show(Console(), text, problems, sources)
+        view.show(Console(), text, problems, sources, known)
     if not text.recognised:
         click.echo(
             "kleaktrace: give what kmemleak lists, `sudo cat /sys/kernel/debug/kmemleak > FILE`, or the kernel log, "

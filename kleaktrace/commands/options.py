@@ -8,10 +8,12 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from kleaktrace.core.known_leaks import NOTHING_KNOWN, KnownLeaks, KnownLeaksError, parse_known_leaks
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.errors import UsageError
 
@@ -76,6 +78,27 @@ pages_option = click.option(
     "--pages",
     is_flag=True,
     help="Trace pages that are asked of the page allocator itself, too: kmemleak never sees these.",
+)
+
+
+def _read_known_leaks(ctx: click.Context, parameter: click.Parameter, path: str | None) -> KnownLeaks:
+    if path is None:
+        return NOTHING_KNOWN
+    try:
+        return parse_known_leaks(Path(path).read_text("utf-8", "backslashreplace"), path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", "give a file that can be read") from error
+    except KnownLeaksError as error:
+        raise UsageError(
+            f"{path}, line {error.line}: {error}", "give one function a line, as FUNCTION or FUNCTION [MODULE]"
+        ) from error
+
+
+known_option = click.option(
+    "--known",
+    metavar="FILE",
+    callback=_read_known_leaks,
+    help="Tell apart, and do not count, what passes through the functions that FILE names.",
 )
 
 

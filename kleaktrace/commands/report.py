@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from kleaktrace.commands.options import OutputFile, json_option
+from kleaktrace.commands.options import OutputFile, json_option, known_option
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
+from kleaktrace.core.known_leaks import KnownLeaks
 from kleaktrace.errors import UsageError
 
 
@@ -18,6 +19,7 @@ from kleaktrace.errors import UsageError
 @click.option("--mail", is_flag=True, help="Print plain text to be mailed to the maintainers of what leaks.")
 @click.option("--tree", is_flag=True, help="Print outstanding memory as a tree of its callers.")
 @debug_dir_option
+@known_option
 @click.argument("capture", type=click.Path(path_type=Path))
 @click.pass_context
 def report(
@@ -27,6 +29,7 @@ def report(
     mail: bool,
     tree: bool,
     debug_dirs: tuple[Path, ...],
+    known: KnownLeaks,
     capture: Path,
 ) -> None:
     """Judge and report what a capture holds: one that --capture or `kleaktrace record` has made, here or elsewhere.
@@ -52,7 +55,7 @@ def report(
     if output.is_stdout and html.is_stdout:
         raise UsageError("--json and --html both go to standard output", "name a file for one of them")
     recording = read_capture(capture)
-    found = recording.report(recording.judge())
+    found = recording.report(recording.judge(), known)
     shows_all = json_file is not None or html_file is not None
     frames = found.all_frames() if shows_all else set() if tree else found.told_frames()
     walk = recording.walk

@@ -18,7 +18,7 @@ import click
 
 from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.judging import judged
-from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option, pages_option
+from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option, known_option, pages_option
 from kleaktrace.commands.running import Launch, run_command
 from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
@@ -26,6 +26,7 @@ from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.evidence.rounds import RoundSeries, marked
 from kleaktrace.core.kmemleak.report_parser import Suspect
+from kleaktrace.core.known_leaks import KnownLeaks
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.kmemleak.freelist_scrub import scrub_freelists
@@ -48,6 +49,7 @@ _MOST_WINDOWS = 64
 @exact_stacks_option
 @pages_option
 @debug_dir_option
+@known_option
 @click.option("--no-kmemleak", is_flag=True, help="Do not scan: judge only what unloaded modules left behind.")
 @click.option(
     "--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run CMD N times, and compare the rounds."
@@ -69,6 +71,7 @@ def run(
     exact_stacks: bool,
     pages: bool,
     debug_dirs: tuple[Path, ...],
+    known: KnownLeaks,
     no_kmemleak: bool,
     repeat: int,
     timeout: float | None,
@@ -139,7 +142,7 @@ def run(
         missing = partial(missing_since, memory, explained, session.explained)
         recording, suspects = judged(session, client, observed, missing)
         keep(recording)
-    report = recording.report(suspects)
+    report = recording.report(suspects, known)
     frames = report.told_frames() if json_file is None else report.all_frames()
     report = with_source_lines(report, frames, debug_dirs, live=True)
     output.write(dumps(document(report)))

@@ -28,13 +28,14 @@ from kleaktrace.core.growth.growing_stacks import (
     named_growing,
 )
 from kleaktrace.core.growth.level_history import LevelHistory
+from kleaktrace.core.known_leaks import NOTHING_KNOWN, KnownLeaks
 from kleaktrace.core.leaked_objects.anatomy import Anatomy, ObjectContents, anatomy, leaked_rows, overwritten_words
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.machine.traced_pages import unjudged_pages
 from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.rates.rate_table import MachineHistory
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
-from kleaktrace.core.report import CommandResult, Findings, Kernel, Report, Window, outcome
+from kleaktrace.core.report import CommandResult, Findings, Kernel, KnownFindings, Report, Window, outcome
 from kleaktrace.core.verdicts.rules import judge, open_questions
 
 
@@ -131,15 +132,20 @@ class Recording(Evidence):
         known.__dict__.update(_repeated=self._repeated)  # it does not go by contents
         return known
 
-    def report(self, suspects: Sequence[JudgedSuspect] = ()) -> Report:
-        """Everything there is to show. `suspects` are what `judge` gave, or nothing if nobody judged."""
+    def report(self, suspects: Sequence[JudgedSuspect] = (), known: KnownLeaks = NOTHING_KNOWN) -> Report:
+        """Everything there is to show. `suspects` are what `judge` gave, or nothing if nobody judged.
+
+        known: what is told of apart, and not counted.
+        """
         grown = self.growing(suspects)
-        unexplained = [stack for stack in grown if not stack.kept]
         gaps = [*self.gaps, *_lost(self.loss)]
         told = {tuple(s.stack) for s in suspects if s.verdict is Verdict.CONFIRMED} | {tuple(g.lines()) for g in grown}
         tally = self.ledger.tally()
         missing = unjudged_pages(self.missing, tally, self.names.stacks, told)
         contents = () if self.contents is None else (self.contents.coverage,)
+        found_anatomy = self._anatomy(suspects)
+        suspects, grown, apart = _known_apart(suspects, grown, known)
+        unexplained = [stack for stack in grown if not stack.kept]
         return Report(
             kernel=self.kernel,
             window=Window(self.started, self.clock.start.time_ns, self.seconds),
@@ -149,7 +155,7 @@ class Recording(Evidence):
             suspects=suspects,
             outstanding=group_tally(tally, self.names),
             outcome=outcome(suspects, [*gaps, *map(str, missing)], unexplained),
-            findings=Findings(self.settled, missing, self._anatomy(suspects), self.alive),
+            findings=Findings(self.settled, missing, found_anatomy, self.alive),
             implied_from=implied_from(self.ledger, self.names),
             gaps=gaps,
             context_source=self.context_source,
@@ -158,6 +164,8 @@ class Recording(Evidence):
             growing_kept=[stack for stack in grown if stack.kept],
             stack_check=self.stack_check,
             build_ids=self.names.build_ids.copy(),
+            known=apart,
+            known_file=known.name,
         )
 
     def _anatomy(self, suspects: Sequence[JudgedSuspect]) -> Anatomy:
@@ -168,6 +176,27 @@ class Recording(Evidence):
         start_ns, end_ns = self.clock.start.time_ns, self.clock.end.time_ns
         overwritten = overwritten_words(self.ledger, self.series, start_ns, end_ns)
         return anatomy(rows, words, self.names, self.names.symbols.function_at, overwritten)
+
+
+def _known_apart(
+    suspects: Sequence[JudgedSuspect], grown: Sequence[GrowingStack], known: KnownLeaks
+) -> tuple[list[JudgedSuspect], list[GrowingStack], list[KnownFindings]]:
+    """What is left of suspects and of what grows, and what each line of the known ones takes out."""
+    stacks = {*(suspect.stack for suspect in suspects), *(tuple(one.lines()) for one in grown)}
+    line_of = {stack: known.of(stack) for stack in stacks}
+    apart = [
+        KnownFindings(
+            line,
+            [suspect for suspect in suspects if line_of[suspect.stack] is line],
+            [one for one in grown if line_of[tuple(one.lines())] is line],
+        )
+        for line in known.leaks
+    ]
+    return (
+        [suspect for suspect in suspects if line_of[suspect.stack] is None],
+        [one for one in grown if line_of[tuple(one.lines())] is None],
+        apart,
+    )
 
 
 def _lost(loss: Loss) -> list[str]:

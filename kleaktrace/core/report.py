@@ -13,6 +13,7 @@ from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.growth.growing_stacks import GrowingStack
+from kleaktrace.core.known_leaks import KnownLeak
 from kleaktrace.core.leaked_objects.anatomy import Anatomy
 from kleaktrace.core.ledger.ledger import Totals
 from kleaktrace.core.machine.settling import Settled
@@ -87,6 +88,15 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownFindings:
+    """What one line of a file of known leaks has taken out of a report; nothing: it may have been mended."""
+
+    known: KnownLeak
+    suspects: Sequence[JudgedSuspect] = ()
+    growing: Sequence[GrowingStack] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One session. `outstanding` is largest first; `gaps` says, line by line, why the evidence is incomplete.
 
@@ -115,6 +125,9 @@ class Report:
     """Of the frames, as far as they were looked up."""
     build_ids: Mapping[str, str] = field(default_factory=dict)
     """As `KernelNames` has them."""
+    known: Sequence[KnownFindings] = ()
+    """What is in none of the fields above, nor counts for the outcome, by the lines of the file that name it."""
+    known_file: str = ""
 
     @property
     def now_ns(self) -> int:
@@ -129,8 +142,10 @@ class Report:
 
     def all_frames(self) -> set[str]:
         """The frames of everything that the report tells of."""
-        kept = (frame for one in self.growing_kept for frame in one.lines())
-        return self.told_frames(len(self.outstanding)).union(kept)
+        growing = [*self.growing_kept, *(each for one in self.known for each in one.growing)]
+        kept = (frame for one in growing for frame in one.lines())
+        known = (frame for one in self.known for suspect in one.suspects for frame in suspect.stack)
+        return self.told_frames(len(self.outstanding)).union(kept, known)
 
 
 def outcome(suspects: Sequence[JudgedSuspect], gaps: Sequence[str], growing: Sequence[GrowingStack] = ()) -> Outcome:

@@ -24,7 +24,7 @@ MAY_IMPORT = {
 CORE_MAY_IMPORT = {
     *("__future__", "typing", "dataclasses", "enum", "collections", "contextlib", "functools", "itertools"),
     *("bisect", "math", "statistics", "struct", "numpy"),
-    *("re", "html", "json", "hashlib", "datetime"),
+    *("re", "fnmatch", "html", "json", "hashlib", "datetime"),
     "errno",  # names of errors, which objects may hold
     "binascii",  # base64
     "posixpath",  # parts of file names; no file is looked at

@@ -19,6 +19,7 @@ from kleaktrace.core.explanation.source_command import source_command
 from kleaktrace.core.explanation.stack_trust import doubts
 from kleaktrace.core.kmemleak.groups import SuspectGroup, group, hints
 from kleaktrace.core.kmemleak.kmemleak_text import KmemleakText, Suspect
+from kleaktrace.core.known_leaks import NOTHING_KNOWN, KnownLeak, KnownLeaks
 from kleaktrace.core.symbols.requesters import Role, role_of
 
 _MANY = 3
@@ -92,10 +93,18 @@ class ModuleShare:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownGroups:
+    """The suspects that one line of a file of known leaks takes out; none: they may have been mended."""
+
+    known: KnownLeak
+    groups: tuple[SuspectGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """A text, explained: conclusions most bytes first, what each module asked for, and the command for all of it.
 
-    `text` has each object once, and `listings` where it was listed again.
+    `text` has each object once, and `listings` where it was listed again. `known` is in none of the others.
     """
 
     text: KmemleakText
@@ -104,6 +113,7 @@ class Explanation:
     decides: str
     listings: Listings
     references: References
+    known: tuple[KnownGroups, ...] = ()
 
     @property
     def count(self) -> int:
@@ -120,14 +130,25 @@ class Explanation:
         return sum(one.likelihood is likelihood for one in self.conclusions)
 
 
-def explain(text: KmemleakText) -> Explanation:
-    """Explain all that a text has of suspects."""
+def explain(text: KmemleakText, known: KnownLeaks = NOTHING_KNOWN) -> Explanation:
+    """Explain all that a text has of suspects; `known`: what is told of apart."""
     listings = once_each(text.objects)
-    groups = group(listings.objects)
     found = references(listings.objects)
+    by_line: dict[KnownLeak | None, list[SuspectGroup]] = {}
+    for one in group(listings.objects):
+        by_line.setdefault(known.of([frame.text for frame in one.own_frames]), []).append(one)
+    groups = by_line.pop(None, [])
     conclusions = tuple(conclude(one, listings, found) for one in groups)
     decides = next((one.decides for one in conclusions if one.likelihood is not Likelihood.UNLIKELY), "")
-    return Explanation(replace(text, objects=listings.objects), conclusions, _modules(groups), decides, listings, found)
+    return Explanation(
+        replace(text, objects=listings.objects),
+        conclusions,
+        _modules(groups),
+        decides,
+        listings,
+        found,
+        tuple(KnownGroups(line, tuple(by_line.get(line, ()))) for line in known.leaks),
+    )
 
 
 def conclude(one: SuspectGroup, listings: Listings, found: References) -> Conclusion:

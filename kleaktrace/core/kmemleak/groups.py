@@ -68,20 +68,18 @@ class SuspectGroup:
         return None if self.requester_at is None else self.frames[self.requester_at]
 
     @property
-    def caller(self) -> KmemleakFrame | None:
-        """The innermost frame of a module, if the kernel's own code asked on its behalf.
+    def own_frames(self) -> tuple[KmemleakFrame, ...]:
+        """The frames up to an interrupt's entry: below it is what was interrupted."""
+        entry = next((at for at, f in enumerate(self.frames) if f.symbol and _IRQ_ENTRY.fullmatch(f.symbol)), None)
+        return self.frames if entry is None else self.frames[: entry + 1]
 
-        Below an interrupt's entry is what was interrupted: it called nobody.
-        """
+    @property
+    def caller(self) -> KmemleakFrame | None:
+        """The innermost frame of a module, if the kernel's own code asked on its behalf."""
         at = self.requester_at
         if at is None or self.module or not self.frames[at].resolved:
             return None
-        for frame in self.frames[at + 1 :]:
-            if frame.module or not frame.resolved:
-                return frame
-            if frame.symbol and _IRQ_ENTRY.fullmatch(frame.symbol):
-                return None
-        return None
+        return next((frame for frame in self.own_frames[at + 1 :] if frame.module or not frame.resolved), None)
 
     @property
     def module(self) -> str | None:

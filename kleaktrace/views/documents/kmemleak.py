@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kleaktrace.core.explanation.conclusions import Conclusion, Explanation, Likelihood, explain
+from kleaktrace.core.explanation.conclusions import Conclusion, Explanation, KnownGroups, Likelihood, explain
 from kleaktrace.core.explanation.object_facts import facts_of
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
 from kleaktrace.core.kmemleak.kmemleak_text import (
@@ -19,13 +19,19 @@ from kleaktrace.core.kmemleak.kmemleak_text import (
     Suspect,
 )
 from kleaktrace.core.kmemleak.message_meanings import Meaning, meanings_of, new_suspects
+from kleaktrace.core.known_leaks import NOTHING_KNOWN, KnownLeaks
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.views.documents.source_lines import source_fields
 
 
-def document(text: KmemleakText, problems: Sequence[Problem], sources: SourceLines = NO_SOURCE_LINES) -> dict[str, Any]:
+def document(
+    text: KmemleakText,
+    problems: Sequence[Problem],
+    sources: SourceLines = NO_SOURCE_LINES,
+    known: KnownLeaks = NOTHING_KNOWN,
+) -> dict[str, Any]:
     """Return the JSON document of `explain --json` and `kmemleak show --json`."""
-    explained = explain(text)
+    explained = explain(text, known)
     return {
         "objects": [_object(one, explained) | _source_fields(one.frames, sources) for one in explained.text.objects],
         "problems": [{"line": p.line, "what": p.what} for p in problems],
@@ -41,6 +47,19 @@ def document(text: KmemleakText, problems: Sequence[Problem], sources: SourceLin
             _message(one, meaning) for one, meaning in zip(text.messages, meanings_of(text.messages), strict=True)
         ],
         "source_lines_missing": list(sources.missing),
+        "known": [_known(one, known.name) for one in explained.known],
+    }
+
+
+def _known(one: KnownGroups, file: str) -> dict[str, Any]:
+    return {
+        "file": file,
+        "line": one.known.line,
+        "function": one.known.function,
+        "module": one.known.module or None,
+        "objects": sum(group.count for group in one.groups),
+        "bytes": sum(group.bytes for group in one.groups),
+        "lines": [member.line for group in one.groups for member in group.members],
     }
 
 

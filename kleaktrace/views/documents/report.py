@@ -16,7 +16,7 @@ from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
 from kleaktrace.core.machine.settling import Settled
-from kleaktrace.core.report import Report
+from kleaktrace.core.report import KnownFindings, Report
 from kleaktrace.core.source_lines.source_lines import KERNEL, NO_SOURCE_LINES, SourceLines
 from kleaktrace.core.symbols.call_stacks import requester_words
 from kleaktrace.views.documents.source_lines import source_fields
@@ -90,7 +90,20 @@ def document(report: Report) -> dict[str, Any]:
             "kernel": report.build_ids.get(KERNEL),
             "modules": {name: one for name, one in sorted(report.build_ids.items()) if name != KERNEL},
         },
+        "known": [_known(one, report) for one in report.known],
         "verdict": str(report.outcome),
+    }
+
+
+def _known(one: KnownFindings, report: Report) -> dict[str, Any]:
+    sources = report.source_lines
+    return {
+        "file": report.known_file,
+        "line": one.known.line,
+        "function": one.known.function,
+        "module": one.known.module or None,
+        "suspects": [suspect_fields(suspect) | source_fields(suspect.stack, sources) for suspect in one.suspects],
+        "growing": [_growing(each, report.now_ns) | source_fields(each.lines(), sources) for each in one.growing],
     }
 
 

@@ -16,6 +16,7 @@ from kleaktrace.views.html.markup import NOTHING, Html, element, joined, text
 from kleaktrace.views.terminal import growing, units
 from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
+from kleaktrace.views.terminal.known import known_words, not_counted
 from kleaktrace.views.terminal.report import ending, why_not_clean
 from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who
 
@@ -40,7 +41,7 @@ def answer(report: Report) -> Html:
             words = "Clean: nothing leaked, and nothing is left unexplained"
         case Outcome.INCOMPLETE:
             words = f"Incomplete: nothing is confirmed, but {why_not_clean(report)}"
-    summary = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in Verdict)
+    summary = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in Verdict) + not_counted(report.known)
     return element(
         "header",
         element("h1", words, class_=f"outcome {report.outcome}"),
@@ -49,6 +50,7 @@ def answer(report: Report) -> Html:
         _command(report),
         *(element("p", f"Evidence incomplete: {gap}", class_="gap") for gap in report.gaps),
         *(element("p", f"Memory is missing: {missing}", class_="gap") for missing in report.findings.missing),
+        *(element("p", f"Known, not counted: {words}", class_="gap") for words in known_words(report)),
     )
 
 

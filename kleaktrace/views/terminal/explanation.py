@@ -71,7 +71,7 @@ def show(console: Console, explanation: Explanation, problems: Sequence[Problem]
     if explanation.conclusions:
         print_line(console)
         print_line(console, "kmemleak lists no pages, no DMA memory, nothing that is still pointed to:", "dim")
-        print_line(console, "`kleaktrace run` looks for those. `kleaktrace kmemleak clear` hides what is known.", "dim")
+        print_line(console, "`kleaktrace run` looks for those. To hide what is known: --known FILE.", "dim")
 
 
 def _show_whole(console: Console, explanation: Explanation) -> None:

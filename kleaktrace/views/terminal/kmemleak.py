@@ -16,10 +16,12 @@ from kleaktrace.core.explanation.listings import once_each
 from kleaktrace.core.kmemleak.diagnosis import KmemleakHealth, State
 from kleaktrace.core.kmemleak.kmemleak_text import KmemleakText, Message, ObjectDump, Problem
 from kleaktrace.core.kmemleak.message_meanings import Meaning, is_of_shell, meaning_of, new_suspects
+from kleaktrace.core.known_leaks import NOTHING_KNOWN, KnownLeaks
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import explanation
 from kleaktrace.views.terminal.console import print_line
+from kleaktrace.views.terminal.known import show_groups
 
 _BOOT_S = 60.0
 """When the kernel boots, kmemleak has not found anything yet that could be lost."""
@@ -93,15 +95,23 @@ def _shell_errors(messages: Sequence[Message]) -> list[Problem]:
 
 
 def show(
-    console: Console, text: KmemleakText, problems: Sequence[Problem], sources: SourceLines = NO_SOURCE_LINES
+    console: Console,
+    text: KmemleakText,
+    problems: Sequence[Problem],
+    sources: SourceLines = NO_SOURCE_LINES,
+    known: KnownLeaks = NOTHING_KNOWN,
 ) -> None:
-    """Print what a text means, and its problems; frames with their source lines, as far as these are known."""
-    explained = explain(text)
-    if text.dumps and not explained.conclusions:
+    """Print what a text means, and its problems; frames with their source lines, as far as these are known.
+
+    known: what is told of apart.
+    """
+    explained = explain(text, known)
+    if text.dumps and not text.objects:
         for dump in text.dumps:
             show_dump(console, dump)
         print_line(console)
     explanation.show(console, explained, problems, sources)
+    show_groups(console, explained.known, known.name)
 
 
 def show_dump(console: Console, dump: ObjectDump) -> None:

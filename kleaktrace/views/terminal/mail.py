@@ -21,6 +21,7 @@ from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import growing, units
 from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
+from kleaktrace.views.terminal.known import not_counted
 from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what
 
 WIDTH = 72
@@ -64,7 +65,7 @@ def _summary(report: Report) -> str:
     return (
         f"kleaktrace {__version__} watched Linux {kernel.release} ({kernel.arch}) allocate and free for "
         f"{units.seconds(report.window.seconds)}: {units.count(totals.allocations, 'allocation')}, "
-        f"{units.count(totals.frees, 'free')}; {lost}. Verdict: {report.outcome}."
+        f"{units.count(totals.frees, 'free')}; {lost}. Verdict: {report.outcome}{not_counted(report.known)}."
     )
 
 

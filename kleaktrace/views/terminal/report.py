@@ -15,7 +15,7 @@ from kleaktrace.core.machine.unexplained_memory import MissingMemory
 from kleaktrace.core.report import CommandResult, Outcome, Report
 from kleaktrace.core.source_lines.source_lines import SourceLines
 from kleaktrace.core.symbols.call_stacks import requester_words
-from kleaktrace.views.terminal import growing, units
+from kleaktrace.views.terminal import growing, known, units
 from kleaktrace.views.terminal.console import print_line
 from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
@@ -44,6 +44,7 @@ def show(console: Console, report: Report) -> None:
         stacks = units.count(len(report.growing_kept), "call stack")
         size = units.size(sum(stack.growing.bytes for stack in report.growing_kept))
         print_line(console, f"growing, but kept on purpose (inodes, what can be reclaimed): {stacks}, {size}", "dim")
+    known.show(console, report)
     for missing in report.findings.missing:
         print_line(console, f"memory is missing: {missing}", "yellow")
         if missing.name is MissingMemory.PAGES and not traces_pages(report):
@@ -67,7 +68,8 @@ def show_leaks(console: Console, found: Sequence[Leak]) -> None:
         print_line(console, f"… and {len(by_function) - _MANY_GROUPS} more leaks", "bold red")
     if hanging:
         objects = units.count(sum(leak.objects for leak in hanging), "object")
-        print_line(console, f"  ({objects} of {units.count(len(hanging), 'other call stack')} hang on these)", "red")
+        on = "these" if causes else "what is known"
+        print_line(console, f"  ({objects} of {units.count(len(hanging), 'other call stack')} hang on {on})", "red")
     if found:
         console.print()
 
@@ -166,15 +168,15 @@ def _show_suspects(
 ) -> None:
     if not suspects:
         return
-    known = {leak.stack: leak for leak in found}
-    groups = grouped(suspects, list(known))
+    leak_of = {leak.stack: leak for leak in found}
+    groups = grouped(suspects, list(leak_of))
     total = sum(s.size for s in suspects)
     console.print()
     print_line(
         console, f"{verdict}: {units.count(len(suspects), 'object')}, {units.size(total)}", VERDICT_STYLES[verdict]
     )
     for group in groups[:_MANY_GROUPS]:
-        leak = known.get(group[0].stack) if verdict is Verdict.CONFIRMED else None
+        leak = leak_of.get(group[0].stack) if verdict is Verdict.CONFIRMED else None
         show_group(console, group, leak, report.source_lines)
     if len(groups) > _MANY_GROUPS:
         print_line(console, f"  … and {len(groups) - _MANY_GROUPS} more call stacks (--json has all)", "dim")
@@ -207,7 +209,7 @@ def show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | No
 def _show_outcome(console: Console, report: Report) -> None:
     console.print()
     counts = {verdict: sum(s.verdict is verdict for s in report.suspects) for verdict in Verdict}
-    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict) + known.not_counted(report.known)
     match report.outcome:
         case Outcome.LEAKS:
             print_line(console, f"LEAKS: {summary}", "bold red")

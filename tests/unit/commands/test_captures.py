@@ -80,6 +80,29 @@ def test_run_is_reported_as_it_was(machine: Machine, leaking: bool) -> None:
     assert machine.said(confirm_module.confirm, "--capture", str(machine.capture)) == live
 
 
+def test_what_is_known_is_told_apart_by_whoever_reports(machine: Machine, tmp_path: Path) -> None:
+    leak(machine)
+    known = tmp_path / "known.txt"
+    known.write_text("* [drv]\nmended\n")
+    option = ("--known", str(known))
+    live = machine.said(run_module.run, *option, "--capture", str(machine.capture), "true")
+    assert live[0] == 0
+    assert machine.said(report_module.report, *option, str(machine.capture)) == live
+    assert machine.said(confirm_module.confirm, *option, "--capture", str(machine.capture)) == live
+    told = machine.done(report_module.report, *option, str(machine.capture)).stdout
+    print(told)
+    assert (
+        f"known, not counted: * [drv]: 1 object confirmed, 100 B; 1 object undecided, 128 B ({known}, line 1)" in told
+    )
+    assert f"known: mended: nothing of it this time ({known}, line 2)" in told
+    assert told.splitlines()[-1] == "clean: 0 confirmed, 0 dismissed, 0 undecided; not counted: 2 known objects"
+    page = tmp_path / "report.html"
+    machine.done(report_module.report, *option, "--html", str(page), str(machine.capture))
+    assert "Known, not counted: * [drv]: 1 object confirmed" in page.read_text()
+    mailed = machine.done(report_module.report, *option, "--mail", str(machine.capture)).stdout
+    assert "not counted: 2 known objects" in " ".join(mailed.split())
+
+
 def test_a_report_takes_the_form_that_is_asked_for(machine: Machine, tmp_path: Path) -> None:
     leak(machine)
     machine.done(run_module.run, "--capture", str(machine.capture), "true")

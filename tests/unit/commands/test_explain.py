@@ -154,7 +154,7 @@ to decide it: sudo kleaktrace run --repeat 5 -- sh -c 'modprobe leaky && rmmod l
    to decide it: sudo kleaktrace run --repeat 5 -- CMD  (CMD: what made it happen)
 
 kmemleak lists no pages, no DMA memory, nothing that is still pointed to:
-`kleaktrace run` looks for those. `kleaktrace kmemleak clear` hides what is known.
+`kleaktrace run` looks for those. To hide what is known: --known FILE.
 """
     )
 
@@ -383,3 +383,35 @@ def test_a_module_of_which_there_is_no_file_is_told(built: DebugBuild) -> None:
     result = run(REPORT, "--debug-dir", str(built.directory))
     assert "no source lines for leaky: give the directory of a leaky.ko" in result.output
     assert "faddr2line" in result.output
+
+
+def test_what_is_known_is_told_apart(tmp_path: Path) -> None:
+    report, known = tmp_path / "report.txt", tmp_path / "known.txt"
+    report.write_text(TWO + OTHER)
+    known.write_text("leak_init [leaky]\nmended\n")
+    told = CliRunner().invoke(explain, ["--known", str(known), str(report)])
+    assert told.exit_code == 0
+    assert told.output.startswith("1 object, 8 bytes, 1 backtrace")
+    assert f"known, not counted: leak_init [leaky]: 2 objects, 256 B ({known}, line 1)" in told.output
+    assert f"known: mended: nothing of it this time ({known}, line 2)" in told.output
+    document = validated(json.loads(CliRunner().invoke(explain, ["--json", "--known", str(known), str(report)]).output))
+    assert (len(document["objects"]), document["conclusion"]["objects"]) == (3, 1)
+    assert [(one["line"], one["objects"], one["bytes"]) for one in document["known"]] == [(1, 2, 256), (2, 0, 0)]
+
+
+def test_what_an_interrupt_came_upon_is_not_known(tmp_path: Path) -> None:
+    report, known = tmp_path / "report.txt", tmp_path / "known.txt"
+    interrupted = "    asm_sysvec_apic_timer_interrupt+0x16/0x20\n    known_leak+0x1/0x2\n"
+    report.write_text(REPORT + interrupted)
+    known.write_text("known_leak\n")
+    assert "asked for by leak_init" in CliRunner().invoke(explain, ["--known", str(known), str(report)]).output
+
+
+def test_a_bad_file_of_known_leaks_is_refused_by_its_line(tmp_path: Path) -> None:
+    known = tmp_path / "known.txt"
+    known.write_text("fine\n*\n")
+    refused = CliRunner().invoke(explain, ["--known", str(known), "-"])
+    assert isinstance(refused.exception, UsageError)
+    assert refused.exception.what == f"{known}, line 2: '*' would hide everything"
+    missing = CliRunner().invoke(explain, ["--known", str(tmp_path / "none"), "-"])
+    assert isinstance(missing.exception, UsageError)
