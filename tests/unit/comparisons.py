@@ -18,7 +18,7 @@ def change(**fields: object) -> Change:
     known: dict[str, object] = {
         "key": stack_key(STACK.lines()),
         "frames": STACK.frames,
-        "asker": 0,
+        "requester_at": 0,
         "lines": tuple(STACK.lines()),
         "kind": ChangeKind.NEW,
         "because": (Because.COUNTS,),

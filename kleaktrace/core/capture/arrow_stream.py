@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.capture.tables import Column, Columns, ColumnType, Table
+from kleaktrace.core.capture.tables import Column, Columns, ColumnType, TableLayout
 
 Read = Callable[[int], bytes]
 """So many bytes of the stream, fewer only at its end."""
@@ -115,7 +115,7 @@ class _Field:
     type: ColumnType
 
 
-def read_batches(table: Table, read: Read) -> Iterator[Columns]:
+def read_batches(table: TableLayout, read: Read) -> Iterator[Columns]:
     """The batches of a stream, up to its end or to where it breaks off; each has just the columns of the table.
 
     Columns that the stream has not, because it is older, are 0 or empty. Raises ValueError for what is no such stream.
@@ -180,7 +180,7 @@ def _type_of(field: _Object) -> ColumnType:
     raise ValueError(f"column {field.text(0)!r} is of a type that captures do not have")
 
 
-def _columns(table: Table, fields: list[_Field], batch: _Object, body: bytes) -> Columns:
+def _columns(table: TableLayout, fields: list[_Field], batch: _Object, body: bytes) -> Columns:
     if batch.child(3) is not None:
         raise ValueError("its buffers are compressed")
     rows, nodes, buffers = batch.number(0, "<q"), batch.pairs(1), iter(batch.pairs(2))

@@ -20,7 +20,7 @@ from kleaktrace.core.arrays.hash_index import Interner
 from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.capture import tables
 from kleaktrace.core.capture.differences import later, summed
-from kleaktrace.core.capture.tables import EVENT_PARTS, Columns, Table
+from kleaktrace.core.capture.tables import EVENT_PARTS, Columns, TableLayout
 from kleaktrace.core.events.records import ALLOCATION, FREE, SECOND_UNIT, Batch, Rows
 
 Integers = npt.NDArray[Any]
@@ -42,7 +42,7 @@ class EventsLog:
     def __init__(self) -> None:
         self._shapes, self._tasks = Interner(words=6), Interner(words=4)
 
-    def batches(self, batches: Sequence[Batch]) -> Iterator[tuple[Table, Columns]]:
+    def batches(self, batches: Sequence[Batch]) -> Iterator[tuple[TableLayout, Columns]]:
         """The rows for some batches of the drain, in order; nothing for those without events."""
         some = [batch for batch in batches if batch.size]
         if not some:
@@ -111,7 +111,7 @@ class EventsReader:
         self._batches: Columns = {}
         self._sequence = 0
 
-    def take(self, batches: Sequence[tuple[Table, Columns]]) -> Iterator[Batch]:
+    def take(self, batches: Sequence[tuple[TableLayout, Columns]]) -> Iterator[Batch]:
         """The events of a flush, batch by batch."""
         told = {table.name: batch for table, batch in batches}
         lengths, events = told.get(tables.EVENT_BATCHES.name), told.get(tables.EVENTS.name)
@@ -236,7 +236,7 @@ def _joined(pieces: Sequence[_Piece], count: int) -> dict[str, U64]:
     return {name: joined[part].view(np.uint64)[:, 0] for part, name in enumerate(EVENT_PARTS)}
 
 
-def _told_since(table: Table, numbered: Interner, first: int) -> Columns:
+def _told_since(table: TableLayout, numbered: Interner, first: int) -> Columns:
     return {name: numbered.word(word)[first:] for word, name in enumerate(table.columns)}
 
 

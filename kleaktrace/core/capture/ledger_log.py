@@ -14,7 +14,7 @@ from kleaktrace.core.arrays.hash_index import grown
 from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.capture import tables
 from kleaktrace.core.capture.differences import later, summed
-from kleaktrace.core.capture.tables import Columns, Table
+from kleaktrace.core.capture.tables import Columns, TableLayout
 from kleaktrace.core.events.loss import LossWindow
 from kleaktrace.core.ledger.free_history import CLOSED, Closed
 from kleaktrace.core.ledger.free_samples import SAMPLES_OF_A_KIND, TRAITS, SiblingSamples, Traits
@@ -22,7 +22,7 @@ from kleaktrace.core.ledger.ledger import HISTORY_CAPACITY, Ledger, LedgerChange
 from kleaktrace.core.ledger.outstanding_table import OutstandingRows, RowChanges
 from kleaktrace.core.ledger.stack_counters import StackTable, StackTableState
 
-Batches = Iterator[tuple[Table, Columns]]
+Batches = Iterator[tuple[TableLayout, Columns]]
 
 _ROW_COLUMNS = ("time_ns", "stack", "origin", "task", "jiffies", "cpu", "doubled")
 _ROW_DIFFERENCES = ("object", "time_ns", "jiffies")
@@ -179,7 +179,7 @@ class LedgerReader:
         """What is outstanding is told anew, origins and tasks as well."""
         self._rows, self._origins, self._tasks = _RowsReader(), _Words(5), _Words(4)
 
-    def take(self, table: Table, batch: Columns) -> None:
+    def take(self, table: TableLayout, batch: Columns) -> None:
         """Take a batch of one of the tables of the ledger, in the order of `TABLES`."""
         match table:
             case tables.OUTSTANDING:
@@ -197,7 +197,7 @@ class LedgerReader:
             case _:
                 self._take_books(table, batch)
 
-    def _take_books(self, table: Table, batch: Columns) -> None:
+    def _take_books(self, table: TableLayout, batch: Columns) -> None:
         match table:
             case tables.LEDGER_STACKS:
                 self._stacks.add([batch["stack"]])

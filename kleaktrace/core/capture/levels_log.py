@@ -12,7 +12,7 @@ import numpy as np
 from kleaktrace.core.arrays.hash_index import grown
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.capture import tables
-from kleaktrace.core.capture.tables import Columns, Table
+from kleaktrace.core.capture.tables import Columns, TableLayout
 from kleaktrace.core.growth.level_history import Level, LevelHistory
 
 _MOST_KEPT, _MOST_BYTES = 1024, 1 << 30
@@ -43,7 +43,7 @@ class LevelsLog:
             self._newest_ns = new.samples[-1].time_ns
         return new
 
-    def batches(self, new: NewLevels) -> Iterator[tuple[Table, Columns]]:
+    def batches(self, new: NewLevels) -> Iterator[tuple[TableLayout, Columns]]:
         """The rows for what is new."""
         stacks, levels, counts = [], [], []
         for sample in new.samples:
@@ -82,7 +82,7 @@ class LevelsReader:
         self._every_ns = LevelHistory().every_ns
         self._waiting: list[tuple[int, int, int]] = []
 
-    def take(self, table: Table, batch: Columns, known: int) -> None:
+    def take(self, table: TableLayout, batch: Columns, known: int) -> None:
         """Take a batch of one of the tables of levels, in the order of `TABLES`; so many stacks are known by now."""
         match table:
             case tables.LEVELS:

@@ -11,14 +11,14 @@ import numpy as np
 
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.capture import tables
-from kleaktrace.core.capture.tables import Columns, Table
+from kleaktrace.core.capture.tables import Columns, TableLayout
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.symbols.call_stacks import Stack
 from kleaktrace.core.symbols.executed_programs import ExecutedPrograms
 from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
 from kleaktrace.core.symbols.symbol_table import Frame, KnownSymbols, Symbols
 
-Batches = Iterator[tuple[Table, Columns]]
+Batches = Iterator[tuple[TableLayout, Columns]]
 
 _BELOW_MACHINERY, _WITHIN_VMALLOC = 1, 2
 
@@ -148,7 +148,7 @@ class NamesReader:
         self._modules: tuple[dict[str, list[int]], dict[str, list[int]]] = ({}, {})  # unloads, loads
         self._programs = ExecutedPrograms()
 
-    def take(self, table: Table, batch: Columns) -> None:
+    def take(self, table: TableLayout, batch: Columns) -> None:
         """Take a batch of one of the tables of names, in the order of `TABLES`."""
         columns = (column.tolist() if isinstance(column, np.ndarray) else column for column in batch.values())
         rows = zip(*columns, strict=True)

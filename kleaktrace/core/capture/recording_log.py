@@ -16,7 +16,7 @@ from kleaktrace.core.capture.ledger_log import LedgerLog, LedgerReader
 from kleaktrace.core.capture.levels_log import LevelsLog, LevelsReader, NewLevels
 from kleaktrace.core.capture.names_log import NamesLog, NamesReader, NewNames
 from kleaktrace.core.capture.suspects_log import SuspectsReader, suspect_batches
-from kleaktrace.core.capture.tables import ENDINGS_A_PART, TABLES, Columns, Table, rows_in
+from kleaktrace.core.capture.tables import ENDINGS_A_PART, TABLES, Columns, TableLayout, rows_in
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.loss import Allocator, Loss, LossWindow, LostEvents
 from kleaktrace.core.events.records import Batch
@@ -51,7 +51,7 @@ _SUSPECTS = frozenset(
 class Flush:
     """What is added at once: batches of some tables, in the order of `TABLES`, and its row of `FLUSHES`."""
 
-    batches: Sequence[tuple[Table, Columns]]
+    batches: Sequence[tuple[TableLayout, Columns]]
     row: Columns
 
 
@@ -115,7 +115,7 @@ class RecordingLog:
         batches = [*self._fact_batch(facts), *self._batches(look), *self._events.batches(events)]
         return self._flush(look, [*batches, *suspect_batches(look.recording)], last=True)
 
-    def _batches(self, look: Look) -> Iterator[tuple[Table, Columns]]:
+    def _batches(self, look: Look) -> Iterator[tuple[TableLayout, Columns]]:
         sites = self._ledger.new_sites(look.changes)
         yield from self._names.batches(look.names, sites, look.recording.names.sites.frame)
         yield from self._ledger.batches(look.changes)
@@ -132,14 +132,14 @@ class RecordingLog:
         yield tables.LOSSES, _loss_columns(windows[self._losses :])
         self._losses = len(windows)
 
-    def _fact_batch(self, facts: Facts) -> Iterator[tuple[Table, Columns]]:
+    def _fact_batch(self, facts: Facts) -> Iterator[tuple[TableLayout, Columns]]:
         """Those that are new, or not what they were."""
         told = {name: json.dumps(value) for name, value in facts.items()}
         new = {name: value for name, value in told.items() if self._facts.get(name) != value}
         self._facts.update(new)
         yield tables.FACTS, {"name": list(new), "value": list(new.values())}
 
-    def _flush(self, look: Look, batches: Iterable[tuple[Table, Columns]], last: bool) -> Flush:
+    def _flush(self, look: Look, batches: Iterable[tuple[TableLayout, Columns]], last: bool) -> Flush:
         some = {table.name: (table, batch) for table, batch in batches if rows_in(batch)}
         end, changes = look.recording.clock.end, look.changes
         self._choose_parts(changes)
@@ -268,7 +268,7 @@ class RecordingReader:
         windows = (*loss.windows, window)
         return JiffiesClock(clock.start, end), Loss(loss.events + events, loss.stacks, loss.names, windows, causes)
 
-    def _take_batch(self, table: Table, batch: Columns) -> None:
+    def _take_batch(self, table: TableLayout, batch: Columns) -> None:
         if table.name in _NAMES:
             self._names.take(table, batch)
         elif table.name in _LEVELS:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.capture import tables
-from kleaktrace.core.capture.tables import Columns, Table
+from kleaktrace.core.capture.tables import Columns, TableLayout
 from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import hide
 from kleaktrace.core.evidence.evidence import Question
@@ -28,7 +28,7 @@ _FIRST_OF_KERNEL = np.uint64(1 << 63)
 """Complements of the kernel's addresses are below."""
 
 
-def suspect_batches(recording: Recording) -> Iterator[tuple[Table, Columns]]:
+def suspect_batches(recording: Recording) -> Iterator[tuple[TableLayout, Columns]]:
     """The rows for all that was asked about single objects."""
     numbers: dict[Suspect, int] = {}
     readings = [[numbers.setdefault(s, len(numbers)) for s in reading] for reading in recording.readings]
@@ -108,7 +108,7 @@ class SuspectsReader:
         self.answers: dict[Question, bool] = {}
         self._words: dict[int, U64] = {}
 
-    def take(self, table: Table, batch: Columns) -> None:
+    def take(self, table: TableLayout, batch: Columns) -> None:
         """Take a batch of one of the tables about single objects."""
         columns = (column.tolist() if isinstance(column, np.ndarray) else column for column in batch.values())
         rows = list(zip(*columns, strict=True))

@@ -47,7 +47,7 @@ Columns = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableLayout:
     """Which columns a table has, in order. `name` is that of its file."""
 
     name: str
@@ -62,42 +62,42 @@ def rows_in(batch: Columns) -> int:
 U8, U16, U32, U64 = ColumnType.U8, ColumnType.U16, ColumnType.U32, ColumnType.U64
 I64, F64, TEXT, BYTES = ColumnType.I64, ColumnType.F64, ColumnType.TEXT, ColumnType.BYTES
 
-FACTS = Table("facts", {"name": TEXT, "value": TEXT})
+FACTS = TableLayout("facts", {"name": TEXT, "value": TEXT})
 """What there is once: the value is JSON (`core.capture.facts`); of a name that comes again the last one holds."""
 
-FRAMES = Table("frames", {"address": U64, "name": TEXT, "named": U8, "offset": U64, "size": U64, "module": TEXT})
+FRAMES = TableLayout("frames", {"address": U64, "name": TEXT, "named": U8, "offset": U64, "size": U64, "module": TEXT})
 """Frames of call stacks and places that free, numbered 0, 1, 2, …"""
 
-STACKS = Table("stacks", {"stack": U64, "context": U8, "flags": U8, "depth": U32})
+STACKS = TableLayout("stacks", {"stack": U64, "context": U8, "flags": U8, "depth": U32})
 """Call stacks by key. Their frames, innermost first, are the next `depth` of `STACK_FRAMES`."""
 
-STACK_FRAMES = Table("stack_frames", {"frame": U32})
+STACK_FRAMES = TableLayout("stack_frames", {"frame": U32})
 
-SITES = Table("sites", {"site": U64, "frame": U32})
+SITES = TableLayout("sites", {"site": U64, "frame": U32})
 """Places that free, by key."""
 
-SITE_KEYS = Table("site_keys", {"frame": U32})
+SITE_KEYS = TableLayout("site_keys", {"frame": U32})
 """What the keys 1, 2, 3, … of places in modules stand for (`CallSites`)."""
 
-FUNCTIONS = Table("functions", {"address": U64, "name": TEXT})
+FUNCTIONS = TableLayout("functions", {"address": U64, "name": TEXT})
 """Functions that leaked objects point to."""
 
-CACHES = Table("caches", {"cache": U64, "name": TEXT, "object_size": U32, "size": U32, "reclaimable": U8})
+CACHES = TableLayout("caches", {"cache": U64, "name": TEXT, "object_size": U32, "size": U32, "reclaimable": U8})
 """Slab caches by key; of a key that comes again the last one holds."""
 
-MODULES = Table("modules", {"name": TEXT, "time_ns": U64, "loaded": U8})
+MODULES = TableLayout("modules", {"name": TEXT, "time_ns": U64, "loaded": U8})
 """When modules were loaded (1) and unloaded (0)."""
 
-PROGRAMS = Table("programs", {"tgid": U32, "time_ns": U64, "arguments": BYTES})
+PROGRAMS = TableLayout("programs", {"tgid": U32, "time_ns": U64, "arguments": BYTES})
 """What processes ran from when on; each argument ends with a NUL."""
 
-LEDGER_STACKS = Table("ledger_stacks", {"stack": U64})
+LEDGER_STACKS = TableLayout("ledger_stacks", {"stack": U64})
 """Keys of the call stacks that were counted, numbered 0, 1, 2, …: the numbers are what the tables below go by."""
 
 COUNTER_COLUMNS = ("task", "softirq", "hardirq", "nmi", "unknown")
 """Allocations by context, as `StackTableState.by_context` has them."""
 
-COUNTERS = Table(
+COUNTERS = TableLayout(
     "counters",
     {
         "stack": U32,
@@ -113,13 +113,13 @@ COUNTERS = Table(
 the bits of the sum of all lifetimes, which is a float64, are more. Numbers of stacks are told as by how much each is
 more than the one before (`core.capture.differences`)."""
 
-CELLS = Table("cells", {"stack": U32, "bin": U8, "site": U64})
+CELLS = TableLayout("cells", {"stack": U32, "bin": U8, "site": U64})
 """Numbered 0, 1, 2, …: a call stack, a lifetime (`bin_range`), and the place that freed."""
 
-CELL_COUNTS = Table("cell_counts", {"cell": U32, "frees": U32})
+CELL_COUNTS = TableLayout("cell_counts", {"cell": U32, "frees": U32})
 """How many were freed so since the flush before. Cells are told as by how much each is more than the one before."""
 
-OUTSTANDING = Table(
+OUTSTANDING = TableLayout(
     "outstanding",
     {
         "row": U32,
@@ -136,16 +136,16 @@ OUTSTANDING = Table(
 """Allocations that became outstanding, each in place of what was at that row of the reader's table before. Objects,
 times and ticks are told as by how much each is more than the one before."""
 
-GONE = Table("gone", {"row": U32})
+GONE = TableLayout("gone", {"row": U32})
 """Rows that hold nothing any more, each told as by how much it is more than the one before."""
 
-ORIGINS = Table("origins", {"call_site": U64, "cache": U64, "flags": U64, "bytes_req": U64, "bytes_alloc": U64})
+ORIGINS = TableLayout("origins", {"call_site": U64, "cache": U64, "flags": U64, "bytes_req": U64, "bytes_alloc": U64})
 """What outstanding allocations have in common, numbered 0, 1, 2, …; flags: gfp_flags << 32 | kind << 8 | context."""
 
-TASKS = Table("tasks", {"comm_0": U64, "comm_1": U64, "cgroup": U64, "ids": U64})
+TASKS = TableLayout("tasks", {"comm_0": U64, "comm_1": U64, "cgroup": U64, "ids": U64})
 """Who allocated, numbered 0, 1, 2, …: the two words of the comm, and tgid << 32 | tid."""
 
-ENDINGS = Table(
+ENDINGS = TableLayout(
     "endings",
     {
         "object": U64,
@@ -164,10 +164,10 @@ ENDINGS = Table(
 """How allocations ended that had lived for a while (`Ledger.history`). The times and ticks of allocations and the times
 of the ends are told as by how much each is more than the one before."""
 
-WATCHED = Table("watched", ENDINGS.columns)
+WATCHED = TableLayout("watched", ENDINGS.columns)
 """What ended at the addresses that were watched; nothing is told by differences."""
 
-SAMPLES = Table(
+SAMPLES = TableLayout(
     "samples",
     {
         "stack": U32,
@@ -183,10 +183,10 @@ SAMPLES = Table(
 )
 """Some of the allocations that were freed. A place that comes again holds another one, or none (taken: 0)."""
 
-IMPLIED = Table("implied", {"kind": U8, "cache": U64, "bytes": U64, "frees": U64})
+IMPLIED = TableLayout("implied", {"kind": U8, "cache": U64, "bytes": U64, "frees": U64})
 """Implied frees by what they were of; all there are, each time."""
 
-LOSSES = Table(
+LOSSES = TableLayout(
     "losses",
     {
         "from_ns": U64,
@@ -201,19 +201,19 @@ LOSSES = Table(
 )
 """When events were lost; of these at most so many were frees of each allocator, if that is known (1)."""
 
-LEVELS = Table("levels", {"time_ns": U64, "every_ns": U64, "stacks": U32, "changed": U32})
+LEVELS = TableLayout("levels", {"time_ns": U64, "every_ns": U64, "stacks": U32, "changed": U32})
 """Samples of what is outstanding by stack; `stacks` were known. The next `changed` rows of `LEVEL_CHANGES` tell the
 difference to the sample before."""
 
-LEVEL_CHANGES = Table("level_changes", {"stack": U32, "bytes": U64})
+LEVEL_CHANGES = TableLayout("level_changes", {"stack": U32, "bytes": U64})
 
-LEVELS_KEPT = Table("levels_kept", {"time_ns": U64})
+LEVELS_KEPT = TableLayout("levels_kept", {"time_ns": U64})
 """Which of the samples so far are still kept, where some were forgotten."""
 
-MACHINE = Table("machine", {"time_ns": U64, "counter": TEXT, "bytes": U64})
+MACHINE = TableLayout("machine", {"time_ns": U64, "counter": TEXT, "bytes": U64})
 """What the machine itself says that it uses, as /proc/meminfo names it."""
 
-SUSPECTS = Table(
+SUSPECTS = TableLayout(
     "suspects",
     {
         "object": U64,
@@ -233,43 +233,45 @@ SUSPECTS = Table(
 )
 """What kmemleak listed, numbered 0, 1, 2, …; the frames are the next `depth` of `SUSPECT_FRAMES`."""
 
-SUSPECT_FRAMES = Table("suspect_frames", {"frame": TEXT})
+SUSPECT_FRAMES = TableLayout("suspect_frames", {"frame": TEXT})
 """Frames as JSON: address, symbol, offset, size, module, source, inline, printed."""
 
-READINGS = Table("readings", {"reading": U32, "suspect": U32})
+READINGS = TableLayout("readings", {"reading": U32, "suspect": U32})
 """Which suspects each reading listed, in order. How many readings there were is a fact."""
 
-ANSWERS = Table("answers", {"object": U64, "kind": U8, "tracked": U8})
+ANSWERS = TableLayout("answers", {"object": U64, "kind": U8, "tracked": U8})
 """What kmemleak said when it was asked for an object."""
 
-CONTENTS = Table("contents", {"object": U64, "words": BYTES})
+CONTENTS = TableLayout("contents", {"object": U64, "words": BYTES})
 """The complements of the words that objects held."""
 
 EVENT_PARTS = ("object", "time", "jiffies", "shape", "task", "cpu")
 """What `EVENTS` tells of each event, as u64: see `core.capture.events_log`."""
 
-EVENTS = Table("events", {"part": U8, "place": U8, "octets": BYTES})
+EVENTS = TableLayout("events", {"part": U8, "place": U8, "octets": BYTES})
 """Every event, in the order in which they happened, if all were to be kept: of one of `EVENT_PARTS` (its number) the
 byte at a place, the lowest is 0, of all events of the flush. What is not told is 0; the lowest bytes always are."""
 
-EVENTS_PLAIN = Table("events_plain", EVENTS.columns)
+EVENTS_PLAIN = TableLayout("events_plain", EVENTS.columns)
 """The same of the low bytes that no compressor makes much smaller: as many at once, for each event in turn, as there
 are octets for each."""
 
-EVENT_BATCHES = Table("event_batches", {"events": U32, "time_ns": U64, "jiffies": U32, "newest_ns": U64, "anew": U8})
+EVENT_BATCHES = TableLayout(
+    "event_batches", {"events": U32, "time_ns": U64, "jiffies": U32, "newest_ns": U64, "anew": U8}
+)
 """The next so many of `EVENTS` came at once; the times are those of the first, and of the last. anew: shapes and
 tasks of before are forgotten."""
 
-EVENT_SHAPES = Table(
+EVENT_SHAPES = TableLayout(
     "event_shapes",
     {"stack": U64, "call_site": U64, "cache": U64, "flags": U64, "bytes_req": U64, "bytes_alloc": U64},
 )
 """What events have in common, numbered 0, 1, 2, …; flags: gfp_flags << 32 | free << 16 | kind << 8 | context."""
 
-EVENT_TASKS = Table("event_tasks", TASKS.columns)
+EVENT_TASKS = TableLayout("event_tasks", TASKS.columns)
 """Whose events they are, numbered 0, 1, 2, …"""
 
-FLUSHES = Table(
+FLUSHES = TableLayout(
     "flushes",
     {
         "tables": U64,

@@ -139,14 +139,14 @@ class _Comparing:
         shown = self.new if after.objects or not before.objects else self.old
         because = {Because.LEAK: leak, Because.MODULE: module, Because.COUNTS: counts}
         overview, place = shown.side.overview, int(shown.place[number])
-        frames, asker = self._frames(number)
+        frames, requester_at = self._frames(number)
         lines = self.common.lines(frames)
         kept, held = self._reasons(shown, number)
         units = self.units[1]
         return Change(
             key=stack_key(lines),
             frames=frames,
-            asker=asker,
+            requester_at=requester_at,
             lines=lines,
             kind=_kind(before, after, size if size.estimate else objects),
             because=tuple(why for why, is_so in because.items() if is_so),
@@ -166,7 +166,7 @@ class _Comparing:
         """The frames of a stack, and which of them asked for the memory."""
         shown = self.new if self.new.place[number] != NOT_SEEN else self.old
         overview, place = shown.side.overview, int(shown.place[number])
-        return self.common.frames(overview, place), int(overview.askers[place])
+        return self.common.frames(overview, place), int(overview.requesters_at[place])
 
     def _reasons(self, shown: CountedRecording, number: int) -> tuple[str, str]:
         """Why it is kept on purpose, and who may hold it."""

@@ -52,15 +52,15 @@ class Amount:
 class Change:
     """One call stack.
 
-    frames: innermost first, of which `asker` is the number of the one that asked for the memory; lines: the same in
-    words. objects, bytes: by how much more it leaves than before, over a window as long as
-    that of the second recording, with intervals that hold for all stacks at once. bytes_per_unit: the same by second or
+    frames: innermost first, of which `requester_at` is the number of the one that asked for the memory; lines: the
+    same in words. objects, bytes: by how much more it leaves than before, over a window as long as that of the
+    second recording, with intervals that hold for all stacks at once. bytes_per_unit: the same by second or
     operation. kept: why it is kept on purpose, empty: nothing says so. held: who may hold it.
     """
 
     key: str
     frames: tuple[Frame, ...]
-    asker: int
+    requester_at: int
     lines: tuple[str, ...]
     kind: ChangeKind
     because: tuple[Because, ...]

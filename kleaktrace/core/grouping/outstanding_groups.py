@@ -79,12 +79,12 @@ def group_tally(
     By process or cgroup, it must have been counted so (`GroupBy.by_process`); without `cgroup_path`, cgroups go by
     their numbers.
     """
-    return _grouped(counted, names, lambda part: group_label(part, by, cgroup_path), by)
+    return _grouped(counted, names, lambda row: group_label(row, by, cgroup_path), by)
 
 
 def as_one(rows: Rows, names: KernelNames) -> AllocationGroup | None:
     """All OUTSTANDING rows as one group; None if there are none."""
-    return next(iter(_grouped(tally(rows), names, lambda part: ("",), None)), None)
+    return next(iter(_grouped(tally(rows), names, lambda row: ("",), None)), None)
 
 
 def telling_words(rows: Rows, by: GroupBy | None) -> tuple[U64, ...]:
@@ -101,18 +101,18 @@ def telling_words(rows: Rows, by: GroupBy | None) -> tuple[U64, ...]:
 
 
 def _grouped(
-    counted: Tally, names: KernelNames, label_of: Callable[[Part], GroupLabel], by: GroupBy | None
+    counted: Tally, names: KernelNames, label_of: Callable[[NamedRow], GroupLabel], by: GroupBy | None
 ) -> list[AllocationGroup]:
     # Who allocated seldom matters to a label, and there are many of them: they are put in words once a group.
     kinds = alike(counted.rows, *telling_words(counted.rows, by))
-    parts = described(counted.rows[one_of_each(kinds)], names, with_text=by is GroupBy.STACK)
-    groups: dict[GroupLabel, list[Part]] = {}
+    named = named_rows(counted.rows[one_of_each(kinds)], names, with_text=by is GroupBy.STACK)
+    groups: dict[GroupLabel, list[NamedRow]] = {}
     number_of: dict[GroupLabel, int] = {}
     group_of_part = []
-    for part in parts:
-        name = label_of(part)
+    for row in named:
+        name = label_of(row)
         group_of_part.append(number_of.setdefault(name, len(number_of)))
-        groups.setdefault(name, []).append(part)
+        groups.setdefault(name, []).append(row)
     group_of = np.array(group_of_part, np.intp).take(kinds)
     columns = zip(
         groups.items(),
@@ -126,14 +126,14 @@ def _grouped(
         AllocationGroup(
             label=name[0],
             stack=members[0].stack,
-            cache=_join({part.cache for part in members}),
-            contexts=frozenset(part.context for part in members),
+            cache=_join({row.cache for row in members}),
+            contexts=frozenset(row.context for row in members),
             comm=_join(comms),
             count=int(count),
             bytes=int(size),
             oldest_ns=oldest_ns,
-            stack_keys=tuple(sorted({part.key for part in members})),
-            reclaimable=all(part.reclaimable for part in members),
+            stack_keys=tuple(sorted({row.key for row in members})),
+            reclaimable=all(row.reclaimable for row in members),
         )
         for (name, members), count, size, oldest_ns, comms in columns
     ]
@@ -162,7 +162,7 @@ def _comms(group_of: Index, rows: Rows) -> list[set[str]]:
     return found
 
 
-class Part(NamedTuple):
+class NamedRow(NamedTuple):
     """What of a row is shown, mostly in words. `text` is that of the call stack, if it was asked for."""
 
     key: int
@@ -176,47 +176,47 @@ class Part(NamedTuple):
     reclaimable: bool
 
 
-def described(rows: Rows, names: KernelNames, with_text: bool = False) -> list[Part]:
+def named_rows(rows: Rows, names: KernelNames, with_text: bool = False) -> list[NamedRow]:
     """OUTSTANDING rows in words."""
     fields = ("stack", "kind", "cache", "bytes_alloc", "context", "comm", "tgid", "cgroup")
     columns = (*(rows[name].tolist() for name in fields), names.reclaimable(rows).tolist())
-    parts = []
+    named = []
     for key, kind, slab_cache, size, context, comm, pid, cgroup, reclaimable in zip(*columns, strict=True):
         stack = names.stacks.get(key)
         text = names.stacks.text(key) if with_text else ""
         known = _CONTEXTS[context] if context != Context.UNKNOWN else stack.context
         cache = names.cache(kind, slab_cache, size)
-        parts.append(Part(key, stack, text, cache, known, comm_text(comm), pid, cgroup, reclaimable))
-    return parts
+        named.append(NamedRow(key, stack, text, cache, known, comm_text(comm), pid, cgroup, reclaimable))
+    return named
 
 
-def _context(part: Part) -> str:
+def _context(row: NamedRow) -> str:
     """What the stack tells, unless the event knows better."""
-    agree = part.stack.frames and part.stack.context is part.context
-    return label(part.stack, GroupBy.CONTEXT) if agree else _CONTEXT_NAMES[part.context]
+    agree = row.stack.frames and row.stack.context is row.context
+    return label(row.stack, GroupBy.CONTEXT) if agree else _CONTEXT_NAMES[row.context]
 
 
 GroupLabel = tuple[str, ...]
 """What the rows of a group have in common; first what names it."""
 
 
-def group_label(part: Part, by: GroupBy, cgroup_path: CgroupPath | None = None) -> GroupLabel:
+def group_label(row: NamedRow, by: GroupBy, cgroup_path: CgroupPath | None = None) -> GroupLabel:
     """The group of a row, by one of `OUTSTANDING_BY`. What an interrupt allocates is not its process's, as in rates."""
     if by is GroupBy.STACK:
-        return part.text, part.cache, _CONTEXT_NAMES[part.context]
-    if by.by_task and part.context in INTERRUPTS:
-        return (interrupt_label(part.context),)
+        return row.text, row.cache, _CONTEXT_NAMES[row.context]
+    if by.by_task and row.context in INTERRUPTS:
+        return (interrupt_label(row.context),)
     if by is GroupBy.CGROUP and cgroup_path is not None:
-        return (cgroup_path(part.cgroup),)
-    return (_LABELS[by](part),)
+        return (cgroup_path(row.cgroup),)
+    return (_LABELS[by](row),)
 
 
-_LABELS: dict[GroupBy, Callable[[Part], str]] = {
-    GroupBy.CACHE: lambda part: cache_label(part.cache),
-    GroupBy.COMM: lambda part: part.comm,
-    GroupBy.PID: lambda part: process_label(part.pid, part.comm),
-    GroupBy.CGROUP: lambda part: f"(cgroup {part.cgroup})",
+_LABELS: dict[GroupBy, Callable[[NamedRow], str]] = {
+    GroupBy.CACHE: lambda row: cache_label(row.cache),
+    GroupBy.COMM: lambda row: row.comm,
+    GroupBy.PID: lambda row: process_label(row.pid, row.comm),
+    GroupBy.CGROUP: lambda row: f"(cgroup {row.cgroup})",
     GroupBy.CONTEXT: _context,
-    GroupBy.MODULE: lambda part: label(part.stack, GroupBy.MODULE),
-    GroupBy.REQUESTER: lambda part: label(part.stack, GroupBy.REQUESTER),
+    GroupBy.MODULE: lambda row: label(row.stack, GroupBy.MODULE),
+    GroupBy.REQUESTER: lambda row: label(row.stack, GroupBy.REQUESTER),
 }

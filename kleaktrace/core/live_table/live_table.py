@@ -13,7 +13,7 @@ import numpy as np
 from kleaktrace.core.arrays.types import F64, U64, Index, Mask
 from kleaktrace.core.events.records import Rows
 from kleaktrace.core.grouping.group_labels import GroupBy, label
-from kleaktrace.core.grouping.outstanding_groups import CgroupPath, described
+from kleaktrace.core.grouping.outstanding_groups import CgroupPath, named_rows
 from kleaktrace.core.ledger.tally import Tally
 from kleaktrace.core.live_table.numbered_groups import NumberedGroups
 from kleaktrace.core.symbols.kernel_names import KernelNames
@@ -132,7 +132,7 @@ class TableLook:
         return self.rows[places[most]]
 
     def _what(self, group: int) -> str:
-        parts = described(self.largest_rows(group), self.names)
+        parts = named_rows(self.largest_rows(group), self.names)
         contexts = [part.context.name.lower() for part in parts]
         names = ([part.cache for part in parts], contexts, [part.comm for part in parts])
         return ", ".join(_joined(some) for some in names if any(some))

@@ -12,9 +12,9 @@ from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.grouping.outstanding_groups import (
     CgroupPath,
     GroupLabel,
-    Part,
-    described,
+    NamedRow,
     group_label,
+    named_rows,
     telling_words,
 )
 from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
@@ -31,7 +31,7 @@ class NumberedGroups:
     def __init__(self, by: GroupBy, names: KernelNames, cgroup_path: CgroupPath | None = None) -> None:
         self.by = by
         self.labels: list[GroupLabel] = []
-        self.heads: list[Part] = []
+        self.heads: list[NamedRow] = []
         """The first allocation of each group."""
         self._names, self._cgroup_path = names, cgroup_path
         self._kinds = Interner(words=len(_words(np.zeros(0, OUTSTANDING), by)))
@@ -63,11 +63,11 @@ class NumberedGroups:
 
     def _number(self, rows: Rows) -> Index:
         numbers = []
-        for part in described(rows, self._names, with_text=self.by is GroupBy.STACK):
-            label = group_label(part, self.by, self._cgroup_path)
+        for row in named_rows(rows, self._names, with_text=self.by is GroupBy.STACK):
+            label = group_label(row, self.by, self._cgroup_path)
             number = self._numbers.setdefault(label, len(self._numbers))
             if number == len(self.labels):
-                self.heads.append(part)
+                self.heads.append(row)
                 self.labels.append(label)
             numbers.append(number)
         return np.array(numbers, np.intp)

@@ -47,8 +47,8 @@ class Suspected:
 class StackOverview:
     """Call stacks; arrays and lists run parallel. First what is confirmed, undecided or growing, then by bytes held.
 
-    leaves: of each stack the node of its innermost frame. askers: how many frames further out than that is the one that
-    asked for the memory (`Stack.requester`). objects, bytes: what is outstanding, as allocated.
+    leaves: of each stack the node of its innermost frame. requesters_at: how many frames further out than that is the
+    one that asked for the memory (`Stack.requester`). objects, bytes: what is outstanding, as allocated.
     allocations, bytes_allocated: of the whole session. freed: seen or implied. oldest_s: age of the oldest that is
     outstanding; 0 if nothing is. caches, contexts, comms: of what is outstanding. keys: in the ledger.
     of_suspects: the stack of each suspect of the report, or `NOT_SEEN`.
@@ -56,7 +56,7 @@ class StackOverview:
 
     tree: FrameTree
     leaves: Index
-    askers: Index
+    requesters_at: Index
     objects: U64
     bytes: U64
     allocations: U64
@@ -80,7 +80,7 @@ def stack_overview(recording: Recording, report: Report) -> StackOverview:
     """Put side by side what the ledger counted and what the report says. Some 10 µs a stack."""
     counted = recording.ledger.snapshot()
     stacks = [recording.names.stacks.get(key) for key in counted.stacks.tolist()]
-    tree, numbers, leaves, askers = _numbered(stacks)
+    tree, numbers, leaves, requesters_at = _numbered(stacks)
     count = len(leaves)
 
     def summed(values: U64) -> U64:
@@ -105,7 +105,7 @@ def stack_overview(recording: Recording, report: Report) -> StackOverview:
     return StackOverview(
         tree=tree,
         leaves=leaves[order],
-        askers=askers[order],
+        requesters_at=requesters_at[order],
         objects=objects[order],
         bytes=size[order],
         allocations=allocations[order],
@@ -128,17 +128,17 @@ def stack_overview(recording: Recording, report: Report) -> StackOverview:
 
 
 def _numbered(stacks: Sequence[Stack]) -> tuple[FrameTree, Index, Index, Index]:
-    """The frames of all stacks as a tree; which stacks are the same, by number; of each number leaf and `askers`."""
-    tree, number_of_leaf, askers = FrameTree(), dict[int, int](), list[int]()
+    """The frames of all stacks as a tree; which stacks are the same, by number; of each number leaf and requester."""
+    tree, number_of_leaf, requesters_at = FrameTree(), dict[int, int](), list[int]()
     numbers = np.zeros(len(stacks), np.intp)
     for place, stack in enumerate(stacks):
         own = stack.own_frames or _NO_STACK
         leaf = tree.add(reversed(own))
         if leaf not in number_of_leaf:
             number_of_leaf[leaf] = len(number_of_leaf)
-            askers.append(own.index(stack.requester) if stack.requester in own else 0)
+            requesters_at.append(own.index(stack.requester) if stack.requester in own else 0)
         numbers[place] = number_of_leaf[leaf]
-    return tree, numbers, np.array(list(number_of_leaf), np.intp), np.array(askers, np.intp)
+    return tree, numbers, np.array(list(number_of_leaf), np.intp), np.array(requesters_at, np.intp)
 
 
 def _of_suspects(suspects: Sequence[JudgedSuspect], stacks: Sequence[Stack], numbers: Index) -> list[int]:

@@ -34,7 +34,7 @@ from kleaktrace.core.capture.tables import (
     Column,
     Columns,
     ColumnType,
-    Table,
+    TableLayout,
     rows_in,
 )
 from kleaktrace.errors import EnvironmentRefusal, UsageError
@@ -60,7 +60,7 @@ _MOST_ANEW = 1 << 22
 """To tell of more at once would take more than two seconds, for half of one of which the drain would wait."""
 
 
-def stream_name(table: Table, part: int = 0) -> str:
+def stream_name(table: TableLayout, part: int = 0) -> str:
     """The file of a table, or of one part of it."""
     return f"{table.name}.{part}.arrows.gz" if table.name in PARTS else f"{table.name}.arrows.gz"
 
@@ -113,7 +113,7 @@ class CaptureFiles:
         worth = _SMALL_PART + 4 * _BYTES_A_ROW * outstanding
         return self._bytes_of_part > worth and outstanding <= _MOST_ANEW
 
-    def _add_batch(self, table: Table, batch: Columns) -> None:
+    def _add_batch(self, table: TableLayout, batch: Columns) -> None:
         if table.name not in self._streams:
             name = stream_name(table, self._parts.get(PARTS.get(table.name, ""), 0))
             self._streams[table.name] = _Stream(self._path / name, table)
@@ -121,7 +121,7 @@ class CaptureFiles:
         self.bytes += written
         self._bytes_of_part += written if table in ROWS else 0
 
-    def _end_stream(self, table: Table) -> None:
+    def _end_stream(self, table: TableLayout) -> None:
         stream = self._streams.pop(table.name, None)
         if stream is not None:
             try:
@@ -154,7 +154,7 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
 class _Stream:
     """One table's file. What is written to it is compressed, and in the file when `add` returns."""
 
-    def __init__(self, path: Path, table: Table) -> None:
+    def __init__(self, path: Path, table: TableLayout) -> None:
         from nanoarrow.ipc import StreamWriter
 
         self._table = table
@@ -194,7 +194,7 @@ class _Stream:
         return len(data)
 
 
-def _struct(table: Table, batch: Columns) -> CArray:
+def _struct(table: TableLayout, batch: Columns) -> CArray:
     import nanoarrow
 
     row_type, types = _arrow_types(tuple(table.columns.items()))

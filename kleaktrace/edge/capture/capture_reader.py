@@ -28,7 +28,7 @@ from kleaktrace.core.capture.tables import (
     PARTS_KEPT,
     TABLES,
     Columns,
-    Table,
+    TableLayout,
 )
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.recording import Recording
@@ -70,7 +70,7 @@ def captured_times(path: Path) -> list[int]:
     return list(chain.from_iterable(every))
 
 
-def flushes(path: Path, wanted: Sequence[Table] = TABLES) -> Iterator[Flush]:
+def flushes(path: Path, wanted: Sequence[TableLayout] = TABLES) -> Iterator[Flush]:
     """The flushes of a capture in order, with what they have added to some tables.
 
     Raises `UsageError`, ValueError and its kin as they come to what is wrong.
@@ -161,7 +161,7 @@ def _check_format(container: _Container) -> None:
         raise UsageError(f"the capture is of format {found}, by {by}; this reads up to {FORMAT}", "update kleaktrace")
 
 
-def _batches(container: _Container, table: Table, part: int = 0) -> Iterator[Columns]:
+def _batches(container: _Container, table: TableLayout, part: int = 0) -> Iterator[Columns]:
     file = container.open(stream_name(table, part))
     if file is not None:
         with file:

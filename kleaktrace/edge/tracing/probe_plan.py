@@ -75,7 +75,7 @@ class Plan:
     All that is an address is a value, for it is another one after each boot.
     """
 
-    needs: tuple[EventKind, ...]
+    event_kinds: tuple[EventKind, ...]
     macros: Macros
     values: Mapping[str, int]
     context_source: str
@@ -117,7 +117,7 @@ _VMALLOC_FUNCTIONS = ("__vmalloc_node_range_noprof", "__vmalloc_node_range")
 
 
 class _Planner:
-    """Collects needs and macros from what BTF and kallsyms say."""
+    """Collects kinds of events and macros from what BTF and kallsyms say."""
 
     def __init__(self, btf: Btf, symbols: SymbolTable, machine: str) -> None:
         self._btf = btf
@@ -207,7 +207,7 @@ class _Planner:
         flags = self._btf.offset("kmem_cache", "allocflags")
         if flags is not None:
             self.macros["CACHE_ALLOCFLAGS_OFFSET"] = flags
-        needs = []
+        kinds = []
         for kind, name, twin in (
             (CoverageKind.KMALLOC, "kmalloc", "kmalloc_node"),
             (CoverageKind.SLAB_CACHE_ALLOC, "kmem_cache_alloc", "kmem_cache_alloc_node"),
@@ -215,14 +215,14 @@ class _Planner:
             names = [name]
             if self._btf.tracepoint_arguments(twin) is not None:
                 names.append(twin)
-            needs.append(EventKind(kind, self.events(*names), "these allocations are not seen", required=True))
-        needs.append(EventKind(CoverageKind.KFREE, self.events("kfree"), "these frees are not seen", required=True))
-        needs.append(
+            kinds.append(EventKind(kind, self.events(*names), "these allocations are not seen", required=True))
+        kinds.append(EventKind(CoverageKind.KFREE, self.events("kfree"), "these frees are not seen", required=True))
+        kinds.append(
             EventKind(
                 CoverageKind.SLAB_CACHE_FREE, self.events("kmem_cache_free"), "these frees are not seen", required=True
             )
         )
-        return needs
+        return kinds
 
     def bulk_alloc(self) -> EventKind:
         """Arrays of objects handed out without an event."""
@@ -455,17 +455,17 @@ def make_plan(btf: Btf, symbols: SymbolTable, machine: str, pages: PageSpace | N
     Raises `EnvironmentRefusal` when slab events can't be read at all.
     """
     planner = _Planner(btf, symbols, machine)
-    needs = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free(), *planner.sheaf_free()]
-    needs += [*planner.vmalloc(), planner.percpu(), planner.modules()]
+    kinds = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free(), *planner.sheaf_free()]
+    kinds += [*planner.vmalloc(), planner.percpu(), planner.modules()]
     if pages is not None:
-        needs += planner.pages(pages)
+        kinds += planner.pages(pages)
     planner.free_areas()
     planner.programs()
     planner.text()
     planner.stacks()
     context_source = planner.context()
     return Plan(
-        tuple(needs),
+        tuple(kinds),
         planner.macros,
         planner.values,
         context_source,

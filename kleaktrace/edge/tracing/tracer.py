@@ -167,7 +167,7 @@ class Tracer:
             self._tell(base)
             attacher = ProbeAttacher(self._bpf, left_out)
             self.refusals = attacher.refusals
-            self.coverage = attacher.attach_all(self.plan.needs)
+            self.coverage = attacher.attach_all(self.plan.event_kinds)
             attacher.watch_tasks()
             attacher.watch_programs()
             _LOG.info("ready after %.2f s; contexts by %s", time.monotonic() - begun, self.plan.context_source)

@@ -29,7 +29,7 @@ def comparison_data(comparison: Comparison) -> str:
     columns: dict[str, npt.ArrayLike] = {
         **tree_columns(tree, strings),
         "leaf": leaves,
-        "asker": [change.asker for change in changes],
+        "requester_at": [change.requester_at for change in changes],
         "kind": [_kind(*one) for one in zip(changes, kept, strict=True)],
         **_signed("bytes", [change.bytes for change in changes]),
         **_signed("objects", [change.objects for change in changes]),

@@ -41,7 +41,7 @@ def stack_data(overview: StackOverview, details: StackDetails, seconds: float, s
         **tree_columns(overview.tree, strings),
         **_sources(overview, strings, sources),
         "leaf": overview.leaves,
-        "asker": overview.askers,
+        "requester_at": overview.requesters_at,
         "objects": overview.objects,
         "bytes": overview.bytes,
         "allocations": overview.allocations,

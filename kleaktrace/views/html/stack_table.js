@@ -133,8 +133,8 @@ class StackTable {
 }
 
 function whoAsked(stacks, stack) {
-  const [asker, caller] = stacks.asker(stack);
-  return stacks.functionName(asker) + (caller === null ? "" : ` ← ${stacks.functionName(caller)}`);
+  const [requester, caller] = stacks.requesterAndCaller(stack);
+  return stacks.functionName(requester) + (caller === null ? "" : ` ← ${stacks.functionName(caller)}`);
 }
 
 /** The columns that say what a stack is, whatever the page says of it. */

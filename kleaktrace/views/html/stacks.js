@@ -64,15 +64,15 @@ class Stacks {
   }
 
   /** The frame that asked for the memory, and the one that called it, if any. */
-  asker(stack) {
+  requesterAndCaller(stack) {
     let node = this.leaf[stack];
-    for (let further = this.columns.asker[stack]; further > 0; further--) node = this.parent[node];
+    for (let further = this.columns.requester_at[stack]; further > 0; further--) node = this.parent[node];
     const caller = this.parent[node];
     return [this.frame[node], caller >= 0 ? this.frame[caller] : null];
   }
 
   title(stack) {
-    return this.label(this.asker(stack)[0]);
+    return this.label(this.requesterAndCaller(stack)[0]);
   }
 
   /** The innermost module of each stack, as the number of a string. */

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from nanoarrow.ipc import StreamWriter
 
 from kleaktrace.core.capture.arrow_stream import read_batches
-from kleaktrace.core.capture.tables import Columns, ColumnType, Table
+from kleaktrace.core.capture.tables import Columns, ColumnType, TableLayout
 from kleaktrace.edge.capture.capture_files import _struct
 
-EVERY = Table("every", {kind.name: kind for kind in ColumnType})
+EVERY = TableLayout("every", {kind.name: kind for kind in ColumnType})
 
 
-def written(table: Table, *batches: Columns) -> bytes:
+def written(table: TableLayout, *batches: Columns) -> bytes:
     out = io.BytesIO()
     with StreamWriter.from_writable(out) as writer:
         for batch in batches:
@@ -29,7 +29,7 @@ def written(table: Table, *batches: Columns) -> bytes:
     return out.getvalue()
 
 
-def read(table: Table, data: bytes) -> list[dict[str, object]]:
+def read(table: TableLayout, data: bytes) -> list[dict[str, object]]:
     batches = read_batches(table, io.BytesIO(data).read)
     return [{k: c.tolist() if isinstance(c, np.ndarray) else list(c) for k, c in batch.items()} for batch in batches]
 
@@ -70,14 +70,14 @@ def test_a_stream_that_breaks_off_is_read_up_to_its_last_whole_batch() -> None:
 
 
 def test_columns_that_an_older_stream_has_not_are_empty_and_those_of_a_newer_one_are_left_alone() -> None:
-    older = Table("every", {"U32": ColumnType.U32, "NEW": ColumnType.U8})
-    wanted = Table("every", {"U32": ColumnType.U32, "TEXT": ColumnType.TEXT, "BYTES": ColumnType.BYTES})
+    older = TableLayout("every", {"U32": ColumnType.U32, "NEW": ColumnType.U8})
+    wanted = TableLayout("every", {"U32": ColumnType.U32, "TEXT": ColumnType.TEXT, "BYTES": ColumnType.BYTES})
     data = written(older, {"U32": [1, 2], "NEW": [3, 4]})
     assert read(wanted, data) == [{"U32": [1, 2], "TEXT": ["", ""], "BYTES": [b"", b""]}]
 
 
 def test_a_column_of_another_type_is_refused() -> None:
-    data = written(Table("every", {"U32": ColumnType.U64}), {"U32": [1]})
+    data = written(TableLayout("every", {"U32": ColumnType.U64}), {"U32": [1]})
     with pytest.raises(ValueError, match=r"every, byte \d+: column 'U32' is uint64, and not uint32"):
         read(EVERY, data)
 

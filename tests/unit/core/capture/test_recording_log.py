@@ -110,7 +110,7 @@ def without_old_parts(flushes: list[Flush]) -> list[Flush]:
     needed = {"rows_part": 1, "endings_part": PARTS_KEPT["endings_part"] - 1}
     oldest = {column: int(flushes[-1].row[column][0]) - count + 1 for column, count in needed.items()}
 
-    def is_left(table: tables.Table, flush: Flush) -> bool:
+    def is_left(table: tables.TableLayout, flush: Flush) -> bool:
         column = PARTS.get(table.name)
         return column is None or int(flush.row[column][0]) >= oldest[column]
 
@@ -270,13 +270,13 @@ def test_nothing_at_all_is_no_recording() -> None:
         (tables.LEVEL_CHANGES, "stack", 99),
     ],
 )
-def test_what_names_what_was_not_told_is_refused(table: tables.Table, column: str, value: int) -> None:
+def test_what_names_what_was_not_told_is_refused(table: tables.TableLayout, column: str, value: int) -> None:
     run = Run()
     run.step([("allocate", place, place) for place in range(6)])
     run.step([("free", 1, 1)])
     run.end()
 
-    def changed(other: tables.Table, batch: tables.Columns) -> tables.Columns:
+    def changed(other: tables.TableLayout, batch: tables.Columns) -> tables.Columns:
         return {**batch, column: np.full_like(batch[column], value)} if other == table else batch
 
     spoiled = [Flush([(t, changed(t, batch)) for t, batch in flush.batches], flush.row) for flush in run.flushes]

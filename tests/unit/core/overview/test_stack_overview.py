@@ -52,7 +52,10 @@ def test_helpers_are_not_who_asked() -> None:
     scene.allocate(1, HEAP, stack=10)
     scene.allocate(1, HEAP + 0x1000, stack=3)
     overview = stack_overview(*judged(scene_recording(scene)))
-    assert dict(zip(titles(overview), overview.askers.tolist(), strict=True)) == {"devm_kmalloc": 1, "core_alloc": 0}
+    assert dict(zip(titles(overview), overview.requesters_at.tolist(), strict=True)) == {
+        "devm_kmalloc": 1,
+        "core_alloc": 0,
+    }
 
 
 def test_suspects_that_no_stack_was_seen_of_belong_to_none() -> None:

@@ -121,13 +121,13 @@ def plan(
     return make_plan(btf, table, machine, pages)  # type: ignore[arg-type]
 
 
-def need(found: Plan, kind: str) -> EventKind:
-    (one,) = [need for need in found.needs if need.kind == kind]
+def event_kind(found: Plan, kind: str) -> EventKind:
+    (one,) = [one for one in found.event_kinds if one.kind == kind]
     return one
 
 
 def sources(found: Plan, kind: str) -> list[str]:
-    return [str(source) for source in need(found, kind).sources]
+    return [str(source) for source in event_kind(found, kind).sources]
 
 
 @pytest.fixture(autouse=True)
@@ -141,13 +141,15 @@ def modules_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_a_modern_kernel_has_a_source_for_everything() -> None:
     found = plan(modern())
-    assert {need.kind for need in found.needs if need.sources} == {need.kind for need in found.needs}
+    assert {one.kind for one in found.event_kinds if one.sources} == {
+        kind_of_event.kind for kind_of_event in found.event_kinds
+    }
     assert sources(found, "kmalloc") == ["raw_tracepoint:kmalloc"]
     assert sources(found, "vmalloc")[0] == "fexit:__vmalloc_node_range_noprof"
     assert sources(found, "vfree")[0] == "fentry:vfree+fentry:vfree_atomic"
     assert sources(found, "slab-bulk-free") == ["fentry:kmem_cache_free_bulk", "kprobe:kmem_cache_free_bulk"]
     assert sources(found, "percpu") == ["raw_tracepoint:percpu_alloc_percpu+raw_tracepoint:percpu_free_percpu"]
-    assert {need.kind for need in found.needs if need.required} == {
+    assert {one.kind for one in found.event_kinds if one.required} == {
         "kmalloc",
         "slab-cache-alloc",
         "kfree",
@@ -177,9 +179,9 @@ def test_vmalloc_is_hooked_by_function_else_by_the_events_of_the_address_space()
         "raw_tracepoint:alloc_vmap_area",
     ]
     assert found.macros["VMALLOC_FUNCTION"] == "__vmalloc_node_range_noprof"
-    assert [bool(source.note) for source in need(found, "vmalloc").sources] == [False, False, True]
-    assert [source.guard_pages for source in need(found, "vmalloc").sources] == [False, False, True]
-    assert not any(source.guard_pages for source in need(found, "vfree").sources)
+    assert [bool(source.note) for source in event_kind(found, "vmalloc").sources] == [False, False, True]
+    assert [source.guard_pages for source in event_kind(found, "vmalloc").sources] == [False, False, True]
+    assert not any(source.guard_pages for source in event_kind(found, "vfree").sources)
     older = modern()
     older.functions = {"__vmalloc_node_range", "vfree"}
     del older.events["alloc_vmap_area"], older.events["free_vmap_area_noflush"]
@@ -190,7 +192,9 @@ def test_vmalloc_is_hooked_by_function_else_by_the_events_of_the_address_space()
 
 
 def test_what_goes_into_sheaves_is_looked_for_where_the_kernel_has_them() -> None:
-    assert not [need for need in plan(modern()).needs if need.kind == "slab-sheaf-free"]
+    assert not [
+        kind_of_event for kind_of_event in plan(modern()).event_kinds if kind_of_event.kind == "slab-sheaf-free"
+    ]
     with_sheaves = modern()
     with_sheaves.functions.add("__kfree_rcu_sheaf")
     assert sources(plan(with_sheaves), "slab-sheaf-free") == [
@@ -212,7 +216,7 @@ def test_a_function_that_btf_does_not_have_cannot_be_hooked() -> None:
     symbols = parse_kallsyms(kallsyms(dict.fromkeys(btf.functions, 0xFFFFFFFF81000000)))
     btf.functions = set()
     found = make_plan(btf, symbols, "x86_64")  # type: ignore[arg-type]
-    hooked = {probe.how for wanted in found.needs for source in wanted.sources for probe in source.probes}
+    hooked = {probe.how for wanted in found.event_kinds for source in wanted.sources for probe in source.probes}
     assert hooked == {"raw_tracepoint"}
 
 
@@ -263,7 +267,7 @@ def test_no_address_is_compiled_in_since_it_differs_from_boot_to_boot() -> None:
 def test_the_programs_of_a_probe_are_known_before_it_is_attached() -> None:
     loaded = {
         (probe.how, hook.function)
-        for wanted in plan(modern()).needs
+        for wanted in plan(modern()).event_kinds
         for source in wanted.sources
         for probe in source.probes
         for hook in probe.hooks
@@ -278,7 +282,7 @@ def test_the_programs_of_a_probe_are_known_before_it_is_attached() -> None:
 
 
 def test_what_a_source_must_do_without_leaves_the_others() -> None:
-    wanted = need(plan(modern()), "vfree")
+    wanted = event_kind(plan(modern()), "vfree")
     possible = wanted.possible(frozenset({"fentry"}))
     assert [str(source) for source in possible] == sources(plan(modern()), "vfree")[1:]
 
@@ -304,7 +308,7 @@ def test_an_event_without_the_arguments_we_need_is_no_source(event: str, argumen
     if arguments is not None:
         btf.events[event] = arguments
     kind = {"kfree": "kfree", "kmalloc": "kmalloc", "kmem_cache_alloc": "slab-cache-alloc"}[event]
-    found = need(plan(btf), kind)
+    found = event_kind(plan(btf), kind)
     assert found.sources == ()
     assert found.required
 
@@ -365,7 +369,7 @@ def test_modules_are_not_followed_on_half_a_layout(path: tuple[Any, ...]) -> Non
 
 def test_a_kernel_without_modules_says_so(modules_allowed: Path) -> None:
     modules_allowed.unlink()
-    (source,) = need(plan(modern()), "modules").sources
+    (source,) = event_kind(plan(modern()), "modules").sources
     assert (str(source), source.note) == ("none needed", "this kernel has no loadable modules")
 
 
@@ -392,7 +396,7 @@ def test_attaching_a_probe_asks_bpf_for_the_hook_it_is_named_after() -> None:
         def __getattr__(self, method: str) -> Any:
             return lambda *arguments: asked.append((method, *arguments))
 
-    for wanted in plan(modern()).needs:
+    for wanted in plan(modern()).event_kinds:
         for source in wanted.sources:
             for probe in source.probes:
                 probe.attach(Recorder())  # type: ignore[arg-type]
@@ -406,7 +410,7 @@ SPACE = PageSpace(1 << 20, 4 << 30)
 
 def test_pages_are_traced_when_asked_for_only() -> None:
     without = plan(modern())
-    assert {"pages", "pages-bulk"}.isdisjoint(str(one.kind) for one in without.needs)
+    assert {"pages", "pages-bulk"}.isdisjoint(str(one.kind) for one in without.event_kinds)
     assert "TRACE_PAGES" not in without.macros
     assert not without.page_roles
     found = plan(modern(), pages=SPACE)
@@ -429,9 +433,9 @@ def test_pages_are_traced_when_asked_for_only() -> None:
 )
 def test_where_pages_cannot_be_traced_it_is_said(change: dict[str, Any], space: PageSpace, words: str) -> None:
     found = plan(replace(modern(), **change), pages=space)
-    assert words in need(found, "pages").if_missing
+    assert words in event_kind(found, "pages").if_missing
     assert not sources(found, "pages")
-    assert "pages-bulk" not in [str(one.kind) for one in found.needs]
+    assert "pages-bulk" not in [str(one.kind) for one in found.event_kinds]
 
 
 def test_cgroups_are_asked_for_only_where_the_kernel_has_them() -> None:
