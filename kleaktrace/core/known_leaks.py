@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
 
-from kleaktrace.core.symbols.call_stacks import function_of
+from kleaktrace.core.symbols.call_stacks import function_of, module_of
 
 _LINE = re.compile(r"(?P<function>[\w.$*?]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?(?:\s+\[(?P<module>[\w*?-]+)\])?", re.ASCII)
 _ANY = re.compile(r"[*?]+")
@@ -44,7 +44,7 @@ class KnownLeak:
         """Whether one of the frames is of that function. A frame without a name, 0xffffffffc0100022, is of none."""
         return any(
             _pattern(self.function).fullmatch(function_of(frame.partition(" [")[0]))
-            and (not self.module or _pattern(self.module).fullmatch(_module_of(frame)))
+            and (not self.module or _pattern(self.module).fullmatch(module_of(frame)))
             for frame in stack
             if not frame.startswith("0x")
         )
@@ -79,10 +79,6 @@ def _known(number: int, line: str) -> KnownLeak:
     if _ANY.fullmatch(function) and (not module or _ANY.fullmatch(module)):
         raise KnownLeaksError(number, f"{line!r} would hide everything")
     return KnownLeak(function, module, number)
-
-
-def _module_of(frame: str) -> str:
-    return frame.rpartition(" [")[2].removesuffix("]") if frame.endswith("]") else ""
 
 
 @lru_cache(1 << 10)

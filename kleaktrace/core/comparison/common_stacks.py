@@ -55,10 +55,7 @@ class CommonStacks:
         """The same in words."""
         if self.by is CompareBy.STACK:
             return tuple(map(str, frames))
-        return tuple(
-            frame.name + (f" [{frame.module}]" if frame.module else "") if frame.name else str(frame)
-            for frame in frames
-        )
+        return tuple(frame.title for frame in frames)
 
     def _name(self, frame: Frame) -> object:
         if frame.name is None:
@@ -73,7 +70,3 @@ def _function(frame: Frame) -> Frame:
     if frame.name is None:
         return frame
     return Frame(frame.address, function_of(frame.name), module=frame.module)
-
-
-def _words(frame: Frame) -> str:
-    return str(frame) if frame.name is None else frame.name + (f" [{frame.module}]" if frame.module else "")

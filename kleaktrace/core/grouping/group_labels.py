@@ -110,7 +110,7 @@ def _kworker(stack: Stack) -> str:
 
 def _module(stack: Stack) -> str:
     """The module nearest to the allocation, or the kernel itself."""
-    return next((f.module for f in stack.own_frames if f.module and f.module != "bpf"), "(kernel)")
+    return stack.module or "(kernel)"
 
 
 def _called_by(caller: re.Pattern[str], frames: Sequence[Frame], otherwise: str | None = None) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kleaktrace.core.symbols.call_stacks import function_of, trim
+from kleaktrace.core.symbols.call_stacks import function_of, module_of, trim
 from kleaktrace.core.symbols.requesters import is_allocator
 from kleaktrace.core.symbols.symbol_table import Frame
 
@@ -43,7 +43,7 @@ def asking_lines(lines: Sequence[str]) -> tuple[str, ...]:
 
 def modules_of(lines: Sequence[str]) -> frozenset[str]:
     """The modules that a call stack goes through, in frames as text."""
-    return frozenset(line.rpartition(" [")[2].removesuffix("]") for line in lines if line.endswith("]"))
+    return frozenset(filter(None, map(module_of, lines)))
 
 
 def _is_inside(function: str) -> bool:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Rounds, Verdict
 from kleaktrace.core.leaked_objects.anatomy import Anatomy, Cause
-from kleaktrace.core.symbols.call_stacks import function_of, requester_function
-
-_MODULE_TAG = "["
+from kleaktrace.core.symbols.call_stacks import function_of, module_line, module_of, requester_function
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +64,10 @@ def leaks(suspects: Sequence[JudgedSuspect], looked_into: Anatomy) -> list[Leak]
 
 
 def _leak(stack: tuple[str, ...], suspects: Sequence[JudgedSuspect], looked_into: Anatomy) -> Leak:
-    in_module = next((frame for frame in stack if frame.endswith("]") and not frame.endswith("[bpf]")), "")
+    in_module = module_line(stack)
     cause, holder = looked_into.cause(stack), looked_into.holder(stack)
     return Leak(
-        module=in_module.rpartition(_MODULE_TAG)[2].rstrip("]"),
+        module=module_of(in_module),
         function=function_of(in_module),
         requester=requester_function(stack),
         stack=stack,

@@ -52,4 +52,4 @@ def _who(stack: Stack) -> str:
     frame = stack.requester
     if frame is None or frame.name is None:
         return "unknown code"
-    return f"{frame.name} [{frame.module}]" if frame.module else frame.name
+    return frame.title

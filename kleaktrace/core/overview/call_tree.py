@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from kleaktrace.core.grouping.group_labels import NO_STACK_LABEL
 from kleaktrace.core.grouping.outstanding_groups import AllocationGroup
 from kleaktrace.core.symbols.call_stacks import Stack
-from kleaktrace.core.symbols.symbol_table import Frame
 
 
 @dataclass(slots=True)
@@ -53,10 +52,4 @@ def _path(stack: Stack) -> list[str]:
     frames, requester = stack.own_frames, stack.requester
     if requester in frames:
         frames = frames[frames.index(requester) :]
-    return [_function(frame) for frame in reversed(frames)] or [NO_STACK_LABEL]
-
-
-def _function(frame: Frame) -> str:
-    if frame.name is None:
-        return str(frame)
-    return f"{frame.name} [{frame.module}]" if frame.module else frame.name
+    return [frame.title for frame in reversed(frames)] or [NO_STACK_LABEL]

@@ -31,6 +31,9 @@ _MACHINERY = re.compile(
 # Through it once goes every vmalloc; twice, what it takes from itself: the array of very many pages.
 _VMALLOC = re.compile(r"^__vmalloc_node_range")
 
+_BPF = "bpf"
+"""Where kallsyms has the programs of BPF: no module."""
+
 # What compilers add to the name of a function that they have split or specialised.
 _MADE_BY_COMPILER = re.compile(r"(\.(isra|constprop|part|cold|llvm|lto_priv)(\.\d+)?)+$")
 
@@ -77,9 +80,14 @@ class Stack:
         return self.frames[: _telling(self.frames)[1]]
 
     @property
+    def module(self) -> str:
+        """The module nearest to the allocation; empty: only the kernel's own code took part."""
+        return next((f.module for f in self.own_frames if f.module and f.module != _BPF), "")
+
+    @property
     def modules(self) -> frozenset[str]:
         """Names of the modules it passes through."""
-        return frozenset(f.module for f in self.frames if f.module and f.module != "bpf")
+        return frozenset(f.module for f in self.frames if f.module and f.module != _BPF)
 
     def lines(self) -> list[str]:
         """The frames as text, in the form of the kernel's own traces."""
@@ -102,7 +110,7 @@ def trim(frames: Sequence[Frame]) -> tuple[Frame, ...]:
     for number, frame in enumerate(frames, start=1):
         if frame.name is None:
             continue
-        if not (frame.module == "bpf" or _TRACING.match(frame.name) or is_allocator(frame.name)):
+        if not (frame.module == _BPF or _TRACING.match(frame.name) or is_allocator(frame.name)):
             break
         start = number
     return tuple(frames[start:]) or tuple(frames)
@@ -163,8 +171,8 @@ def requester_words(lines: Sequence[str]) -> str:
     line = _asking_line(lines) or next(iter(lines), "(no call stack)")
     if _is_nameless(line):
         return f"unnamed code at {line}"
-    module = f" [{line.rpartition(' [')[2]}" if line.endswith("]") else ""
-    return function_of(line) + module
+    module = module_of(line)
+    return function_of(line) + (f" [{module}]" if module else "")
 
 
 def requester_function(lines: Sequence[str]) -> str:
@@ -175,6 +183,16 @@ def requester_function(lines: Sequence[str]) -> str:
 def function_of(line: str) -> str:
     """The function in a frame as text, as its source has it: `drv_probe` of `drv_probe.isra.0+0x22/0x100 [drv]`."""
     return _MADE_BY_COMPILER.sub("", line.partition("+")[0])
+
+
+def module_of(line: str) -> str:
+    """The module in a frame as text: `drv` of `drv_probe+0x22/0x100 [drv]`; empty: it is of the kernel itself."""
+    return line.rpartition(" [")[2].removesuffix("]") if line.endswith("]") else ""
+
+
+def module_line(lines: Sequence[str]) -> str:
+    """The innermost of the frames as text that is a module's; empty: none is."""
+    return next((line for line in lines if module_of(line) not in ("", _BPF)), "")
 
 
 class Stacks:

@@ -52,6 +52,13 @@ class Frame:
         module = f" [{self.module}]" if self.module else ""
         return f"{self.name}+{self.offset:#x}/{self.size:#x}{module}"
 
+    @property
+    def title(self) -> str:
+        """Function and module, without the place in it: `drv_probe [drv]`; of code without a name, the address."""
+        if self.name is None:
+            return f"{self.address:#x}"
+        return f"{self.name} [{self.module}]" if self.module else self.name
+
 
 @dataclass(frozen=True)
 class SymbolTable:

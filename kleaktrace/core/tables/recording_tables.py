@@ -243,7 +243,7 @@ def _requester(row: StackRow) -> str | None:
 
 
 def _module(row: StackRow) -> str | None:
-    return next((frame.module for frame in row.stack.own_frames if frame.module and frame.module != "bpf"), None)
+    return row.stack.module or None
 
 
 def _caches(recording: Recording, found: Rows) -> npt.NDArray[Any]:

@@ -15,7 +15,7 @@ from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.growth.growing_stacks import GrowingStack
 from kleaktrace.core.leaked_objects.leaks import stack_key
 from kleaktrace.core.report import Report
-from kleaktrace.core.symbols.call_stacks import requester_function
+from kleaktrace.core.symbols.call_stacks import module_line, module_of, requester_function
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
 
@@ -139,8 +139,7 @@ def _name(what: str, stack: Sequence[str]) -> str:
 
 
 def _module(stack: Sequence[str]) -> str:
-    tagged = next((frame for frame in stack if frame.endswith("]") and not frame.endswith("[bpf]")), "")
-    return clean(tagged.rpartition("[")[2].removesuffix("]")) or "kernel"
+    return clean(module_of(module_line(stack))) or "kernel"
 
 
 def _amount(suspects: Sequence[JudgedSuspect]) -> str:

@@ -47,9 +47,7 @@ def module_of(frame: Frame) -> str:
 
 def frame_name(frame: Frame) -> str:
     """Function and module for a flame graph: `drv_probe [drv]`; without the offset, so that callers join."""
-    if frame.name is None:
-        return f"{frame.address:#x}"
-    return clean(f"{frame.name} [{frame.module}]" if frame.module else frame.name)
+    return clean(frame.title)
 
 
 class NamedFrame(NamedTuple):

@@ -135,7 +135,7 @@ def _labels(row: StackRow) -> dict[str, str]:
     requester = row.stack.requester
     return {
         "key": row.key,
-        "module": next((f.module for f in row.stack.own_frames if f.module and f.module != "bpf"), ""),
+        "module": row.stack.module,
         "function": function_of(requester.name) if requester and requester.name else "",
         "verdict": str(row.verdict),
     }

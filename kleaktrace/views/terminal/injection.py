@@ -13,7 +13,7 @@ from kleaktrace.core.injection.error_paths import ErrorPath, PathOutcome
 from kleaktrace.core.injection.report import InjectionReport
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.report import Outcome
-from kleaktrace.core.symbols.call_stacks import requester_function, requester_line
+from kleaktrace.core.symbols.call_stacks import module_line, requester_function, requester_line
 from kleaktrace.views.terminal import units
 from kleaktrace.views.terminal.console import print_line
 from kleaktrace.views.terminal.frames import frame_lines
@@ -85,7 +85,7 @@ def call_words(failed: FailedAllocation) -> str:
     """Which call fails: in which function, and where in it; and the module's code behind, if core code asked."""
     asking = requester_line(failed.stack) or next(iter(failed.stack), "")
     place = asking.partition("/")[0] or "an unknown call"
-    in_module = next((frame for frame in failed.stack if frame.endswith("]")), "")
+    in_module = module_line(failed.stack)
     asked = f"{failed.bytes:,} bytes" if failed.bytes else "an allocation"
     if in_module and in_module != asking:
         return f"{asked} in {place}, for {in_module.partition('/')[0]},"

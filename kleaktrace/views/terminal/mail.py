@@ -16,7 +16,7 @@ from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import Report
 from kleaktrace.core.source_lines.source_lines import KERNEL, SourceLines
-from kleaktrace.core.symbols.call_stacks import requester_line
+from kleaktrace.core.symbols.call_stacks import module_of, requester_line
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import growing, units
 from kleaktrace.views.terminal.frames import frame_lines
@@ -153,9 +153,9 @@ def _machine(recording: Recording, report: Report) -> Iterator[str]:
     yield ""
     yield from _labelled("Kernel", f"{report.kernel.release} {report.kernel.arch}")
     stacks = [s.stack for s in report.suspects if s.verdict is not Verdict.DISMISSED]
-    tagged = {line.rpartition("[")[2].rstrip("]") for stack in stacks for line in stack if line.endswith("]")}
+    tagged = {module_of(line) for stack in stacks for line in stack}
     gone = recording.names.symbols.unloaded
-    modules = sorted(tagged - {"bpf"})
+    modules = sorted(tagged - {"", "bpf"})
     if modules:
         yield from _labelled("Modules", ", ".join(f"{m} (unloaded)" if m in gone else m for m in modules))
     for name in (KERNEL, *modules):
