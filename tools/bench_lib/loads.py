@@ -30,11 +30,6 @@ class Turns:
         """Processor time of a turn, in the load and in interrupts on top of it."""
         return self.cpu_ns / self.turns
 
-    @property
-    def wall_ns_each(self) -> float:
-        """Time of a turn."""
-        return self.wall_ns / self.turns
-
 
 @dataclass(frozen=True, slots=True)
 class Loads:

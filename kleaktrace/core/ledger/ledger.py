@@ -321,11 +321,6 @@ class Ledger:
         keys = np.unique(object_keys(*_asked(addresses, percpu)))
         self._watched.insert(keys[self._watched.lookup(keys) < 0])
 
-    def unwatch(self) -> None:
-        """Stop watching, and forget what was seen."""
-        self._watched = AddressIndex()
-        self._watched_endings = []
-
     def watched_frees(self) -> Closed:
         """Return what was seen at watched addresses since they were watched, CLOSED rows, oldest first."""
         return np.concatenate([np.zeros(0, CLOSED), *self._watched_endings])

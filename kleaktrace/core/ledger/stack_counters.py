@@ -69,11 +69,6 @@ class StackStatistics:
     lifetime_sum_ns: float
     lifetime_max_ns: int
 
-    @property
-    def lifetime_mean_ns(self) -> float | None:
-        """Mean lifetime of what was freed; None if nothing was."""
-        return self.lifetime_sum_ns / self.frees if self.frees else None
-
     def lifetime_quantile(self, q: float) -> float | None:
         """Return the lifetime (ns) that a share `q` of the freed did not exceed, within 12 %.
 

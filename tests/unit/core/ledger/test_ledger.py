@@ -297,9 +297,6 @@ def test_watched_address_remembers_its_first_free_even_of_something_unknown():
     ledger.watch(BASE)
     ledger.apply(batch([allocation(BASE, 8), free(BASE, 9), allocation(BASE + 64, 10)], 10))
     assert ledger.watched_frees()["ending"].tolist() == [Ending.UNMATCHED, Ending.FREE]
-    ledger.unwatch()
-    ledger.apply(batch([free(BASE + 64, 11)], 20))
-    assert ledger.watched_frees().size == 0
 
 
 def test_loss_is_never_dropped():
@@ -320,7 +317,7 @@ def test_lifetime_quantiles_are_within_twelve_percent():
         assert statistics.lifetime_quantile(q) == pytest.approx(
             np.quantile(lifetimes, q, method="inverted_cdf"), rel=0.12
         )
-    assert statistics.lifetime_mean_ns == pytest.approx(np.mean(lifetimes))
+    assert statistics.lifetime_sum_ns == pytest.approx(np.sum(lifetimes))
 
 
 def test_bins_hold_what_their_range_says():
@@ -334,7 +331,6 @@ def test_of_a_stack_never_seen_everything_is_zero():
     (statistics,) = Ledger().stack_statistics([5])
     assert (statistics.stack, statistics.allocations, statistics.frees) == (5, 0, 0)
     assert statistics.lifetime_quantile(0.5) is None
-    assert statistics.lifetime_mean_ns is None
 
 
 def test_tasks_and_origins_that_have_gone_are_swept_out(monkeypatch: pytest.MonkeyPatch):
