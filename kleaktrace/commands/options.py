@@ -85,7 +85,7 @@ def _read_known_leaks(ctx: click.Context, parameter: click.Parameter, path: str 
     if path is None:
         return NOTHING_KNOWN
     try:
-        return parse_known_leaks(Path(path).read_text("utf-8", "backslashreplace"), path)
+        return parse_known_leaks(Path(path).read_text("utf-8-sig", "backslashreplace"), path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "give a file that can be read") from error
     except KnownLeaksError as error:

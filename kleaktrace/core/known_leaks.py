@@ -16,6 +16,7 @@ from kleaktrace.core.symbols.call_stacks import function_of, module_of
 
 _LINE = re.compile(r"(?P<function>[\w.$*?]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?(?:\s+\[(?P<module>[\w*?-]+)\])?", re.ASCII)
 _ANY = re.compile(r"[*?]+")
+_SHOWN = 60
 
 
 class KnownLeaksError(ValueError):
@@ -74,7 +75,8 @@ def parse_known_leaks(text: str, name: str = "") -> KnownLeaks:
 def _known(number: int, line: str) -> KnownLeak:
     read = _LINE.fullmatch(line)
     if read is None:
-        raise KnownLeaksError(number, f"no function is named by {line!r}")
+        shown = line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
+        raise KnownLeaksError(number, f"no function is named by {ascii(shown)}")
     function, module = function_of(read["function"]), read["module"] or ""
     if _ANY.fullmatch(function) and (not module or _ANY.fullmatch(module)):
         raise KnownLeaksError(number, f"{line!r} would hide everything")

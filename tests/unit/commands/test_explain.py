@@ -413,5 +413,10 @@ def test_a_bad_file_of_known_leaks_is_refused_by_its_line(tmp_path: Path) -> Non
     refused = CliRunner().invoke(explain, ["--known", str(known), "-"])
     assert isinstance(refused.exception, UsageError)
     assert refused.exception.what == f"{known}, line 2: '*' would hide everything"
+    known.write_bytes(b"\xef\xbb\xbfkstrdup\r\n" + b"\x1b\xff" * 100)
+    refused = CliRunner().invoke(explain, ["--known", str(known), "-"])
+    assert isinstance(refused.exception, UsageError)
+    assert refused.exception.what.startswith(f"{known}, line 2: no function is named by '\\x1b")
+    assert len(refused.exception.what) < len(str(known)) + 150
     missing = CliRunner().invoke(explain, ["--known", str(tmp_path / "none"), "-"])
     assert isinstance(missing.exception, UsageError)
