@@ -76,7 +76,7 @@ def _known(number: int, line: str) -> KnownLeak:
     read = _LINE.fullmatch(line)
     if read is None:
         shown = line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
-        raise KnownLeaksError(number, f"no function is named by {ascii(shown)}")
+        raise KnownLeaksError(number, f"no function is named by {shown!a}")
     function, module = function_of(read["function"]), read["module"] or ""
     if _ANY.fullmatch(function) and (not module or _ANY.fullmatch(module)):
         raise KnownLeaksError(number, f"{line!r} would hide everything")

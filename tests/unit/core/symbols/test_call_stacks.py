@@ -18,6 +18,8 @@ from kleaktrace.core.symbols.call_stacks import (
     Stacks,
     context_from,
     function_of,
+    module_line,
+    module_of,
     requester_function,
     requester_line,
     requester_words,
@@ -273,3 +275,24 @@ def test_a_function_goes_by_the_name_that_its_source_has(made: str) -> None:
 def test_a_heading_never_names_an_allocator_if_anything_called_it(lines: list[str], words: str) -> None:
     assert requester_words(lines) == words
     assert requester_line(lines) == ("" if "unnamed" in words or "(" in words or len(lines) == 1 else lines[1])
+
+
+@pytest.mark.parametrize(
+    ("stack", "module", "line"),
+    [
+        ("kmalloc drv_probe[drv] bus_probe[bus]", "drv", "drv_probe+0x1/0x2 [drv]"),
+        ("bpf_prog_1_x[bpf] kmalloc drv_probe[drv]", "drv", "drv_probe+0x1/0x2 [drv]"),
+        ("kmalloc do_one_initcall", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_the_module_of_a_stack_is_the_innermost(stack: str, module: str, line: str) -> None:
+    named = Stack(frames(stack), Context.TASK)
+    assert (named.module, module_line(named.lines())) == (module, line)
+    assert module_of(line) == module
+
+
+def test_a_frame_s_title_is_its_function_and_module() -> None:
+    assert [frame.title for frame in frames("drv_probe[drv] do_one_initcall")] == ["drv_probe [drv]", "do_one_initcall"]
+    (nameless,) = frames("?")
+    assert nameless.title == str(nameless)
