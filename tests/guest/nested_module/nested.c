@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Frees objects in a task, in softirqs that come upon it, and in the timer's interrupts that come upon both. All that it
+ * allocates it frees: of each round first what kmalloc gave, then what a cache of its own did.
+ */
+#include <linux/hrtimer.h>
+#include <linux/interrupt.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#define PERIOD_NS 150000
+#define IN_HARDIRQS 16384
+#define A_TICK 32
+#define IN_SOFTIRQS 32768
+#define AT_A_TIME 512
+#define BYTES 96
+
+static unsigned int rounds = 4;
+module_param(rounds, uint, 0);
+
+static struct kmem_cache *cache;
+static struct hrtimer timer;
+static struct tasklet_struct tasklet;
+static void *in_hardirqs[IN_HARDIRQS], *in_softirqs[IN_SOFTIRQS];
+static unsigned int hardirqs_done, softirqs_done;
+static bool by_cache;
+
+static void *take_one(void)
+{
+	return by_cache ? kmem_cache_alloc(cache, GFP_KERNEL) : kmalloc(BYTES, GFP_KERNEL);
+}
+
+static void free_one(void *object)
+{
+	if (by_cache && object)
+		kmem_cache_free(cache, object);
+	else
+		kfree(object);
+}
+
+static void free_some(struct tasklet_struct *unused)
+{
+	for (unsigned int i = 0; i < AT_A_TIME && softirqs_done < IN_SOFTIRQS; i++)
+		free_one(in_softirqs[softirqs_done++]);
+}
+
+static enum hrtimer_restart free_by_timer(struct hrtimer *self)
+{
+	if (softirqs_done < IN_SOFTIRQS)
+		tasklet_schedule(&tasklet);
+	for (unsigned int i = 0; i < A_TICK && hardirqs_done < IN_HARDIRQS; i++)
+		free_one(in_hardirqs[hardirqs_done++]);
+	if (hardirqs_done == IN_HARDIRQS && softirqs_done == IN_SOFTIRQS)
+		return HRTIMER_NORESTART;
+	hrtimer_forward_now(self, ns_to_ktime(PERIOD_NS));
+	return HRTIMER_RESTART;
+}
+
+static void one_round(void)
+{
+	for (unsigned int i = 0; i < IN_HARDIRQS; i++)
+		in_hardirqs[i] = take_one();
+	for (unsigned int i = 0; i < IN_SOFTIRQS; i++)
+		in_softirqs[i] = take_one();
+	hardirqs_done = softirqs_done = 0;
+	hrtimer_start(&timer, ns_to_ktime(PERIOD_NS), HRTIMER_MODE_REL_HARD);
+	while (READ_ONCE(hardirqs_done) < IN_HARDIRQS || READ_ONCE(softirqs_done) < IN_SOFTIRQS) {
+		free_one(take_one());
+		cond_resched();
+	}
+	hrtimer_cancel(&timer);
+	tasklet_kill(&tasklet);
+}
+
+static int __init nested_init(void)
+{
+	cache = kmem_cache_create("kleaktrace_nested", BYTES, 0, SLAB_NO_MERGE, NULL);
+	if (!cache)
+		return -ENOMEM;
+	tasklet_setup(&tasklet, free_some);
+	hrtimer_init(&timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
+	timer.function = free_by_timer;
+	for (unsigned int i = 0; i < rounds; i++) {
+		by_cache = i % 2;
+		one_round();
+	}
+	kmem_cache_destroy(cache);
+	return 0;
+}
+
+static void __exit nested_exit(void)
+{
+}
+
+module_init(nested_init);
+module_exit(nested_exit);
+MODULE_DESCRIPTION("Frees in interrupts that come upon each other");
+MODULE_LICENSE("GPL");
