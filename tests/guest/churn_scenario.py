@@ -109,7 +109,7 @@ def main() -> None:
             "loads": len(tracer.names.symbols.unloads("kleaktrace_lab")),
             "seconds_each": seconds / TIMES,
             "events": session.counts().totals.allocations,
-            "lost": [session.loss.events, session.loss.names],
+            "lost": [{lost.cause: lost.events for lost in session.loss.causes}, session.loss.names],
             "bytes_told_each": told / TIMES,
             "new_stacks": stacks,
             "identities": [f"{identity:#x}" for identity in dict.fromkeys(identities)],

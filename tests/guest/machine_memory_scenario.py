@@ -88,6 +88,6 @@ with live_session() as session:
         "innocents": {name: found(command) for name, command in list(INNOCENTS.items())[: int(COUNT)]},
         "seen": found(files("/tmp/many", 8000)),
         "unseen": found(files("/tmp/others", 8000), blind=True),
-        "loss": [str(lost) for lost in session.loss.causes],
+        "loss": [[lost.cause, lost.events] for lost in session.loss.causes],
     }
 Path(RESULT).write_text(json.dumps(result))

@@ -12,6 +12,7 @@ from guest_tool import Guest, GuestResult, build_module, result_of
 pytestmark = pytest.mark.guest
 
 MIB = 1 << 20
+_NESTED = 4
 
 
 FEW, ALL = "10", "24"
@@ -59,7 +60,8 @@ def test_nothing_is_missed_after_innocent_commands(seen: Any, request: pytest.Fi
 
 
 def test_what_the_table_explains_is_not_missed_and_what_it_does_not_is(seen: Any) -> None:
-    assert seen["loss"] == []
+    # What may be lost, one in many minutes, is a free in an interrupt upon another one (test_nested.py).
+    assert all("both programs" in cause and events <= _NESTED for cause, events in seen["loss"]), seen["loss"]
     assert seen["seen"] == []
     ((name, missing, sites),) = seen["unseen"]
     assert name == "slab"
