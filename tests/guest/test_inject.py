@@ -8,22 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_tool import PROJECT, WITHOUT_SOURCE_LINES, build_module, built_tree, run_tool
+from injected_driver import CLEAN, LEAKING, caller, leaked, outcomes, walk
 from schemas import validated
 
 pytestmark = pytest.mark.guest
-
-SCENARIO = PROJECT / "tests" / "guest" / "inject_scenario.sh"
-LEAKING = {
-    "alloc_name": {"alloc_ctx"},
-    "alloc_table": {"alloc_name"},
-    "alloc_shadow": {"alloc_counters"},
-    "alloc_large": {"alloc_table"},
-    "alloc_map": {"alloc_ring", "alloc_shadow"},
-}
-"""What inject_module/inject_paths.c leaks, by the function in which an allocation fails."""
-
-CLEAN = {"alloc_ctx", "alloc_object", "alloc_ring", "alloc_copy", "alloc_free_pages", "alloc_label"}
 
 
 class Seen:
@@ -45,26 +33,8 @@ class Seen:
 @pytest.fixture(scope="module")
 def seen(guest_options: list[str], kernel_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     out = tmp_path_factory.mktemp("inject")
-    options = [*guest_options, "--config", str(PROJECT / "tools" / "inject.config")]
-    module = build_module(PROJECT / "tests" / "guest" / "inject_module", built_tree(options)) / "inject_paths.ko"
-    command = (*WITHOUT_SOURCE_LINES, "sh", str(SCENARIO), str(out), str(module))
-    done = run_tool(
-        *options, "--keep-files", "--cpus=1", "--timeout=1500", f"--rwdir={out}", "--", *command, timeout_s=1600
-    )
-    assert done.status == 0, done.stdout + done.stderr
+    walk(guest_options, "inject_scenario.sh", out, 1500)
     return Seen(out)
-
-
-def caller(stack: list[str]) -> str:
-    """The driver's innermost function."""
-    return next(frame.partition("+")[0] for frame in stack if frame.endswith("[inject_paths]"))
-
-
-def outcomes(report: Any) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for path in report["error_paths"]:
-        found.setdefault(caller(path["failed"]["stack"]), set()).add(path["outcome"])
-    return found
 
 
 def test_doctor_says_which_means_there_is(seen: Seen) -> None:
@@ -90,13 +60,9 @@ def test_all_other_error_paths_are_clean(seen: Seen) -> None:
 
 
 def test_what_leaks_is_what_the_driver_forgets(seen: Seen) -> None:
-    leaked: dict[str, set[str]] = {}
-    for run in seen.json("walk")["injections"]:
-        for suspect in run["suspects"]:
-            if suspect["verdict"] == "confirmed":
-                leaked.setdefault(caller(run["failed"]["stack"]), set()).add(caller(suspect["stack"]))
-    leaked.pop("alloc_cache", None)
-    assert leaked == LEAKING
+    found = leaked(seen.json("walk"))
+    found.pop("alloc_cache", None)
+    assert found == LEAKING
 
 
 def test_of_a_new_cache_leaks_only_what_the_kernel_itself_forgets(seen: Seen) -> None:
