@@ -9,6 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 
+import pytest
+from click.testing import CliRunner
+from matrix_lib import __main__ as command
 from matrix_lib import results, table
 from matrix_lib.kernels import KERNELS, Kernel
 from matrix_lib.measure import read_tests, refusals
@@ -76,6 +79,25 @@ def test_every_row_has_as_many_cells_as_its_head() -> None:
         rows = [line.count("|") for line in lines if line.startswith("|")]
         assert rows[:3] == rows[:1] * 3
         assert rows[3:] == rows[3:4] * 3
+
+
+def test_a_page_tells_which_kernels_have_run() -> None:
+    page = table.document(KERNELS[:3], [RESULT, None, replace(RESULT, tests={})])
+    assert table.rows_run(page, KERNELS) == [KERNELS[0].name, KERNELS[2].name]
+
+
+def test_rows_that_have_run_elsewhere_are_not_forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = tmp_path / "kernels.md"
+    page.write_text(table.document(KERNELS[:2], [RESULT, RESULT]))
+    before = page.read_text()
+    monkeypatch.setattr(command, "PAGE", page)
+    monkeypatch.setattr(command, "KEPT", tmp_path)
+    monkeypatch.setattr(command, "measure", lambda kernel, _: replace(RESULT, kernel=kernel.name))
+    refused = CliRunner().invoke(command.main, ["--write", KERNELS[0].name])
+    assert (refused.exit_code, page.read_text()) == (2, before)
+    both = CliRunner().invoke(command.main, ["--write", KERNELS[0].name, KERNELS[1].name])
+    assert both.exit_code == 1, "RESULT has a wrong verdict"
+    assert table.rows_run(page.read_text(), KERNELS) == [KERNELS[0].name, KERNELS[1].name]
 
 
 def test_each_fragment_that_a_row_names_is_there() -> None:
