@@ -144,8 +144,8 @@ class Recording(Evidence):
         missing = unjudged_pages(self.missing, tally, self.names.stacks, told)
         contents = () if self.contents is None else (self.contents.coverage,)
         found_anatomy = self._anatomy(suspects)
-        suspects, grown, apart = _known_apart(suspects, grown, known)
-        unexplained = [stack for stack in grown if not stack.kept]
+        suspects, others, apart = _known_apart(suspects, grown, known)
+        unexplained = [stack for stack in others if not stack.kept]
         return Report(
             kernel=self.kernel,
             window=Window(self.started, self.clock.start.time_ns, self.seconds),
@@ -161,7 +161,7 @@ class Recording(Evidence):
             context_source=self.context_source,
             command=self.command,
             growing=unexplained,
-            growing_kept=[stack for stack in grown if stack.kept],
+            growing_kept=[stack for stack in others if stack.kept],
             stack_check=self.stack_check,
             build_ids=self.names.build_ids.copy(),
             known=apart,
@@ -180,8 +180,10 @@ class Recording(Evidence):
 
 def _known_apart(
     suspects: Sequence[JudgedSuspect], grown: Sequence[GrowingStack], known: KnownLeaks
-) -> tuple[list[JudgedSuspect], list[GrowingStack], list[KnownFindings]]:
+) -> tuple[Sequence[JudgedSuspect], Sequence[GrowingStack], list[KnownFindings]]:
     """What is left of suspects and of what grows, and what each line of the known ones takes out."""
+    if not known.leaks:
+        return suspects, grown, []
     stacks = {*(suspect.stack for suspect in suspects), *(tuple(one.lines()) for one in grown)}
     line_of = {stack: known.of(stack) for stack in stacks}
     apart = [

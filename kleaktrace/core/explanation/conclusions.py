@@ -136,7 +136,7 @@ def explain(text: KmemleakText, known: KnownLeaks = NOTHING_KNOWN) -> Explanatio
     found = references(listings.objects)
     by_line: dict[KnownLeak | None, list[SuspectGroup]] = {}
     for one in group(listings.objects):
-        by_line.setdefault(known.of([frame.text for frame in one.own_frames]), []).append(one)
+        by_line.setdefault(_line_of(one, known), []).append(one)
     groups = by_line.pop(None, [])
     conclusions = tuple(conclude(one, listings, found) for one in groups)
     decides = next((one.decides for one in conclusions if one.likelihood is not Likelihood.UNLIKELY), "")
@@ -149,6 +149,11 @@ def explain(text: KmemleakText, known: KnownLeaks = NOTHING_KNOWN) -> Explanatio
         found,
         tuple(KnownGroups(line, tuple(by_line.get(line, ()))) for line in known.leaks),
     )
+
+
+def _line_of(one: SuspectGroup, known: KnownLeaks) -> KnownLeak | None:
+    # Mostly nothing is known, and a long report has half a million groups.
+    return known.of([frame.text for frame in one.own_frames]) if known.leaks else None
 
 
 def conclude(one: SuspectGroup, listings: Listings, found: References) -> Conclusion:

@@ -132,9 +132,9 @@ class TableLook:
         return self.rows[places[most]]
 
     def _what(self, group: int) -> str:
-        parts = named_rows(self.largest_rows(group), self.names)
-        contexts = [part.context.name.lower() for part in parts]
-        names = ([part.cache for part in parts], contexts, [part.comm for part in parts])
+        rows = named_rows(self.largest_rows(group), self.names)
+        contexts = [row.context.name.lower() for row in rows]
+        names = ([row.cache for row in rows], contexts, [row.comm for row in rows])
         return ", ".join(_joined(some) for some in names if any(some))
 
 

@@ -21,6 +21,7 @@ from kleaktrace.core.kmemleak.kmemleak_text import (
 from kleaktrace.core.kmemleak.message_meanings import Meaning, meanings_of, new_suspects
 from kleaktrace.core.known_leaks import NOTHING_KNOWN, KnownLeaks
 from kleaktrace.core.source_lines.source_lines import NO_SOURCE_LINES, SourceLines
+from kleaktrace.views.documents.known import known_fields
 from kleaktrace.views.documents.source_lines import source_fields
 
 
@@ -52,11 +53,7 @@ def document(
 
 
 def _known(one: KnownGroups, file: str) -> dict[str, Any]:
-    return {
-        "file": file,
-        "line": one.known.line,
-        "function": one.known.function,
-        "module": one.known.module or None,
+    return known_fields(one.known, file) | {
         "objects": sum(group.count for group in one.groups),
         "bytes": sum(group.bytes for group in one.groups),
         "lines": [member.line for group in one.groups for member in group.members],

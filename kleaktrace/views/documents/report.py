@@ -19,6 +19,7 @@ from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.report import KnownFindings, Report
 from kleaktrace.core.source_lines.source_lines import KERNEL, NO_SOURCE_LINES, SourceLines
 from kleaktrace.core.symbols.call_stacks import requester_words
+from kleaktrace.views.documents.known import known_fields
 from kleaktrace.views.documents.source_lines import source_fields
 
 SCHEMA = 1
@@ -97,11 +98,7 @@ def document(report: Report) -> dict[str, Any]:
 
 def _known(one: KnownFindings, report: Report) -> dict[str, Any]:
     sources = report.source_lines
-    return {
-        "file": report.known_file,
-        "line": one.known.line,
-        "function": one.known.function,
-        "module": one.known.module or None,
+    return known_fields(one.known, report.known_file) | {
         "suspects": [suspect_fields(suspect) | source_fields(suspect.stack, sources) for suspect in one.suspects],
         "growing": [_growing(each, report.now_ns) | source_fields(each.lines(), sources) for each in one.growing],
     }

@@ -30,7 +30,7 @@ _MOST_SITES = 8
 
 def answer(report: Report) -> Html:
     """The verdict on the session in a sentence, and what it is on."""
-    counts = Counter(suspect.verdict for suspect in report.suspects)
+    counts, known = Counter(suspect.verdict for suspect in report.suspects), not_counted(report.known)
     confirmed = [s for s in report.suspects if s.verdict is Verdict.CONFIRMED]
     match report.outcome:
         case Outcome.LEAKS:
@@ -38,10 +38,11 @@ def answer(report: Report) -> Html:
             size = units.size(sum(suspect.size for suspect in confirmed))
             words = f"{units.count(len(confirmed), 'leaked object')}, {size}, from {units.count(stacks, 'call stack')}"
         case Outcome.CLEAN:
-            words = "Clean: nothing leaked, and nothing is left unexplained"
+            what = "Clean but for what is known: nothing else" if known else "Clean: nothing"
+            words = f"{what} leaked, and nothing is left unexplained"
         case Outcome.INCOMPLETE:
             words = f"Incomplete: nothing is confirmed, but {why_not_clean(report)}"
-    summary = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in Verdict) + not_counted(report.known)
+    summary = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in Verdict) + known
     return element(
         "header",
         element("h1", words, class_=f"outcome {report.outcome}"),

@@ -99,6 +99,8 @@ def test_what_is_known_is_told_apart_by_whoever_reports(machine: Machine, tmp_pa
     page = tmp_path / "report.html"
     machine.done(report_module.report, *option, "--html", str(page), str(machine.capture))
     assert "Known, not counted: * [drv]: 1 object confirmed" in page.read_text()
+    assert "Clean but for what is known: nothing else leaked" in page.read_text()
+    assert "Clean: nothing leaked" not in page.read_text()
     mailed = machine.done(report_module.report, *option, "--mail", str(machine.capture)).stdout
     assert "not counted: 2 known objects" in " ".join(mailed.split())
 
