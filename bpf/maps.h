@@ -41,6 +41,10 @@ enum counter {
 	TAKEN_KFREE,
 	TAKEN_CACHE_FREE,
 	TAKEN_PAGE_ALLOC,
+	TAKEN_BULK_FREE,
+	TAKEN_SHEAF_FREE,
+	TAKEN_VFREE,
+	TAKEN_VFREE_ATOMIC,
 	UNWOUND_STACKS, /* not recognised, or not looked at: see stack_paths.h */
 	CHECKED_STACKS, /* recognised, and unwound all the same */
 	WRONG_STACKS,	/* of these */

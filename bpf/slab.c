@@ -165,6 +165,30 @@ INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u32 taken, u64 
 		return 0;                                                                    \
 	}
 
+/*
+ * The same for frees that are seen where a function is entered or returns, whose context lies on the stack, too. Which of
+ * the two programs runs first, the kernel does not promise: in the other order a free would be recorded twice, as early.
+ */
+#define RECORD_FREE_ONCE(PROBE, function, what, object, record)                              \
+	PROBE(function)                                                                      \
+	{                                                                                    \
+		struct scratch *s = scratch_of_first(ON_##what);                             \
+                                                                                             \
+		if (s) {                                                                     \
+			record(s);                                                           \
+			mark_recorded(ctx, s, object);                                       \
+		}                                                                            \
+		return 0;                                                                    \
+	}                                                                                    \
+	int second_##function(unsigned long long *ctx)                                       \
+	{                                                                                    \
+		struct scratch *s = scratch_of_second(ctx, ON_##what, TAKEN_##what, object); \
+                                                                                             \
+		if (s)                                                                       \
+			record(s);                                                           \
+		return 0;                                                                    \
+	}
+
 #ifdef KMALLOC_PTR
 #define RECORD_KMALLOC(event)                                                                 \
 	on_kmalloc_event(ctx, s, event, ctx->args[KMALLOC_CALL_SITE], ctx->args[KMALLOC_PTR], \
@@ -218,14 +242,8 @@ RECORD_ONCE(kmem_cache_free, CACHE_FREE, ctx->args[KMEM_CACHE_FREE_PTR], RECORD_
  * (kernel/rcu/tree.c) keeps those below BULK_LIMIT.
  */
 
-INLINE void on_bulk_free(void *ctx, u64 length, u64 objects)
+INLINE void on_bulk_free(void *ctx, struct scratch *s, u64 length, u64 objects)
 {
-	u32 program = ON_BULK_FREE;
-	struct scratch *s = scratch.lookup(&program);
-
-	if (!s)
-		return;
-
 	u64 call_site = caller_of(ctx, s, BULK_FREE, BULK_FREE_LENGTH);
 
 	for (u32 i = 0; i < BULK_LIMIT; i++) {
@@ -237,15 +255,17 @@ INLINE void on_bulk_free(void *ctx, u64 length, u64 objects)
 		count(LONG_BULK_FREE);
 }
 
-KFUNC_PROBE(kmem_cache_free_bulk)
-{
-	on_bulk_free(ctx, function_argument(ctx, 1), function_argument(ctx, 2));
-	return 0;
-}
+#define RECORD_BULK_FREE(s) on_bulk_free(ctx, s, function_argument(ctx, 1), function_argument(ctx, 2))
+#define FIRST_OF_BULK \
+	word_at(function_argument(ctx, 2)) /* the array itself is at one place of the stack again and again */
+RECORD_FREE_ONCE(KFUNC_PROBE, kmem_cache_free_bulk, BULK_FREE, FIRST_OF_BULK, RECORD_BULK_FREE)
 
 int on_kmem_cache_free_bulk(struct pt_regs *ctx)
 {
-	on_bulk_free(ctx, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
+	struct scratch *s = scratch_of(ON_BULK_FREE);
+
+	if (s)
+		on_bulk_free(ctx, s, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
 	return 0;
 }
 #endif
@@ -255,23 +275,22 @@ int on_kmem_cache_free_bulk(struct pt_regs *ctx)
  * mm/slub.c, __kfree_rcu_sheaf: true if the object has gone into a sheaf, that is freed as a whole, or handed out again,
  * without an event. False: it will be freed by other means, which are seen.
  */
-INLINE void on_sheaf_free(void *ctx, u64 object, bool taken)
+INLINE void on_sheaf_free(void *ctx, struct scratch *s, u64 object, bool taken)
 {
-	u32 program = ON_SHEAF_FREE;
-	struct scratch *s = scratch.lookup(&program);
-
-	if (s && taken)
+	if (taken)
 		freed(object, caller_of(ctx, s, SHEAF_FREE, SHEAF_FREE_LENGTH), CACHE);
 }
 
-KRETFUNC_PROBE(__kfree_rcu_sheaf)
+INLINE u64 function_result(void *ctx)
 {
-	u64 taken = 0;
+	u64 value = 0;
 
-	bpf_get_func_ret(ctx, &taken);
-	on_sheaf_free(ctx, function_argument(ctx, 1), (u8)taken);
-	return 0;
+	bpf_get_func_ret(ctx, &value);
+	return value;
 }
+
+#define RECORD_SHEAF_FREE(s) on_sheaf_free(ctx, s, function_argument(ctx, 1), (u8)function_result(ctx))
+RECORD_FREE_ONCE(KRETFUNC_PROBE, __kfree_rcu_sheaf, SHEAF_FREE, function_argument(ctx, 1), RECORD_SHEAF_FREE)
 
 int on_sheaf_free_entry(struct pt_regs *ctx)
 {
@@ -281,10 +300,11 @@ int on_sheaf_free_entry(struct pt_regs *ctx)
 
 int on_sheaf_free_return(struct pt_regs *ctx)
 {
+	struct scratch *s = scratch_of(ON_SHEAF_FREE);
 	u64 arguments[3];
 
-	if (returned(ctx, ON_SHEAF_FREE, arguments, SHEAF_FREE_UNCALLED))
-		on_sheaf_free(ctx, arguments[0], (u8)PT_REGS_RC(ctx));
+	if (returned(ctx, ON_SHEAF_FREE, arguments, SHEAF_FREE_UNCALLED) && s)
+		on_sheaf_free(ctx, s, arguments[0], (u8)PT_REGS_RC(ctx));
 	return 0;
 }
 #endif

@@ -20,10 +20,8 @@ INLINE void on_vmalloc(void *ctx, u64 address, u64 size, u32 gfp)
 		allocated(ctx, s, NO_TRACEPOINT, &a);
 }
 
-INLINE void on_vfree(void *ctx, u32 program, u64 address, u64 function, u64 length)
+INLINE void on_vfree(void *ctx, struct scratch *s, u64 address, u64 function, u64 length)
 {
-	struct scratch *s = scratch.lookup(&program);
-
 	if (s && address)
 		freed(address, caller_of(ctx, s, function, length), VMALLOC);
 }
@@ -56,29 +54,23 @@ int on_vmalloc_return(struct pt_regs *ctx)
 #endif
 
 #ifdef VFREE
-KFUNC_PROBE(vfree)
-{
-	on_vfree(ctx, ON_VFREE, function_argument(ctx, 0), VFREE, VFREE_LENGTH);
-	return 0;
-}
+#define RECORD_VFREE(s) on_vfree(ctx, s, function_argument(ctx, 0), VFREE, VFREE_LENGTH)
+RECORD_FREE_ONCE(KFUNC_PROBE, vfree, VFREE, function_argument(ctx, 0), RECORD_VFREE)
 
 int on_vfree_entry(struct pt_regs *ctx)
 {
-	on_vfree(ctx, ON_VFREE, PT_REGS_PARM1(ctx), VFREE, VFREE_LENGTH);
+	on_vfree(ctx, scratch_of(ON_VFREE), PT_REGS_PARM1(ctx), VFREE, VFREE_LENGTH);
 	return 0;
 }
 #endif
 
 #ifdef VFREE_ATOMIC
-KFUNC_PROBE(vfree_atomic)
-{
-	on_vfree(ctx, ON_VFREE_ATOMIC, function_argument(ctx, 0), VFREE_ATOMIC, VFREE_ATOMIC_LENGTH);
-	return 0;
-}
+#define RECORD_VFREE_ATOMIC(s) on_vfree(ctx, s, function_argument(ctx, 0), VFREE_ATOMIC, VFREE_ATOMIC_LENGTH)
+RECORD_FREE_ONCE(KFUNC_PROBE, vfree_atomic, VFREE_ATOMIC, function_argument(ctx, 0), RECORD_VFREE_ATOMIC)
 
 int on_vfree_atomic_entry(struct pt_regs *ctx)
 {
-	on_vfree(ctx, ON_VFREE_ATOMIC, PT_REGS_PARM1(ctx), VFREE_ATOMIC, VFREE_ATOMIC_LENGTH);
+	on_vfree(ctx, scratch_of(ON_VFREE_ATOMIC), PT_REGS_PARM1(ctx), VFREE_ATOMIC, VFREE_ATOMIC_LENGTH);
 	return 0;
 }
 #endif

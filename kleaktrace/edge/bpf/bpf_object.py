@@ -62,6 +62,11 @@ class Hook:
         return cls(f"{_RETURN}{target}", ProgramType.TRACING, AttachType.FEXIT, target)
 
     @property
+    def second(self) -> Hook:
+        """The same, for `second_TARGET`."""
+        return replace(self, function=f"second_{self.target}")
+
+    @property
     def kernel_name(self) -> str:
         """What the kernel is to call the program: of this it shows 15 characters."""
         return self.function.removeprefix(_ENTRY).removeprefix(_RETURN).replace("kmem_cache", "cache")
@@ -148,13 +153,18 @@ class BpfObject:
     def _attach_raw(self, event: str, function: str) -> int:
         return self._open(f"raw tracepoint {event}", event, Hook.raw_tracepoint(function))
 
-    def attach_fentry(self, target: str) -> None:
-        """Run `kfunc__TARGET` whenever the kernel function `target` is entered."""
-        self._keep(self._open(f"fentry of {target}", None, Hook.fentry(target)))
+    def attach_fentry(self, target: str, once: bool = False) -> None:
+        """Run `kfunc__TARGET` whenever the kernel function `target` is entered. once: then `second_TARGET`, too."""
+        self._attach_to_function("fentry", Hook.fentry(target), once)
 
-    def attach_fexit(self, target: str) -> None:
-        """Run `kretfunc__TARGET` whenever the kernel function `target` returns."""
-        self._keep(self._open(f"fexit of {target}", None, Hook.fexit(target)))
+    def attach_fexit(self, target: str, once: bool = False) -> None:
+        """Run `kretfunc__TARGET` whenever the kernel function `target` returns. once: then `second_TARGET`, too."""
+        self._attach_to_function("fexit", Hook.fexit(target), once)
+
+    def _attach_to_function(self, how: str, first: Hook, once: bool) -> None:
+        # The kernel runs what was attached last first (kernel/bpf/trampoline.c, bpf_trampoline_link_prog).
+        for hook in (first.second, first) if once else (first,):
+            self._keep(self._open(f"{how} of {hook.target}", None, hook))
 
     def _open(self, what: str, event: str | None, hook: Hook) -> int:
         program = self._load(hook)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -33,8 +34,8 @@ _CAUSES: Mapping[Counter, tuple[str, Allocator | None]] = {
     Counter.BULK_PAGES_UNCALLED: ("bulk allocations of pages whose call no kprobe saw", None),
     Counter.BULK_PAGES_UNRETURNED: ("bulk allocations of pages whose return no kretprobe saw", None),
 }
-# By the first of the two programs for an event (bpf/slab.c, RECORD_ONCE): what counts the events that the second one
-# took, and what they are called.
+# By the first of the two programs for an event (bpf/slab.c, RECORD_ONCE and RECORD_FREE_ONCE): what counts the events
+# that the second one took, and what they are called.
 _SECONDS: Mapping[str, tuple[Counter, str]] = {
     "first_kmalloc": (Counter.TAKEN_KMALLOC, "kmallocs"),
     "first_kmalloc_node": (Counter.TAKEN_KMALLOC_NODE, "kmallocs of a node"),
@@ -43,6 +44,10 @@ _SECONDS: Mapping[str, tuple[Counter, str]] = {
     "first_kfree": (Counter.TAKEN_KFREE, "kfrees"),
     "first_kmem_cache_free": (Counter.TAKEN_CACHE_FREE, "slab cache frees"),
     "first_mm_page_alloc": (Counter.TAKEN_PAGE_ALLOC, "page allocations"),
+    "kfunc__kmem_cache_free_bulk": (Counter.TAKEN_BULK_FREE, "bulk frees"),
+    "kretfunc____kfree_rcu_sheaf": (Counter.TAKEN_SHEAF_FREE, "kfree_rcus"),
+    "kfunc__vfree": (Counter.TAKEN_VFREE, "vfrees"),
+    "kfunc__vfree_atomic": (Counter.TAKEN_VFREE_ATOMIC, "vfrees in interrupts"),
 }
 _ALL_AT_WORK = "during which both programs for them were at work"
 
@@ -117,7 +122,7 @@ FREES_OF: Mapping[str, Allocator] = {
 
 MADE_GOOD = frozenset(
     {
-        *(first.replace("first_", "second_") for first in _SECONDS),
+        *(re.sub("^(first_|kfunc__|kretfunc__)", "second_", first) for first in _SECONDS),
         *("first_mm_page_free", "second_mm_page_free"),
     }
 )

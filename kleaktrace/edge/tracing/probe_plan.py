@@ -245,7 +245,7 @@ class _Planner:
         sources: tuple[ProbeSet, ...] = ()
         if self.function(name, "BULK_FREE"):
             sources = (
-                ProbeSet((_fentry(name),)),
+                ProbeSet((_fentry(name, once=True),)),
                 ProbeSet((_kprobe(name, f"on_{name}"),)),
             )
         return EventKind(
@@ -264,7 +264,7 @@ class _Planner:
         return [
             EventKind(
                 CoverageKind.SLAB_SHEAF_FREE,
-                (ProbeSet((_fexit(name),)), ProbeSet(by_kprobe)),
+                (ProbeSet((_fexit(name, once=True),)), ProbeSet(by_kprobe)),
                 "what kfree_rcu puts into sheaves stays outstanding until the memory is reused: what it may have freed "
                 "stays undecided",
             )
@@ -284,7 +284,7 @@ class _Planner:
                 break
         if self.function("vfree", "VFREE"):
             names = ["vfree", *(["vfree_atomic"] if self.function("vfree_atomic", "VFREE_ATOMIC") else [])]
-            free.append(ProbeSet(tuple(_fentry(name) for name in names)))
+            free.append(ProbeSet(tuple(_fentry(name, once=True) for name in names)))
             free.append(ProbeSet(tuple(_kprobe(name, f"on_{name}_entry") for name in names)))
         note = "also sees vmap, ioremap and module areas; sizes include the guard page"
         alloc += [ProbeSet(source.probes, note, guard_pages=True) for source in self.events("alloc_vmap_area")]
@@ -433,12 +433,15 @@ class _Planner:
         return "frames of the stack"
 
 
-def _fentry(name: str) -> Probe:
-    return Probe("fentry", name, lambda bpf: bpf.attach_fentry(name), (Hook.fentry(name),))
+def _fentry(name: str, once: bool = False) -> Probe:
+    """`once`: by two programs (RECORD_FREE_ONCE in bpf/slab.c)."""
+    hook = Hook.fentry(name)
+    return Probe("fentry", name, lambda bpf: bpf.attach_fentry(name, once), (hook, hook.second) if once else (hook,))
 
 
-def _fexit(name: str) -> Probe:
-    return Probe("fexit", name, lambda bpf: bpf.attach_fexit(name), (Hook.fexit(name),))
+def _fexit(name: str, once: bool = False) -> Probe:
+    hook = Hook.fexit(name)
+    return Probe("fexit", name, lambda bpf: bpf.attach_fexit(name, once), (hook, hook.second) if once else (hook,))
 
 
 def _kprobe(name: str, function: str) -> Probe:

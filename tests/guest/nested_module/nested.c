@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Frees objects in a task, in softirqs that come upon it, and in the timer's interrupts that come upon both. All that it
- * allocates it frees: of each round first what kmalloc gave, then what a cache of its own did.
+ * allocates it frees: each round by another of the ways there are to.
  */
 #include <linux/hrtimer.h>
 #include <linux/interrupt.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #define PERIOD_NS 150000
+
+/* So many at most; of addresses of vmalloc there is no such plenty. */
 #define IN_HARDIRQS 16384
 #define A_TICK 32
 #define IN_SOFTIRQS 32768
 #define AT_A_TIME 512
 #define BYTES 96
 
-static unsigned int rounds = 4;
+static unsigned int rounds = 8;
 module_param(rounds, uint, 0);
 
 static struct kmem_cache *cache;
@@ -23,34 +26,57 @@ static struct hrtimer timer;
 static struct tasklet_struct tasklet;
 static void *in_hardirqs[IN_HARDIRQS], *in_softirqs[IN_SOFTIRQS];
 static unsigned int hardirqs_done, softirqs_done;
-static bool by_cache;
+
+enum way { BY_KMALLOC, BY_CACHE, BY_BULK, BY_VMALLOC, WAYS };
+static enum way way;
+
+static unsigned int of_all(unsigned int most)
+{
+	return way == BY_VMALLOC ? most / 32 : most;
+}
 
 static void *take_one(void)
 {
-	return by_cache ? kmem_cache_alloc(cache, GFP_KERNEL) : kmalloc(BYTES, GFP_KERNEL);
+	switch (way) {
+	case BY_KMALLOC:
+		return kmalloc(BYTES, GFP_KERNEL);
+	case BY_VMALLOC:
+		return vmalloc(BYTES);
+	default:
+		return kmem_cache_alloc(cache, GFP_KERNEL);
+	}
 }
 
 static void free_one(void *object)
 {
-	if (by_cache && object)
+	switch (object ? way : BY_KMALLOC) {
+	case BY_CACHE:
 		kmem_cache_free(cache, object);
-	else
+		break;
+	case BY_BULK:
+		kmem_cache_free_bulk(cache, 1, &object);
+		break;
+	case BY_VMALLOC:
+		vfree(object);
+		break;
+	default:
 		kfree(object);
+	}
 }
 
 static void free_some(struct tasklet_struct *unused)
 {
-	for (unsigned int i = 0; i < AT_A_TIME && softirqs_done < IN_SOFTIRQS; i++)
+	for (unsigned int i = 0; i < of_all(AT_A_TIME) && softirqs_done < of_all(IN_SOFTIRQS); i++)
 		free_one(in_softirqs[softirqs_done++]);
 }
 
 static enum hrtimer_restart free_by_timer(struct hrtimer *self)
 {
-	if (softirqs_done < IN_SOFTIRQS)
+	if (softirqs_done < of_all(IN_SOFTIRQS))
 		tasklet_schedule(&tasklet);
-	for (unsigned int i = 0; i < A_TICK && hardirqs_done < IN_HARDIRQS; i++)
+	for (unsigned int i = 0; i < of_all(A_TICK) && hardirqs_done < of_all(IN_HARDIRQS); i++)
 		free_one(in_hardirqs[hardirqs_done++]);
-	if (hardirqs_done == IN_HARDIRQS && softirqs_done == IN_SOFTIRQS)
+	if (hardirqs_done == of_all(IN_HARDIRQS) && softirqs_done == of_all(IN_SOFTIRQS))
 		return HRTIMER_NORESTART;
 	hrtimer_forward_now(self, ns_to_ktime(PERIOD_NS));
 	return HRTIMER_RESTART;
@@ -58,13 +84,13 @@ static enum hrtimer_restart free_by_timer(struct hrtimer *self)
 
 static void one_round(void)
 {
-	for (unsigned int i = 0; i < IN_HARDIRQS; i++)
+	for (unsigned int i = 0; i < of_all(IN_HARDIRQS); i++)
 		in_hardirqs[i] = take_one();
-	for (unsigned int i = 0; i < IN_SOFTIRQS; i++)
+	for (unsigned int i = 0; i < of_all(IN_SOFTIRQS); i++)
 		in_softirqs[i] = take_one();
 	hardirqs_done = softirqs_done = 0;
 	hrtimer_start(&timer, ns_to_ktime(PERIOD_NS), HRTIMER_MODE_REL_HARD);
-	while (READ_ONCE(hardirqs_done) < IN_HARDIRQS || READ_ONCE(softirqs_done) < IN_SOFTIRQS) {
+	while (READ_ONCE(hardirqs_done) < of_all(IN_HARDIRQS) || READ_ONCE(softirqs_done) < of_all(IN_SOFTIRQS)) {
 		free_one(take_one());
 		cond_resched();
 	}
@@ -81,7 +107,7 @@ static int __init nested_init(void)
 	hrtimer_init(&timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	timer.function = free_by_timer;
 	for (unsigned int i = 0; i < rounds; i++) {
-		by_cache = i % 2;
+		way = i % WAYS;
 		one_round();
 	}
 	kmem_cache_destroy(cache);

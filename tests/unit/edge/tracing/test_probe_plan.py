@@ -275,6 +275,7 @@ def test_the_programs_of_a_probe_are_known_before_it_is_attached() -> None:
     assert {
         ("raw_tracepoint", "second_kfree"),
         ("fentry", "kfunc__vfree"),
+        ("fentry", "second_vfree"),
         ("fexit", "kretfunc____vmalloc_node_range_noprof"),
         ("kprobe", "on_vfree_entry"),
         ("kretprobe", "on_vmalloc_return"),
@@ -402,6 +403,7 @@ def test_attaching_a_probe_asks_bpf_for_the_hook_it_is_named_after() -> None:
                 probe.attach(Recorder())  # type: ignore[arg-type]
                 assert asked[-1][:2] == (f"attach_{probe.how}", probe.target)
     assert ("attach_raw_tracepoint", "kfree", "first_kfree", "second_kfree") in asked
+    assert ("attach_fentry", "vfree", True) in asked
     assert ("attach_kprobe", "vfree", "on_vfree_entry") in asked
 
 
