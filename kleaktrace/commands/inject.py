@@ -21,8 +21,9 @@ from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
-from kleaktrace.core.evidence.injected_runs import Walk
-from kleaktrace.core.injection.report import InjectionReport, walk_gaps
+from kleaktrace.core.evidence.injected_runs import FailedAllocation, Walk
+from kleaktrace.core.injection.asked_stacks import AskedStacks
+from kleaktrace.core.injection.report import InjectionReport, passed_over_gaps, walk_gaps
 from kleaktrace.core.injection.unexplained import count_unexplained, series_of, unexplained_runs
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.machine.settling import Settled
@@ -105,6 +106,7 @@ def inject(
     file = None if resume is None else WalkFile.opened(resume, command)
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
+    asked = AskedStacks()
     client, gaps = (None, []) if no_kmemleak else kmemleak_if_on()
     for gap in gaps:
         console.say(gap)
@@ -112,7 +114,7 @@ def inject(
         DeferredInterrupt() as ending,
         _injector(module, by_stacks=function is not None or resume is not None) as injector,
         # Each run does something new, in few events: what it costs to learn stacks would not come back.
-        live_session(exact_stacks=True) as session,
+        live_session(exact_stacks=True, observer=None if injector.sees_stacks else asked) as session,
         capturing(capture, session) as keep,
     ):
         say_unseen(session)
@@ -121,13 +123,16 @@ def inject(
         explained, memory = session.explained(), machine_memory()
         with _progress() as progress:
             limits = Limits(most, timeout, again)
-            walker = Walker(command, injector, partial(_named, session), ending, limits, progress, file)
+            asked_by = partial(_asked_by, session, asked, module)
+            walker = Walker(command, injector, partial(_named, session), ending, limits, progress, file, asked_by)
             _plain(walker, session, function)
+            asked.enough()
             walker.fail_all()
             settled = _settled(session, ending, module)
             if injector.sees_stacks:
                 gaps += _repeat(walker, session, module)
         walk = walker.walk
+        gaps += passed_over_gaps(walker.passed_over)
         alive = living()
         readings: list[list[Suspect]] = []
         if client is not None:
@@ -225,6 +230,12 @@ def _named(session: Session, stacks: Sequence[tuple[int, Sequence[int]]]) -> lis
     with session.looking() as recording:
         frame = recording.names.symbols.frame
         return [[frame(address, time_ns) for address in addresses] for time_ns, addresses in stacks]
+
+
+def _asked_by(session: Session, asked: AskedStacks, module: str | None, pid: int) -> list[FailedAllocation]:
+    """What a process has asked for by now that could fail."""
+    with session.looking() as recording:
+        return asked.of(pid, recording.names, module)
 
 
 def _settled(session: Session, ending: DeferredInterrupt, module: str | None) -> Settled | None:

@@ -10,13 +10,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.evidence.injected_runs import FailedAllocation, InjectedRun, RunEnd, Walk
 from kleaktrace.core.injection.aim import Aim
+from kleaktrace.core.injection.asked_stacks import (
+    asked_in_both,
+    numbers_near,
+    passed_over,
+    path_through_modules,
+    paths_through_modules,
+)
 from kleaktrace.core.injection.error_paths import PathOutcome
 from kleaktrace.core.injection.unexplained import ROUNDS
 from kleaktrace.core.symbols.call_stacks import function_of
@@ -32,6 +39,9 @@ _TIMES_PLAIN = 10
 """A run that takes so many times as long as one in which nothing fails hangs."""
 _KILL_AFTER_S = 5.0
 _POLL_S = 0.1
+_MOST_ROUNDS, _QUIET_ROUNDS = 8, 2
+_AROUND = 3
+"""Numbers on each side: at which one an allocation comes is another by some in each run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,9 @@ class Walker:
         limits: Limits,
         progress: Progress,
         file: WalkFile | None = None,
+        asked_by: Callable[[int], Sequence[FailedAllocation]] = lambda pid: (),
     ) -> None:
+        """asked_by: what a process has asked for that could fail, where the injector does not see that."""
         self._command = tuple(command)
         self._injector = injector
         self._name = name
@@ -78,6 +90,7 @@ class Walker:
         self._limits = limits
         self._progress = progress
         self._file = file
+        self._asked_by = asked_by
         self._runs: list[InjectedRun] = []
         self._stopped = ""
         self.could_fail: Sequence[FailedAllocation] = ()
@@ -93,8 +106,19 @@ class Walker:
     def plain(self) -> InjectedRun:
         """Run the command without any failure, and see what could fail. Raises `UsageError` if it does not end well."""
         self._progress.tell("the plain run")
+        run, told = self._plain()
+        self.could_fail = told.could_fail
+        if not self._injector.sees_stacks:
+            first = self._asked_by(told.pid)
+            once_more = self._asked_by(self._plain()[1].pid)
+            self.could_fail = asked_in_both(first, once_more)
+        self.planned = len(self.could_fail)
+        if self._file is not None:
+            self._go_on(self._file)
+        return run
+
+    def _plain(self) -> tuple[InjectedRun, Told]:
         run, told = self._run(Aim.NOTHING, 0, self._limits.timeout_s)
-        self.could_fail, self.planned = told.could_fail, len(told.could_fail)
         if run.ended is RunEnd.EXITED and run.status:
             raise UsageError(
                 f"the command fails by itself ({_ending(run.status)}): nobody could tell what a failing allocation "
@@ -108,9 +132,7 @@ class Walker:
                 "give one that ends by itself, or more time (--timeout)",
             )
         self._runs.append(run)
-        if self._file is not None:
-            self._go_on(self._file)
-        return run
+        return run, told
 
     def only_through(self, function: str, places: Sequence[FunctionPlace]) -> None:
         """Let only fail what goes through a function, from now on."""
@@ -136,12 +158,13 @@ class Walker:
     def fail_all(self) -> None:
         """Have one allocation after the other fail, until a run asks for none that has not."""
         began, done = time.monotonic(), 0
+        failed_at: dict[int, FailedAllocation] = {}
         while not self._stopped:
             if self._limits.most is not None and done >= self._limits.most:
                 self._stopped = f"after {done} failures (--max)"
                 return
-            self._progress.failing(done, self.planned, time.monotonic() - began)
             by_number = self._limits.again or not self._injector.sees_stacks
+            self._progress.failing(done, 0 if by_number else self.planned, time.monotonic() - began)
             if self._file is not None:
                 self._file.begin_run()
             run, _ = self._run(Aim.NUMBER if by_number else Aim.NEXT, done + 1, self._timeout_s)
@@ -149,8 +172,43 @@ class Walker:
                 self._file.end_run()
             self._add(run)
             if run.failed is None:
-                return
+                break
             done += 1
+            failed_at[done] = run.failed
+        if not self._injector.sees_stacks:
+            self._fail_what_was_passed_over(failed_at)
+
+    @property
+    def passed_over(self) -> list[FailedAllocation]:
+        """What should have failed, and was not seen to, where allocations fail by number."""
+        return [] if self._injector.sees_stacks else passed_over(self.could_fail, self._failed)
+
+    @property
+    def _failed(self) -> list[FailedAllocation]:
+        return [run.failed for run in self._runs if run.failed is not None]
+
+    def _has_failed(self, failed: FailedAllocation) -> bool:
+        """Whether that is nothing new, or nothing of a module's."""
+        path = path_through_modules(failed.stack)
+        return not path or path in paths_through_modules(self._failed)
+
+    def _fail_what_was_passed_over(self, failed_at: Mapping[int, FailedAllocation]) -> None:
+        """Have fail again what is near the calls of modules, until all have failed and some rounds bring nothing new.
+
+        For our own table has not all: no pages.
+        """
+        near, quiet = numbers_near(failed_at, _AROUND), 0
+        for round_number in range(1, _MOST_ROUNDS + 1):
+            before = paths_through_modules(self._failed)
+            for place, number in enumerate(near, start=1):
+                if self._stopped:
+                    return
+                self._progress.tell(f"what was passed over, round {round_number}: {place} of {len(near)}")
+                run, _ = self._run(Aim.NUMBER, number, self._timeout_s)
+                self._add(replace(run, again=run.failed is not None and self._has_failed(run.failed)))
+            quiet = quiet + 1 if paths_through_modules(self._failed) == before else 0
+            if not self.passed_over and quiet >= _QUIET_ROUNDS:
+                return
 
     def repeat(self, runs: Sequence[InjectedRun]) -> None:
         """Do again what these runs did, each so often that what it leaves behind can be judged by repetition."""

@@ -11,11 +11,11 @@ from kleaktrace.core.symbols.requesters import is_allocator
 from kleaktrace.core.symbols.symbol_table import Frame
 
 # Linux 6.12, mm/: from where the kernel asks whether to fail out to the functions that others call. Slabs, pages, and
-# what vmalloc and the per-CPU allocator ask of both.
+# what vmalloc and the per-CPU allocator ask of both. The trampolines are those of our own programs.
 _INSIDE = re.compile(
     r"^_*(should_fail\w*|fault_inject\w*|slab_pre_alloc_hook|kmalloc_large\w*|kmalloc_cache\w*|kmalloc_node\w*"
     r"|prepare_alloc_pages|alloc_pages\w*|alloc_frozen_pages\w*|folio_alloc\w*|alloc_contig\w*|vm_area_alloc_pages"
-    r"|vmalloc_area\w*|vmap_\w+|vm_map_ram|pte_alloc_kernel|pcpu_\w+|dump_stack\w*)$"
+    r"|vmalloc_area\w*|vmap_\w+|vm_map_ram|pte_alloc_kernel|pcpu_\w+|dump_stack\w*|bpf_trampoline_\w+)$"
 )
 _COMPILED = re.compile(r"\..*$")
 

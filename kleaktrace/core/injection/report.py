@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
-from kleaktrace.core.evidence.injected_runs import RunEnd, Walk
+from kleaktrace.core.evidence.injected_runs import FailedAllocation, RunEnd, Walk
 from kleaktrace.core.injection.error_paths import Attribution, ErrorPath, PathOutcome, attribute
 from kleaktrace.core.report import Report
+from kleaktrace.core.symbols.call_stacks import requester_line
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,16 @@ def walk_gaps(walk: Walk) -> list[str]:
         if runs:
             gaps.append(f"{words} when an allocation fails, in run {', '.join(runs)}")
     return gaps
+
+
+_FEW = 5
+
+
+def passed_over_gaps(missed: Sequence[FailedAllocation]) -> list[str]:
+    """That calls never failed which the plain run made: what comes of it when they do is not known."""
+    if not missed:
+        return []
+    calls = list(dict.fromkeys(requester_line(one.stack).partition("/")[0] for one in missed))
+    names = ", ".join(calls[:_FEW]) + (", …" if len(calls) > _FEW else "")
+    many = f"{len(missed)} call stacks" if len(missed) > 1 else "a call stack"
+    return [f"{many} of modules never failed, though the plain run asked there: {names}"]

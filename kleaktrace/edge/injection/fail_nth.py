@@ -45,6 +45,7 @@ class FailNthInjector:
         self._proc = proc
         self._wanted = 0
         self._fired = False
+        self._pid = 0
         self._log: KernelLog | None = None
         self._before: dict[Path, str] = {}
         for setting, value in _SETTINGS.items():
@@ -78,6 +79,7 @@ class FailNthInjector:
 
     def exited(self, pid: int) -> None:
         """Whether the count has come to its end: a process keeps it until somebody has waited for it."""
+        self._pid = pid
         with contextlib.suppress(OSError, ValueError):
             self._fired = bool(self._wanted) and int((self._proc / str(pid) / "fail-nth").read_text()) == 0
 
@@ -91,7 +93,7 @@ class FailNthInjector:
         failed = forced_failure(lines)
         if failed is None and self._fired:  # without a word, as who asked with __GFP_NOWARN wants it
             failed = FailedAllocation(time.monotonic_ns(), (), 0)
-        return Told(failed)
+        return Told(failed, pid=self._pid)
 
     def close(self) -> None:
         """As `Injector` has it."""

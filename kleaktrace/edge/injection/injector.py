@@ -20,11 +20,12 @@ class Told:
     """What there is to tell of a run.
 
     failed: what failed in it. could_fail: if nothing was to fail, what could have, each call stack once, in the order
-    in which it was asked for.
+    in which it was asked for, as far as the injector sees stacks. pid: of the run's process; 0: not known.
     """
 
     failed: FailedAllocation | None
     could_fail: Sequence[FailedAllocation] = ()
+    pid: int = 0
 
 
 class Injector(Protocol):

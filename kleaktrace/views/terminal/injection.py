@@ -117,10 +117,12 @@ def _clean_words(found: InjectionReport, bad: int) -> str:
 def walk_words(found: InjectionReport) -> str:
     """How many failed, how, and how long it took."""
     walk = found.walk
-    words = (
-        f"{units.count(len(walk.failures), 'allocation')} failed, one in each run, of {walk.planned} that the plain run"
-    )
-    words += f" could have had fail, by {walk.means}"
+    failures = len(walk.failures)
+    words = f"{units.count(failures, 'allocation')} failed, one in each run, "
+    if failures <= walk.planned:
+        words += f"of {walk.planned} that the plain run could have had fail, by {walk.means}"
+    else:
+        words += f"by {walk.means}; the plain run asked from {units.count(walk.planned, 'call stack')} of modules"
     if walk.per_failure_s is not None and walk.plain_s:
         words += (
             f"; {units.seconds(walk.per_failure_s)} each, a run without failure takes {units.seconds(walk.plain_s)}"

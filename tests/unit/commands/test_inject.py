@@ -81,6 +81,28 @@ class MadeUpInjector:
         """Nothing to let go of."""
 
 
+PID = 4242
+LOADER = ("load_elf_binary+0x1/0x2",)
+
+
+class ByNumber(MadeUpInjector):
+    """Counts what the loader of programs asks for, too, which is more or less in each run (`loaded`, 1 after that)."""
+
+    sees_stacks = False
+
+    def __init__(self, stacks: Sequence[Sequence[str]], loaded: Sequence[int] = ()) -> None:
+        super().__init__([stack[0] for stack in stacks])
+        self._stacks = [FailedAllocation(1, tuple(stack), 64) for stack in stacks]
+        self._loaded = list(loaded)
+
+    def begin(self, run: int, aim: Aim, wanted: int = 0) -> None:
+        self.aims.append(aim)
+        before = self._loaded.pop(0) if self._loaded else 1
+        counted = [FailedAllocation(1, LOADER, 0)] * before + self._stacks
+        fails = aim is Aim.NUMBER and wanted <= len(counted)
+        self._told = Told(counted[wanted - 1] if fails else None, pid=PID)
+
+
 class Machine(MadeUpMachine):
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -118,7 +140,7 @@ class Machine(MadeUpMachine):
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     made = Machine(tmp_path / "report.json")
     made.stand_in(monkeypatch)
-    monkeypatch.setattr(inject_module, "live_session", lambda **_: Session(made.source))
+    monkeypatch.setattr(inject_module, "live_session", lambda observer, **_: Session(made.source, observer))
     monkeypatch.setattr(inject_module, "missing_since", lambda *_: [])
     monkeypatch.setattr(inject_module, "kmemleak_if_on", lambda: (made.kmemleak, []))
     monkeypatch.setattr(inject_module, "scrub_freelists", lambda: None)
@@ -239,3 +261,33 @@ def test_what_the_machine_died_of_is_told_and_does_not_fail_again(machine: Machi
     assert done.exit_code == 4, done.output
     assert machine.outcomes() == {"alloc_ctx": "crash", "alloc_name": "clean", "alloc_ring": "clean"}
     assert "CRASH when 64 bytes in alloc_ctx+0x12 fails: the machine did not live to tell" in done.output
+
+
+def count_only(machine: Machine, fail: int, loaded: Sequence[int] = ()) -> None:
+    """Have each run ask from two call stacks of the driver, of which the first `fail` are counted and can fail."""
+
+    def during(call: str | None) -> None:
+        for stack in (1, 2):
+            machine.source.free(machine.allocate(stack=stack, tgid=PID))
+
+    told = [[*machine.source.names.stacks.get(stack).lines(), "as_the_log_has_it+0x1/0x2"] for stack in (1, 2)]
+    machine.injector = ByNumber(told[:fail], loaded)
+    machine.injector.during = during
+
+
+def test_by_number_what_was_passed_over_is_tried_again(machine: Machine) -> None:
+    # After the plain runs, numbers 1 and 2; then there is one less before, and so core_alloc is passed over.
+    count_only(machine, fail=2, loaded=(1, 1, 1, 1, 0, 1))
+    done = machine.inject()
+    assert done.exit_code == 0, done.output
+    assert machine.outcomes() == {"load_elf_binary": "clean", "drv_probe": "clean", "core_alloc": "clean"}
+    assert machine.document["walk"]["planned"] == 2
+
+
+def test_by_number_what_never_fails_leaves_the_evidence_incomplete(machine: Machine) -> None:
+    count_only(machine, fail=1)
+    done = machine.inject()
+    assert done.exit_code == 4, done.output
+    (gap,) = [gap for gap in machine.document["gaps"] if "never failed" in gap]
+    assert "core_alloc+0x22" in gap
+    assert machine.injector.aims.count(Aim.NOTHING) == 2

@@ -24,6 +24,7 @@ DRIVER = Frame(7, "drv_init", 0x10, 0x90, "drv")
             "get_free_pages",
         ),
         ("should_failslab", "__kmalloc_node_track_caller_noprof", "kvasprintf", "kasprintf"),
+        ("should_failslab", "__get_vm_area_node", "bpf_trampoline_6442468876", "__vmalloc_node_range_noprof"),
     ],
 )
 def test_the_allocators_own_frames_are_left_out(inside: tuple[str, ...]) -> None:
