@@ -108,6 +108,12 @@ def refusals(checks: Iterable[Mapping[str, str]]) -> list[str]:
     return [line.removeprefix("refused: ") for line in lines if line.startswith("refused: ")]
 
 
+def _commit() -> str:
+    """What was run. Rows that were written before it are no change."""
+    changed = _run(["git", "status", "--porcelain", "--", ".", ":!docs"], 60).strip()
+    return _run(["git", "rev-parse", "--short", "HEAD"], 60).strip() + ("-dirty" if changed else "")
+
+
 def _result(
     kernel: Kernel, offered: dict[str, Any], verdicts: dict[str, Verdicts], tests: dict[str, SuiteTests]
 ) -> Result:
@@ -119,7 +125,7 @@ def _result(
         kernel=kernel.name,
         release=offered["release"],
         machine=offered["machine"],
-        commit=_run(["git", "describe", "--always", "--dirty"], 60).strip(),
+        commit=_commit(),
         date=time.strftime("%Y-%m-%d"),
         refused=" ".join(offered.get("refused", "").split()),
         sources={one["kind"]: one["source"] for one in trace.get("coverage", [])},

@@ -127,10 +127,3 @@ def _readable(refusal: str) -> str:
     probes, _, why = refusal.partition(": ")
     words = " ".join(why.split())
     return f"`{probes}`: {words[:_MOST]}{'…' if len(words) > _MOST else ''}"
-
-
-def rows_run(page: str, kernels: Sequence[Kernel]) -> list[str]:
-    """The names of those that a page says have run."""
-    lines = page.splitlines()
-    named = {kernel.name: [line for line in lines if line.startswith(f"| {kernel.name} | ")] for kernel in kernels}
-    return [name for name, rows in named.items() if rows and " | not run |" not in rows[0]]

@@ -81,23 +81,23 @@ def test_every_row_has_as_many_cells_as_its_head() -> None:
         assert rows[3:] == rows[3:4] * 3
 
 
-def test_a_page_tells_which_kernels_have_run() -> None:
-    page = table.document(KERNELS[:3], [RESULT, None, replace(RESULT, tests={})])
-    assert table.rows_run(page, KERNELS) == [KERNELS[0].name, KERNELS[2].name]
+def test_the_page_is_made_of_what_is_kept_beside_it() -> None:
+    known = [results.read(command.KEPT, kernel.name) for kernel in KERNELS]
+    assert {file.stem for file in command.KEPT.iterdir()} <= {kernel.name for kernel in KERNELS}
+    assert command.PAGE.read_text() == table.document(KERNELS, known), "tools/matrix --write"
 
 
-def test_rows_that_have_run_elsewhere_are_not_forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    page = tmp_path / "kernels.md"
-    page.write_text(table.document(KERNELS[:2], [RESULT, RESULT]))
-    before = page.read_text()
-    monkeypatch.setattr(command, "PAGE", page)
+def test_what_has_run_elsewhere_stays_in_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first, other = KERNELS[:2]
+    replace(RESULT, kernel=first.name, commit="of-before").write(tmp_path)
+    monkeypatch.setattr(command, "PAGE", tmp_path / "kernels.md")
     monkeypatch.setattr(command, "KEPT", tmp_path)
     monkeypatch.setattr(command, "measure", lambda kernel, _: replace(RESULT, kernel=kernel.name))
-    refused = CliRunner().invoke(command.main, ["--write", KERNELS[0].name])
-    assert (refused.exit_code, page.read_text()) == (2, before)
-    both = CliRunner().invoke(command.main, ["--write", KERNELS[0].name, KERNELS[1].name])
-    assert both.exit_code == 1, "RESULT has a wrong verdict"
-    assert table.rows_run(page.read_text(), KERNELS) == [KERNELS[0].name, KERNELS[1].name]
+    done = CliRunner().invoke(command.main, ["--write", other.name])
+    assert done.exit_code == 1, "RESULT has a wrong verdict"
+    page = (tmp_path / "kernels.md").read_text()
+    assert "of-before" in page
+    assert "abc1234" in page
 
 
 def test_each_fragment_that_a_row_names_is_there() -> None:
