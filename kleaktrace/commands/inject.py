@@ -16,7 +16,7 @@ import click
 from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.injecting import Limits, Progress, Walker
 from kleaktrace.commands.judging import judged
-from kleaktrace.commands.options import OutputFile, json_option
+from kleaktrace.commands.options import OutputFile, json_option, known_option
 from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
@@ -26,6 +26,7 @@ from kleaktrace.core.injection.asked_stacks import AskedStacks
 from kleaktrace.core.injection.report import InjectionReport, passed_over_gaps, walk_gaps
 from kleaktrace.core.injection.unexplained import count_unexplained, series_of, unexplained_runs
 from kleaktrace.core.kmemleak.report_parser import Suspect
+from kleaktrace.core.known_leaks import KnownLeaks
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult
@@ -51,6 +52,7 @@ _MOST_REPEATED = 8
 @json_option
 @capture_option
 @debug_dir_option
+@known_option
 @click.option("--module", metavar="NAME", help="Only what passes through this module's code, loaded or not yet.")
 @click.option("--in", "function", metavar="FUNCTION", help="Only what passes through this function.")
 @click.option("--max", "most", metavar="N", type=click.IntRange(1), help="End after N failures.")
@@ -75,6 +77,7 @@ def inject(
     json_file: str | None,
     capture: Path | None,
     debug_dirs: tuple[Path, ...],
+    known: KnownLeaks,
     module: str | None,
     function: str | None,
     most: int | None,
@@ -156,7 +159,7 @@ def inject(
             session, client, observed, partial(missing_since, memory, explained, session.explained)
         )
         keep(recording)
-    report = recording.report(suspects)
+    report = recording.report(suspects, known)
     report = with_source_lines(report, report.told_frames() | walk.failed_frames(), debug_dirs, live=True)
     found = InjectionReport(report, walk)
     if file is not None:

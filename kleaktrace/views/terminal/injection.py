@@ -14,9 +14,11 @@ from kleaktrace.core.injection.report import InjectionReport
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.report import Outcome
 from kleaktrace.core.symbols.call_stacks import module_line, requester_function, requester_line
+from kleaktrace.views.terminal import known as known_view
 from kleaktrace.views.terminal import units
 from kleaktrace.views.terminal.console import print_line
 from kleaktrace.views.terminal.frames import frame_lines
+from kleaktrace.views.terminal.known import not_counted
 from kleaktrace.views.terminal.report import ending, header, show_group
 from kleaktrace.views.terminal.suspect_words import grouped
 
@@ -56,6 +58,7 @@ def show(console: Console, found: InjectionReport) -> None:
         _show_path(console, found, path, known)
     if without:
         _show_suspects(console, found, "left without any failure", without, known)
+    known_view.show(console, report)
     for missing in report.findings.missing:
         print_line(console, f"memory is missing: {missing}", "yellow")
     for gap in report.gaps:
@@ -182,7 +185,7 @@ def _show_outcome(console: Console, found: InjectionReport) -> None:
     console.print()
     counts = {words: len(found.of(outcome)) for outcome, words in _COUNTED.items()}
     summary = ", ".join(f"{count} {words}" for words, count in counts.items() if count) or "none"
-    words = f"{units.count(len(found.paths), 'error path')}: {summary}"
+    words = f"{units.count(len(found.paths), 'error path')}: {summary}{not_counted(found.report.known)}"
     match found.report.outcome:
         case Outcome.LEAKS:
             print_line(console, f"LEAKS: {words}", "bold red")

@@ -169,6 +169,19 @@ def test_what_kmemleak_lists_is_blamed_on_the_call_that_failed_in_that_run(machi
     assert "the 2 other error paths free everything" in done.output
 
 
+def test_what_is_known_is_told_apart_and_blamed_on_nobody(machine: Machine, tmp_path: Path) -> None:
+    known = tmp_path / "known.txt"
+    known.write_text("drv_probe [drv]\n")
+    machine.injector.during = lambda call: machine.leak() if call == "alloc_name" else None
+    done = machine.inject("--known", str(known), "--capture", str(tmp_path / "walk"))
+    assert done.exit_code == 0, done.output
+    assert machine.outcomes() == dict.fromkeys(CALLS, "clean")
+    assert "known, not counted: drv_probe [drv]: 10 objects confirmed, 1000 B" in done.output, "it was repeated"
+    assert "clean: 3 error paths: 3 clean; not counted: 10 known objects" in done.output
+    again = CliRunner().invoke(report_module.report, ["--known", str(known), str(tmp_path / "walk")])
+    assert again.stdout == done.stdout
+
+
 def test_a_capture_tells_which_failure_is_to_blame(machine: Machine, tmp_path: Path) -> None:
     def during(call: str | None) -> None:
         if call == "alloc_name":
