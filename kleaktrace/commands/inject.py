@@ -237,8 +237,8 @@ def _named(session: Session, stacks: Sequence[tuple[int, Sequence[int]]]) -> lis
 
 def _asked_by(session: Session, asked: AskedStacks, module: str | None, pid: int) -> list[FailedAllocation]:
     """What a process has asked for by now that could fail."""
-    with session.looking() as recording:
-        return asked.of(pid, recording.names, module)
+    with session.looking():
+        return asked.of(pid, module)
 
 
 def _settled(session: Session, ending: DeferredInterrupt, module: str | None) -> Settled | None:

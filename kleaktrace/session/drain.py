@@ -16,6 +16,7 @@ from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.edge.machine import malloc_tuning
 from kleaktrace.errors import BUG_FIX, InternalFault, KleaktraceError
 from kleaktrace.session.drain_interval import drain_interval_s
@@ -41,6 +42,9 @@ _FULL_BATCH = 0.01
 
 class Observer(Protocol):
     """Sees what the ledger sees, in the drain's thread."""
+
+    def begin(self, names: KernelNames) -> None:
+        """Names of what the batches to come refer to. Called once, before the first."""
 
     def batch(self, batch: Batch) -> None:
         """A batch that was entered into the ledger."""
@@ -71,6 +75,8 @@ class Drain:
         self._stopping = threading.Event()
         self._finished = False
         self._failure: BaseException | None = None
+        if observer is not None:
+            observer.begin(source.names)
         self._thread = threading.Thread(target=self._run, name="drain", daemon=True)
         self._thread.start()
 

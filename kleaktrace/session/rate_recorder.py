@@ -8,6 +8,7 @@ from kleaktrace.core.grouping.group_labels import GroupBy, StackLabels
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.rates.counted_events import CountedEvents
 from kleaktrace.core.rates.rate_table import MachineHistory, RateTable, counted_stacks
+from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.edge.machine.meminfo import CgroupPaths, memory_in_use
 from kleaktrace.session.session import Session
 
@@ -20,10 +21,15 @@ class RateRecorder:
 
     def __init__(self, by: GroupBy, unreclaimable: bool = False) -> None:
         self._by, self._unreclaimable = by, unreclaimable
-        self._events = None if by.by_stack else CountedEvents(by)
+        self._events: CountedEvents | None = None
         self._machine = MachineHistory()
         self._cgroups = CgroupPaths()
         self._stack_labels: StackLabels | None = None
+
+    def begin(self, names: KernelNames) -> None:
+        """As `Observer` has it."""
+        if not self._by.by_stack:
+            self._events = CountedEvents(self._by, names)
 
     def batch(self, batch: Batch) -> None:
         """Count it."""
@@ -44,7 +50,7 @@ class RateRecorder:
         with session.looking() as recording:
             ledger, names = recording.ledger, recording.names
             if self._events is not None:
-                counted = self._events.counted(ledger, names, self._cgroups.path, self._unreclaimable)
+                counted = self._events.counted(ledger, self._cgroups.path, self._unreclaimable)
             else:
                 self._stack_labels = self._stack_labels or StackLabels(self._by, names.stacks.get)
                 counted = counted_stacks(recording, self._by, self._stack_labels, self._unreclaimable)

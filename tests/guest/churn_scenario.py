@@ -15,6 +15,7 @@ from pathlib import Path
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.call_stacks import Stack
+from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.edge.tracing.module_symbols import ModuleSymbols
 from kleaktrace.edge.tracing.name_records import ModuleLoaded, ModulePage
 from kleaktrace.edge.tracing.tracer import Tracer
@@ -47,6 +48,9 @@ class Keys:
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
+
+    def begin(self, names: KernelNames) -> None:
+        """Keys are enough."""
 
     def batch(self, batch: Batch) -> None:
         """Take those of a batch."""

@@ -33,6 +33,9 @@ class Counted:
         self.events = 0
         self._of_caches: Counter[int] = Counter()
 
+    def begin(self, names: KernelNames) -> None:
+        """Keys are enough."""
+
     def batch(self, batch: Batch) -> None:
         self.events += batch.size
         ours = batch.allocations[batch.allocations["comm"] == b"kt-churn"]

@@ -36,6 +36,11 @@ class AskedStacks:
         self._first: dict[tuple[int, int, int], _First] = {}
         """By process, call stack and cache."""
         self._enough = False
+        self._names: KernelNames | None = None
+
+    def begin(self, names: KernelNames) -> None:
+        """As `Observer` has it."""
+        self._names = names
 
     def enough(self) -> None:
         """Keep nothing more."""
@@ -53,8 +58,10 @@ class AskedStacks:
     def sample(self, time_ns: int, ledger: Ledger) -> None:
         """Nothing to do."""
 
-    def of(self, pid: int, names: KernelNames, module: str | None) -> list[FailedAllocation]:
+    def of(self, pid: int, module: str | None) -> list[FailedAllocation]:
         """What this process has asked for through a module (None: any) and that could fail, in the order of time."""
+        assert self._names is not None, "nothing can have been asked before it began"
+        names = self._names
         found: list[FailedAllocation] = []
         for (tgid, key, cache), first in sorted(self._first.items(), key=lambda item: item[1].time_ns):
             if tgid != pid or (cache in names.caches and names.caches[cache].name == _NEVER_FAILS):

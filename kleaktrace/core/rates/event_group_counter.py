@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from kleaktrace.core.arrays.hash_index import Interner
 from kleaktrace.core.arrays.types import U64, Index
@@ -30,13 +31,15 @@ _LARGE = 8193
 class GroupCounter:
     """Allocations of each group so far, and, from what is outstanding, its frees.
 
-    What an interrupt allocates is not counted for the task that it came upon, but by its context. Of a large kmalloc
+    What an interrupt allocates is not counted for the task that it came upon, but by its context; where events do not
+    tell that, by the stack's (`context_of`, by its key). Of a large kmalloc
     that fires two events (`event_matching.is_double_event`) both are counted, as if the first had been freed.
     Memory: some 80 bytes a group, `MOST_GROUPS` groups.
     """
 
-    def __init__(self, by: GroupBy) -> None:
+    def __init__(self, by: GroupBy, context_of: Callable[[int], Context]) -> None:
         self.by = by
+        self._context_of = context_of
         self._groups = Interner(words=2)
         self._allocations = np.zeros(MOST_GROUPS + 1, np.uint64)
         self._bytes = np.zeros(MOST_GROUPS + 1, np.uint64)
@@ -119,9 +122,19 @@ class GroupCounter:
             first, second = rows["tgid"].astype(np.uint64), nothing
         else:
             first, second = rows["cgroup"].astype(np.uint64), nothing
-        interrupt = np.isin(rows["context"], INTERRUPTS)
-        first[interrupt], second[interrupt] = rows["context"][interrupt], _INTERRUPT
+        contexts = self._contexts(rows)
+        interrupt = np.isin(contexts, INTERRUPTS)
+        first[interrupt], second[interrupt] = contexts[interrupt], _INTERRUPT
         return first, second
+
+    def _contexts(self, rows: Rows) -> npt.NDArray[np.uint8]:
+        contexts: npt.NDArray[np.uint8] = rows["context"]
+        untold = contexts == Context.UNKNOWN
+        if untold.any():
+            stacks, places = np.unique(rows["stack"][untold], return_inverse=True)
+            contexts = contexts.copy()
+            contexts[untold] = np.array([self._context_of(stack) for stack in stacks.tolist()], np.uint8)[places]
+        return contexts
 
 
 def _cache_words(rows: Rows) -> tuple[U64, U64]:

@@ -7,6 +7,7 @@ from collections import deque
 
 from kleaktrace.core.events.records import Batch
 from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.symbols.kernel_names import KernelNames
 
 MOST_BYTES = 512 << 20
 """Waiting to be written. If it is more, the disk can't keep up: the drain must not wait, so it ends there."""
@@ -21,6 +22,9 @@ class EventQueue:
         self._taken = 0
         self.overrun = False
         """Whether there were too many: what came later was not kept."""
+
+    def begin(self, names: KernelNames) -> None:
+        """Of no interest: a capture has names of its own."""
 
     def batch(self, batch: Batch) -> None:
         """Keep it until it is taken."""

@@ -14,6 +14,7 @@ from kleaktrace.core.events.loss import Loss, LossWindow
 from kleaktrace.core.events.records import Batch, Kind, hide
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.report import Outcome
+from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.errors import ExitCode, InternalFault
 from kleaktrace.session.session import Session
 from kleaktrace.session.source import EventSource
@@ -107,6 +108,10 @@ def test_an_observer_sees_every_batch(source: MadeUpSource) -> None:
     class Seen:
         def __init__(self) -> None:
             self.events = 0
+            self.names: KernelNames | None = None
+
+        def begin(self, names: KernelNames) -> None:
+            self.names = names
 
         def batch(self, batch: Batch) -> None:
             self.events += batch.size
@@ -120,6 +125,7 @@ def test_an_observer_sees_every_batch(source: MadeUpSource) -> None:
         source.free(A)
         session.stop()
     assert seen.events == 2
+    assert seen.names is source.names
 
 
 def test_an_unload_that_has_just_arrived_counts_for_what_it_left(source: MadeUpSource, session: Session) -> None:

@@ -33,8 +33,9 @@ def asked(**fields: object) -> list[tuple[str, ...]]:
     names.stacks.add(20, [inside("__kmalloc_noprof"), inside("core_alloc"), inside("kthread")])
     row = {"object": 1, "stack": 1, "tgid": PID, "kind": Kind.KMALLOC, "bytes_req": 64, "time_ns": 5, **fields}
     seen = AskedStacks()
+    seen.begin(names)
     seen.batch(Batch(rows(ALLOCATION, row), rows(FREE)))
-    return [one.stack for one in seen.of(PID, names, None)]
+    return [one.stack for one in seen.of(PID, None)]
 
 
 def test_what_a_process_asks_for_through_a_module_could_fail() -> None:
@@ -60,17 +61,18 @@ def test_what_the_kernel_does_not_count_for_it_could_not(fields: dict[str, objec
 
 
 def test_each_call_stack_is_told_once_and_none_after_enough() -> None:
-    names, seen = Scene().names, AskedStacks()
+    seen = AskedStacks()
+    seen.begin(Scene().names)
     row = {"object": 1, "stack": 1, "tgid": PID, "kind": Kind.KMALLOC, "bytes_req": 64}
     batch = Batch(rows(ALLOCATION, {**row, "time_ns": 5}, {**row, "time_ns": 7}), rows(FREE))
     seen.batch(batch)
     seen.batch(batch)
     seen.enough()
     seen.batch(Batch(rows(ALLOCATION, {**row, "stack": 2, "time_ns": 9}), rows(FREE)))
-    (one,) = seen.of(PID, names, None)
+    (one,) = seen.of(PID, None)
     assert (one.time_ns, one.bytes) == (5, 64)
-    assert seen.of(PID, names, "drv") == [one]
-    assert seen.of(PID, names, "other") == []
+    assert seen.of(PID, "drv") == [one]
+    assert seen.of(PID, "other") == []
 
 
 A, B, LOADER = ("alloc_a+0x1/0x2 [drv]", "drv_init+0x1/0x2 [drv]"), ("alloc_b+0x1/0x2 [drv]",), ("load_elf+0x1/0x2",)

@@ -17,6 +17,9 @@ from kleaktrace.core.rates import event_group_counter
 from kleaktrace.core.rates.event_group_counter import OTHERS, GroupCounter
 from kleaktrace.core.symbols.kernel_names import CacheName
 
+STACKS = {0: Context.UNKNOWN, 5: Context.SOFTIRQ, 6: Context.TASK}
+"""What call stacks tell of the context, by key."""
+
 BY = [by for by in GroupBy if not by.by_stack]
 
 
@@ -24,7 +27,7 @@ class World:
     """A ledger and a counter that see the same."""
 
     def __init__(self, by: GroupBy) -> None:
-        self.ledger, self.counter, self._sequence = Ledger(), GroupCounter(by), 0
+        self.ledger, self.counter, self._sequence = Ledger(), GroupCounter(by, STACKS.__getitem__), 0
 
     def play(self, allocations: list[dict[str, object]] = (), freed: list[int] = ()) -> None:  # type: ignore[assignment]
         rows_of = []
@@ -108,6 +111,16 @@ def test_an_interrupt_is_not_the_task_it_came_upon(by: GroupBy) -> None:
         "(hardirq)": 1,
         "(nmi)": 1,
     }
+
+
+@pytest.mark.parametrize("by", [GroupBy.COMM, GroupBy.PID, GroupBy.CGROUP])
+def test_where_events_do_not_tell_of_interrupts_stacks_do(by: GroupBy) -> None:
+    world = World(by)
+    who = {"comm": b"victim", "tgid": 7, "cgroup": 9, "context": Context.UNKNOWN}
+    world.play([{"object": number, "stack": stack, **who} for number, stack in enumerate((5, 6, 5, 0))])
+    table = world.table()
+    assert table["(softirq)"] == (2, 0, 2, 128)
+    assert sum(figures[0] for figures in table.values()) == 4
 
 
 def test_a_process_goes_by_the_name_it_had_last() -> None:
