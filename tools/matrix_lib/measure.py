@@ -20,8 +20,8 @@ from matrix_lib.results import Result, SuiteTests, Verdicts
 PROJECT = Path(__file__).resolve().parents[2]
 GUEST = PROJECT / "tools" / "guest"
 LAB = PROJECT / "tests" / "guest" / "verdict_matrix.py"
-TESTS = {"rates": "test_rates.py", "loss": "test_loss.py"}
-"""Files of tests/guest, by what they are about: rates of each context, and verdicts where events get lost."""
+TESTS = {"rates": "test_rates.py", "loss": "test_loss.py", "pages": "test_pages.py"}
+"""Files of tests/guest, by what they are about: rates of each context, verdicts where events get lost, leaked pages."""
 _TIMEOUT_S = 900
 
 
@@ -82,7 +82,7 @@ def _verdicts(kernel: Kernel, directory: Path) -> dict[str, Verdicts]:
 
 def _tests(kernel: Kernel, file: str, directory: Path) -> SuiteTests:
     report = directory / f"{file}.xml"
-    options = [f"--guest-options={shlex.join(kernel.options)}", f"--junitxml={report}", "-q"]
+    options = [f"--guest-options={shlex.join(kernel.options)}", f"--junitxml={report}", "-q", "-m", "not long"]
     subprocess.run(
         [sys.executable, "-m", "pytest", f"tests/guest/{file}", *options],
         cwd=PROJECT,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matrix_lib.kernels import Kernel
+from matrix_lib.measure import TESTS
 from matrix_lib.results import Result, SuiteTests
 
 _PAGE = Path(__file__).with_name("page.md")
@@ -28,7 +29,7 @@ _SOURCES = (
 )
 _TRACED = ("kernel", "what", "release", *(name for name, _ in _SOURCES), "context", "plain loads")
 _JUDGED = (
-    *("kernel", "loaded", "unloaded", "wrong", "undecided", "lost", "rates", "loss"),
+    *("kernel", "loaded", "unloaded", "wrong", "undecided", "lost", *TESTS),
     *("recognised", "wrong stacks", "cost", "commit", "date"),
 )
 
@@ -77,14 +78,14 @@ def _judged(kernel: Kernel, result: Result | None) -> list[str]:
     if result.refused:
         return [kernel.name, *["**no**"] * (len(_JUDGED) - 3), result.commit, result.date]
     phases = list(result.verdicts.values())
-    verdicts = ["no lab"] * 2 + [""] * 5
+    verdicts = ["no lab"] * 2 + [""] * (3 + len(TESTS))
     if phases:
         verdicts = [
             *(f"{one.found} of {one.kinds}" for one in phases),
             str(sum(len(one.wrong) for one in phases)),
             f"{max(one.undecided for one in phases):.1%}",
             str(sum(one.lost for one in phases)),
-            *(_tests(result.tests.get(name)) for name in ("rates", "loss")),
+            *(_tests(result.tests.get(name)) for name in TESTS),
         ]
     stacks = [f"{result.recognised:.0%}", str(result.wrong_stacks), f"{result.cost:.2f} ×"]
     return [kernel.name, *verdicts, *stacks, result.commit, result.date]
