@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from kleaktrace.commands import injecting
-from kleaktrace.commands.injecting import run_once
+from kleaktrace.commands import injected_run
+from kleaktrace.commands.injected_run import run_once
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.evidence.injected_runs import RunEnd
 from kleaktrace.edge.machine.processes import is_alive
@@ -30,7 +30,7 @@ class NoInjector:
 
 @pytest.fixture
 def ending(monkeypatch: pytest.MonkeyPatch) -> Iterator[DeferredInterrupt]:
-    monkeypatch.setattr(injecting, "_KILL_AFTER_S", 0.3)
+    monkeypatch.setattr(injected_run, "_KILL_AFTER_S", 0.3)
     with DeferredInterrupt() as made:
         yield made
 
