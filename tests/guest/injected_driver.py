@@ -25,7 +25,7 @@ CLEAN = {"alloc_ctx", "alloc_object", "alloc_ring", "alloc_copy", "alloc_free_pa
 
 def walk(guest_options: Sequence[str], scenario: str, out: Path, timeout_s: int) -> None:
     """Run a scenario, with the directory `out` and the driver, on a kernel whose allocations can be made to fail."""
-    options = [*guest_options, "--config", str(PROJECT / "tools" / "inject.config")]
+    options = list(guest_options)
     driver = build_module(_GUEST / "inject_module", built_tree(options)) / "inject_paths.ko"
     options += ["--keep-files", "--cpus=1", f"--timeout={timeout_s}", f"--rwdir={out}"]
     command = (*WITHOUT_SOURCE_LINES, "sh", str(_GUEST / scenario), str(out), str(driver))

@@ -12,7 +12,7 @@ from kleaktrace.edge.injection.override import OverrideInjector
 from kleaktrace.errors import EnvironmentRefusal
 
 OPTIONS = "CONFIG_FUNCTION_ERROR_INJECTION, BPF_KPROBE_OVERRIDE, FAULT_INJECTION, FAILSLAB and FAIL_PAGE_ALLOC"
-FIX = f"boot a kernel with {OPTIONS}, such as that of tools/guest --config tools/inject.config"
+FIX = f"boot a kernel with {OPTIONS}, such as that of tools/guest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,6 @@ def test_every_kernel_that_was_tested_is_named(tmp_path: Path) -> None:
     says = """
     case "$*" in
     *--arch*--build-dir) tree=arm64 ;;
-    *--config*--build-dir) tree=inject ;;
     *6.1*--build-dir) tree=6.1 ;;
     *--build-dir) tree=guest ;;
     *"uname -r") printf '%s-deb\\r\\n' "$2"; exit ;;
@@ -71,7 +70,7 @@ def test_every_kernel_that_was_tested_is_named(tmp_path: Path) -> None:
     done = ran(tmp_path, pytest_says="7 passed in 1.23s")
     (told,) = (line for line in done.stderr.splitlines() if "kernels: host" in line)
     assert told == (
-        f"test: kernels: host {platform.release()}, guest built-guest, 6.1 built-6.1, inject built-inject, "
+        f"test: kernels: host {platform.release()}, guest built-guest, 6.1 built-6.1, "
         "arm64 built-arm64, debian12 debian12-deb, debian13 debian13-deb"
     )
 
