@@ -166,8 +166,9 @@ INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u32 taken, u64 
 	}
 
 /*
- * The same for frees that are seen where a function is entered or returns, whose context lies on the stack, too. Which of
- * the two programs runs first, the kernel does not promise: in the other order a free would be recorded twice, as early.
+ * The same for frees that are seen where a function is entered or returns, whose context lies on the stack, too. There a
+ * task may come upon another one's program, as well. That the kernel runs what was attached last first it does not promise:
+ * in the other order each free would be recorded twice, as early, and count as taken, so that none would count as lost.
  */
 #define RECORD_FREE_ONCE(PROBE, function, what, object, record)                              \
 	PROBE(function)                                                                      \

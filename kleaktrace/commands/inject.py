@@ -23,7 +23,7 @@ from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
 from kleaktrace.core.evidence.injected_runs import FailedAllocation, Walk
 from kleaktrace.core.injection.asked_stacks import AskedStacks
-from kleaktrace.core.injection.report import InjectionReport, passed_over_gaps, walk_gaps
+from kleaktrace.core.injection.report import InjectionReport, by_number_gaps, walk_gaps
 from kleaktrace.core.injection.unexplained import count_unexplained, series_of, unexplained_runs
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.known_leaks import KnownLeaks
@@ -132,10 +132,10 @@ def inject(
             asked.enough()
             walker.fail_all()
             settled = _settled(session, ending, module)
-            if injector.sees_stacks:
-                gaps += _repeat(walker, session, module)
+            gaps += _repeat(walker, session, module, _MOST_REPEATED if injector.sees_stacks else 0)
         walk = walker.walk
-        gaps += passed_over_gaps(walker.passed_over)
+        if not injector.sees_stacks:
+            gaps += by_number_gaps(walker.could_fail, walker.passed_over)
         alive = living()
         readings: list[list[Suspect]] = []
         if client is not None:
@@ -163,7 +163,8 @@ def inject(
     report = with_source_lines(report, report.told_frames() | walk.failed_frames(), debug_dirs, live=True)
     found = InjectionReport(report, walk)
     if file is not None:
-        file.add(_known(found), finished=not walk.stopped)
+        # What comes of them, without regard to what the reader knows of already.
+        file.add(_known(InjectionReport(recording.report(suspects), walk)), finished=not walk.stopped)
     output.write(dumps(document(found)))
     view.show(screen, found)
     ctx.exit(int(report.outcome.exit_code))
@@ -198,13 +199,19 @@ def _plain(walker: Walker, session: Session, function: str | None) -> None:
         )
 
 
-def _repeat(walker: Walker, session: Session, module: str | None) -> list[str]:
-    """Repeat what left something that only repetition can judge; what is missing of that from the evidence."""
+def _repeat(walker: Walker, session: Session, module: str | None, most: int) -> list[str]:
+    """Repeat what left something that only repetition can judge, `most` of it; what is then missing from the evidence.
+
+    By number, nothing can be repeated: another allocation may come at that number.
+    """
     with session.looking() as recording:
         left = unexplained_runs(recording, walker.walk, module)
-    walker.repeat(left[:_MOST_REPEATED])
-    more = len(left) - _MOST_REPEATED
-    return [f"{more} more error paths left something that only repetition could judge"] if more > 0 else []
+    walker.repeat(left[:most])
+    more = len(left) - most
+    if more <= 0:
+        return []
+    paths = f"{more}{' more' if most else ''} error path{'s' if more > 1 else ''}"
+    return [f"{paths} left something that only repetition could judge"]
 
 
 def _limit_to(function: str, walker: Walker, session: Session) -> bool:
@@ -217,13 +224,14 @@ def _limit_to(function: str, walker: Walker, session: Session) -> bool:
 
 
 def _known(found: InjectionReport) -> list[KnownPath]:
-    """What need not fail again, with what came of it."""
-    return [
-        KnownPath(result.run.failed.key, result.run.failed.stack, result.outcome)
+    """What need not fail again, each once, with what came of it."""
+    paths = {
+        result.run.failed.key: KnownPath(result.run.failed.key, result.run.failed.stack, path.outcome)
         for path in found.paths
         for result in path.results
         if result.run.failed is not None and result.run.failed.key
-    ]
+    }
+    return list(paths.values())
 
 
 def _named(session: Session, stacks: Sequence[tuple[int, Sequence[int]]]) -> list[list[Frame]]:

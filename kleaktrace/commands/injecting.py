@@ -12,10 +12,9 @@ from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.evidence.injected_runs import FailedAllocation, InjectedRun, RunEnd, Walk
 from kleaktrace.core.injection.aim import Aim
 from kleaktrace.core.injection.asked_stacks import (
-    asked_in_both,
+    each_path_once,
     numbers_near,
     passed_over,
-    path_through_modules,
     paths_through_modules,
 )
 from kleaktrace.core.injection.error_paths import PathOutcome
@@ -84,6 +83,8 @@ class Walker:
         self._asked_by = asked_by
         self._runs: list[InjectedRun] = []
         self._stopped = ""
+        self._done = 0
+        """Runs in which something failed."""
         self.could_fail: Sequence[FailedAllocation] = ()
         """Of the plain run."""
         self.planned = 0
@@ -100,9 +101,9 @@ class Walker:
         run, told = self._plain()
         self.could_fail = told.could_fail
         if not self._injector.sees_stacks:
-            first = self._asked_by(told.pid)
-            once_more = self._asked_by(self._plain()[1].pid)
-            self.could_fail = asked_in_both(first, once_more)
+            # What only the first run asks for, as it is the first, would not fail any more.
+            later = [one for _ in range(2) for one in self._asked_by(self._plain()[1].pid)]
+            self.could_fail = each_path_once(later)
         self.planned = len(self.could_fail)
         if self._file is not None:
             self._go_on(self._file)
@@ -148,24 +149,22 @@ class Walker:
 
     def fail_all(self) -> None:
         """Have one allocation after the other fail, until a run asks for none that has not."""
-        began, done = time.monotonic(), 0
+        began = time.monotonic()
+        by_number = self._limits.again or not self._injector.sees_stacks
         failed_at: dict[int, FailedAllocation] = {}
-        while not self._stopped:
-            if self._limits.most is not None and done >= self._limits.most:
-                self._stopped = f"after {done} failures (--max)"
-                return
-            by_number = self._limits.again or not self._injector.sees_stacks
-            self._progress.failing(done, 0 if by_number else self.planned, time.monotonic() - began)
+        while not self._is_enough():
+            self._progress.failing(self._done, 0 if by_number else self.planned, time.monotonic() - began)
             if self._file is not None:
                 self._file.begin_run()
-            run, _ = self._run(Aim.NUMBER if by_number else Aim.NEXT, done + 1, self._timeout_s)
+            run, _ = self._run(Aim.NUMBER if by_number else Aim.NEXT, self._done + 1, self._timeout_s)
             if self._file is not None:
                 self._file.end_run()
             self._add(run)
             if run.failed is None:
                 break
-            done += 1
-            failed_at[done] = run.failed
+            self._done += 1
+            if run.ended is RunEnd.EXITED:
+                failed_at[self._done] = run.failed
         if not self._injector.sees_stacks:
             self._fail_what_was_passed_over(failed_at)
 
@@ -178,25 +177,33 @@ class Walker:
     def _failed(self) -> list[FailedAllocation]:
         return [run.failed for run in self._runs if run.failed is not None]
 
-    def _has_failed(self, failed: FailedAllocation) -> bool:
-        """Whether that is nothing new, or nothing of a module's."""
-        path = path_through_modules(failed.stack)
-        return not path or path in paths_through_modules(self._failed)
+    def _is_enough(self) -> bool:
+        """Whether it is over, or so many have failed as were wanted."""
+        if self._limits.most is not None and self._done >= self._limits.most and not self._stopped:
+            self._stopped = f"after {self._done} failures (--max)"
+        return bool(self._stopped)
 
     def _fail_what_was_passed_over(self, failed_at: Mapping[int, FailedAllocation]) -> None:
         """Have fail again what is near the calls of modules, until all have failed and some rounds bring nothing new.
 
-        For our own table has not all: no pages.
+        For our own table has not all: no pages. failed_at: by number, in runs that came to an end by themselves. It is
+        over with a run that does not.
         """
+        if not self.could_fail and not paths_through_modules(failed_at.values()):
+            return
         near, quiet = numbers_near(failed_at, _AROUND), 0
         for round_number in range(1, _MOST_ROUNDS + 1):
             before = paths_through_modules(self._failed)
             for place, number in enumerate(near, start=1):
-                if self._stopped:
+                if self._is_enough():
                     return
                 self._progress.tell(f"what was passed over, round {round_number}: {place} of {len(near)}")
                 run, _ = self._run(Aim.NUMBER, number, self._timeout_s)
-                self._add(replace(run, again=run.failed is not None and self._has_failed(run.failed)))
+                stacks = {one.stack for one in self._failed if one.stack}
+                self._add(replace(run, again=run.failed is not None and run.failed.stack in stacks))
+                self._done += run.failed is not None
+                if run.ended is not RunEnd.EXITED:
+                    return
             quiet = quiet + 1 if paths_through_modules(self._failed) == before else 0
             if not self.passed_over and quiet >= _QUIET_ROUNDS:
                 return

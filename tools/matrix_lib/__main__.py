@@ -22,7 +22,7 @@ PAGE = PROJECT / "docs" / "kernels.md"
 @click.option("--again", is_flag=True, help="Also those that have run already.")
 @click.option("--write", is_flag=True, help="Write docs/kernels.md.")
 def main(names: Sequence[str], again: bool, write: bool) -> None:
-    """Build each kernel of the matrix, run it in the guest, and print what works there.
+    """Build each kernel of the matrix that has not run yet, run it in the guest, and print what works on which.
 
     KERNEL is the name of a row; all of them if none is given. What has run is kept in docs/kernels, so it can be
     interrupted and gone on with, and rows may come from several machines. The exit status is 1 if a verdict was wrong.

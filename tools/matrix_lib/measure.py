@@ -110,7 +110,7 @@ def refusals(checks: Iterable[Mapping[str, str]]) -> list[str]:
 
 def _commit() -> str:
     """What was run. Rows that were written before it are no change."""
-    changed = _run(["git", "status", "--porcelain", "--", ".", ":!docs"], 60).strip()
+    changed = _run(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"], 60).strip()
     return _run(["git", "rev-parse", "--short", "HEAD"], 60).strip() + ("-dirty" if changed else "")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a run on one kernel has shown, and where it is kept until all have run."""
+"""What a run on one kernel has shown, and where it is kept."""
 
 from __future__ import annotations
 

@@ -98,6 +98,11 @@ class Walk:
         return next((run for run in reversed(self.runs) if run.start_ns <= time_ns), None)
 
     @property
+    def by_number(self) -> bool:
+        """Whether allocations failed by number, whoever asked: call stacks have no keys then."""
+        return any(run.failed is not None and not run.failed.key for run in self.runs)
+
+    @property
     def failures(self) -> list[InjectedRun]:
         """The runs in which something failed for the first time."""
         return [run for run in self.runs if run.failed is not None and not run.again]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kleaktrace.core.events.records import Batch, Context, Kind, Rows
 from kleaktrace.core.evidence.injected_runs import FailedAllocation
+from kleaktrace.core.grouping.group_labels import INTERRUPTS
 from kleaktrace.core.injection.failed_stacks import asking_frames, modules_of
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.call_stacks import module_line, module_of
@@ -27,6 +28,7 @@ class _First:
 
     time_ns: int
     bytes: int
+    context: int
 
 
 class AskedStacks:
@@ -53,7 +55,7 @@ class AskedStacks:
         rows = batch.allocations[_can_fail(batch.allocations)]
         for row in rows[np.unique(rows[["tgid", "stack", "cache"]], return_index=True)[1]]:
             key = int(row["tgid"]), int(row["stack"]), int(row["cache"])
-            self._first.setdefault(key, _First(int(row["time_ns"]), int(row["bytes_req"])))
+            self._first.setdefault(key, _First(int(row["time_ns"]), int(row["bytes_req"]), int(row["context"])))
 
     def sample(self, time_ns: int, ledger: Ledger) -> None:
         """Nothing to do."""
@@ -66,7 +68,10 @@ class AskedStacks:
         for (tgid, key, cache), first in sorted(self._first.items(), key=lambda item: item[1].time_ns):
             if tgid != pid or (cache in names.caches and names.caches[cache].name == _NEVER_FAILS):
                 continue
-            stack = tuple(map(str, asking_frames(names.stacks.get(key).frames)))
+            named = names.stacks.get(key)
+            if first.context == Context.UNKNOWN and named.context in INTERRUPTS:
+                continue
+            stack = tuple(map(str, asking_frames(named.frames)))
             if (module in modules_of(stack)) if module else module_line(stack):
                 found.append(FailedAllocation(first.time_ns, stack, first.bytes))
         return found
@@ -93,10 +98,12 @@ def paths_through_modules(allocations: Iterable[FailedAllocation]) -> set[tuple[
     return {path for one in allocations if (path := path_through_modules(one.stack))}
 
 
-def asked_in_both(first: Sequence[FailedAllocation], other: Sequence[FailedAllocation]) -> list[FailedAllocation]:
-    """What two runs have asked for alike, each call stack once: what is asked for the first time only will not fail."""
-    found = {path_through_modules(one.stack): one for one in first}
-    return [one for path, one in found.items() if path in paths_through_modules(other)]
+def each_path_once(allocations: Iterable[FailedAllocation]) -> list[FailedAllocation]:
+    """The first of each call stack through modules."""
+    found: dict[tuple[str, ...], FailedAllocation] = {}
+    for one in allocations:
+        found.setdefault(path_through_modules(one.stack), one)
+    return [one for path, one in found.items() if path]
 
 
 def passed_over(asked: Sequence[FailedAllocation], failed: Iterable[FailedAllocation]) -> list[FailedAllocation]:

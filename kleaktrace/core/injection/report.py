@@ -58,11 +58,18 @@ def walk_gaps(walk: Walk) -> list[str]:
 _FEW = 5
 
 
-def passed_over_gaps(missed: Sequence[FailedAllocation]) -> list[str]:
-    """That calls never failed which the plain run made: what comes of it when they do is not known."""
+def by_number_gaps(asked: Sequence[FailedAllocation], missed: Sequence[FailedAllocation]) -> list[str]:
+    """Why the evidence is incomplete where allocations fail by number: what comes of some calls' failing is not known.
+
+    asked: what plain runs have asked for through modules. missed: of this, what never failed.
+    """
+    if not asked:
+        return [
+            "no call of a module was to fail: the command itself asks for nothing there; what it starts is not reached"
+        ]
     if not missed:
         return []
     calls = list(dict.fromkeys(requester_line(one.stack).partition("/")[0] for one in missed))
     names = ", ".join(calls[:_FEW]) + (", …" if len(calls) > _FEW else "")
     many = f"{len(missed)} call stacks" if len(missed) > 1 else "a call stack"
-    return [f"{many} of modules never failed, though the plain run asked there: {names}"]
+    return [f"{many} of modules never failed, though plain runs asked there: {names}"]

@@ -54,7 +54,9 @@ def series_of(walk: Walk) -> list[RoundSeries]:
     """What was done again and again, as rounds: of each failure those that came one after the other."""
     found: list[RoundSeries] = []
     for first, last in _stretches(walk.runs, lambda run: (run.again, run.failed.stack if run.failed else None)):
-        if walk.runs[first].again and last > first:
+        failed = walk.runs[first].failed
+        is_same = failed is None or failed.key  # by number, one call stack may have been there for several things
+        if walk.runs[first].again and is_same and last > first:
             starts = [run.start_ns for run in walk.runs[first : last + 1]]
             end_ns = walk.runs[last + 1].start_ns if last + 1 < len(walk.runs) else walk.end_ns
             found.append(repeated(starts, end_ns))

@@ -30,6 +30,8 @@ _FORCED = re.compile(r"^FAULT_INJECTION: forcing a failure")
 _NAME = re.compile(r"name (\w+)")
 _FRAME = re.compile(r"^ (\w[\w.]*\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]]+\])?)$")
 """One that starts with a question mark is not sure."""
+_BUILD_ID = re.compile(r" [0-9a-f]{8,}\]$")
+"""With CONFIG_STACKTRACE_BUILD_ID, behind the module's name (kernel/kallsyms.c, __sprint_symbol)."""
 _END = " </TASK>"
 
 
@@ -116,5 +118,5 @@ def forced_failure(log: Sequence[str]) -> FailedAllocation | None:
         if line.startswith(_END):
             break
         if frame := _FRAME.match(line):
-            frames.append(frame[1])
+            frames.append(_BUILD_ID.sub("]", frame[1]))
     return FailedAllocation(time.monotonic_ns(), asking_lines(frames), 0, asked)

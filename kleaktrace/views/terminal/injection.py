@@ -112,9 +112,10 @@ def _clean_words(found: InjectionReport, bad: int) -> str:
     if not found.paths:
         return "no allocation failed: none passed the filter"
     which = "other error path" if bad else "error path"
+    everything = "everything but what is known" if any(one.suspects for one in found.report.known) else "everything"
     if count == 1:
-        return f"the {which} frees everything"
-    return f"the {count:,} {which}s free everything" if count else "no error path frees everything"
+        return f"the {which} frees {everything}"
+    return f"the {count:,} {which}s free {everything}" if count else f"no error path frees {everything}"
 
 
 def walk_words(found: InjectionReport) -> str:
@@ -122,10 +123,10 @@ def walk_words(found: InjectionReport) -> str:
     walk = found.walk
     failures = len(walk.failures)
     words = f"{units.count(failures, 'allocation')} failed, one in each run, "
-    if failures <= walk.planned:
-        words += f"of {walk.planned} that the plain run could have had fail, by {walk.means}"
+    if walk.by_number:
+        words += f"by {walk.means}; plain runs asked from {units.count(walk.planned, 'call stack')} of modules"
     else:
-        words += f"by {walk.means}; the plain run asked from {units.count(walk.planned, 'call stack')} of modules"
+        words += f"of {walk.planned} that the plain run could have had fail, by {walk.means}"
     if walk.per_failure_s is not None and walk.plain_s:
         words += (
             f"; {units.seconds(walk.per_failure_s)} each, a run without failure takes {units.seconds(walk.plain_s)}"

@@ -81,7 +81,6 @@ class MadeUpInjector:
         """Nothing to let go of."""
 
 
-PID = 4242
 LOADER = ("load_elf_binary+0x1/0x2",)
 
 
@@ -94,13 +93,15 @@ class ByNumber(MadeUpInjector):
         super().__init__([stack[0] for stack in stacks])
         self._stacks = [FailedAllocation(1, tuple(stack), 64) for stack in stacks]
         self._loaded = list(loaded)
+        self.pid = 4242
 
     def begin(self, run: int, aim: Aim, wanted: int = 0) -> None:
         self.aims.append(aim)
+        self.pid += 1
         before = self._loaded.pop(0) if self._loaded else 1
         counted = [FailedAllocation(1, LOADER, 0)] * before + self._stacks
         fails = aim is Aim.NUMBER and wanted <= len(counted)
-        self._told = Told(counted[wanted - 1] if fails else None, pid=PID)
+        self._told = Told(counted[wanted - 1] if fails else None, pid=self.pid)
 
 
 class Machine(MadeUpMachine):
@@ -178,6 +179,7 @@ def test_what_is_known_is_told_apart_and_blamed_on_nobody(machine: Machine, tmp_
     assert machine.outcomes() == dict.fromkeys(CALLS, "clean")
     assert "known, not counted: drv_probe [drv]: 10 objects confirmed, 1000 B" in done.output, "it was repeated"
     assert "clean: 3 error paths: 3 clean; not counted: 10 known objects" in done.output
+    assert "the 3 error paths free everything but what is known" in done.output
     again = CliRunner().invoke(report_module.report, ["--known", str(known), str(tmp_path / "walk")])
     assert again.stdout == done.stdout
 
@@ -267,6 +269,20 @@ def test_what_was_judged_before_a_restart_does_not_fail_again(machine: Machine, 
     assert json.loads(file.read_text())["finished"]
 
 
+def test_the_file_has_what_came_of_it_also_of_what_is_known(machine: Machine, tmp_path: Path) -> None:
+    file, known = tmp_path / "walk", tmp_path / "known.txt"
+    known.write_text("drv_probe\n")
+    machine.injector.during = lambda call: machine.leak() if call == "alloc_name" else None
+    assert machine.inject("--resume", str(file), "--known", str(known)).exit_code == 0
+    paths = json.loads(file.read_text())["known"]
+    assert {one["stack"][0].partition("+")[0]: one["outcome"] for one in paths} == {
+        "alloc_ctx": "clean",
+        "alloc_name": "leaks",
+        "alloc_ring": "clean",
+    }
+    assert len(paths) == 3
+
+
 def test_what_the_machine_died_of_is_told_and_does_not_fail_again(machine: Machine, tmp_path: Path) -> None:
     file = tmp_path / "walk"
     WalkFile.opened(file, ("true",)).begin_run()
@@ -276,31 +292,89 @@ def test_what_the_machine_died_of_is_told_and_does_not_fail_again(machine: Machi
     assert "CRASH when 64 bytes in alloc_ctx+0x12 fails: the machine did not live to tell" in done.output
 
 
-def count_only(machine: Machine, fail: int, loaded: Sequence[int] = ()) -> None:
-    """Have each run ask from two call stacks of the driver, of which the first `fail` are counted and can fail."""
+def count_only(machine: Machine, fail: int, loaded: Sequence[int] = (), every: int = 1) -> ByNumber:
+    """Have each run ask from two call stacks of the driver, of which the first `fail` are counted and can fail.
+
+    every: from the second only in each so manieth.
+    """
+    told = [[*machine.source.names.stacks.get(stack).lines(), "as_the_log_has_it+0x1/0x2"] for stack in (1, 2)]
+    injector = ByNumber(told[:fail], loaded)
 
     def during(call: str | None) -> None:
-        for stack in (1, 2):
-            machine.source.free(machine.allocate(stack=stack, tgid=PID))
+        for stack in (1, 2) if len(injector.aims) % every == 0 else (1,):
+            machine.source.free(machine.allocate(stack=stack, tgid=injector.pid))
 
-    told = [[*machine.source.names.stacks.get(stack).lines(), "as_the_log_has_it+0x1/0x2"] for stack in (1, 2)]
-    machine.injector = ByNumber(told[:fail], loaded)
-    machine.injector.during = during
+    injector.during = during
+    machine.injector = injector
+    return injector
+
+
+def gaps(machine: Machine, about: str) -> list[str]:
+    return [gap for gap in machine.document["gaps"] if about in gap]
 
 
 def test_by_number_what_was_passed_over_is_tried_again(machine: Machine) -> None:
     # After the plain runs, numbers 1 and 2; then there is one less before, and so core_alloc is passed over.
-    count_only(machine, fail=2, loaded=(1, 1, 1, 1, 0, 1))
+    count_only(machine, fail=2, loaded=(1, 1, 1, 1, 1, 0, 1))
     done = machine.inject()
     assert done.exit_code == 0, done.output
     assert machine.outcomes() == {"load_elf_binary": "clean", "drv_probe": "clean", "core_alloc": "clean"}
     assert machine.document["walk"]["planned"] == 2
+    assert "plain runs asked from 2 call stacks of modules" in done.output
 
 
-def test_by_number_what_never_fails_leaves_the_evidence_incomplete(machine: Machine) -> None:
-    count_only(machine, fail=1)
+@pytest.mark.parametrize("every", [1, 3])
+def test_by_number_what_never_fails_leaves_the_evidence_incomplete(machine: Machine, every: int) -> None:
+    count_only(machine, fail=1, every=every)
     done = machine.inject()
     assert done.exit_code == 4, done.output
-    (gap,) = [gap for gap in machine.document["gaps"] if "never failed" in gap]
+    (gap,) = gaps(machine, "never failed")
     assert "core_alloc+0x22" in gap
-    assert machine.injector.aims.count(Aim.NOTHING) == 2
+    assert machine.injector.aims.count(Aim.NOTHING) == 3
+
+
+def test_by_number_what_the_command_starts_is_not_reached(machine: Machine) -> None:
+    injector = ByNumber([], loaded=[3] * 9)
+    machine.injector = injector
+    injector.during = lambda call: machine.source.free(machine.allocate(stack=1, tgid=injector.pid + 1000))
+    done = machine.inject()
+    assert done.exit_code == 4, done.output
+    assert gaps(machine, "no call of a module was to fail")
+    assert machine.injector.aims.count(Aim.NUMBER) == 4, "there is nothing to try again"
+
+
+def test_by_number_what_something_points_to_is_told_of(machine: Machine) -> None:
+    injector = count_only(machine, fail=2)
+    asks = injector.during
+
+    def during(call: str | None) -> None:
+        asks(call)
+        if call == "drv_probe":
+            machine.allocate(stack=1, tgid=injector.pid)
+
+    injector.during = during
+    done = machine.inject()
+    assert done.exit_code == 4, done.output
+    assert gaps(machine, "left something that only repetition could judge")
+
+
+def test_by_number_it_ends_after_so_many_failures_in_all(machine: Machine) -> None:
+    count_only(machine, fail=1)
+    assert machine.inject("--max", "4").exit_code == 4
+    assert machine.document["walk"]["stopped"] == "after 4 failures (--max)"
+    assert sum(one["failed"] is not None for one in machine.document["injections"]) == 4
+
+
+def test_by_number_a_crash_ends_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    count_only(machine, fail=2)
+    run_once = injecting.run_once
+
+    def crashing(*arguments: Any) -> tuple[int, RunEnd]:
+        status, ended = run_once(*arguments)
+        failed = machine.injector.end(lambda stacks: []).failed
+        return status, RunEnd.CRASHED if failed and failed.stack[0].startswith("core_alloc") else ended
+
+    monkeypatch.setattr(injecting, "run_once", crashing)
+    assert machine.inject().exit_code == 4
+    crashes = [one for one in machine.document["injections"] if one["outcome"] == "crash"]
+    assert len(crashes) == 2, "once each, and once as it was tried again"

@@ -10,12 +10,12 @@ from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kin
 from kleaktrace.core.evidence.injected_runs import FailedAllocation
 from kleaktrace.core.injection.asked_stacks import (
     AskedStacks,
-    asked_in_both,
+    each_path_once,
     numbers_near,
     passed_over,
     path_through_modules,
 )
-from kleaktrace.core.injection.report import passed_over_gaps
+from kleaktrace.core.injection.report import by_number_gaps
 from kleaktrace.edge.tracing.name_records import CacheName
 
 PID = 77
@@ -60,6 +60,15 @@ def test_what_the_kernel_does_not_count_for_it_could_not(fields: dict[str, objec
     assert asked(**fields) == []
 
 
+def test_what_an_interrupt_asked_for_could_not_where_only_its_stack_tells() -> None:
+    names, seen = Scene().names, AskedStacks()
+    seen.begin(names)
+    names.stacks.add(21, [inside("__kmalloc_noprof"), inside("drv_probe"), inside("handle_softirqs")])
+    row = {"object": 1, "tgid": PID, "kind": Kind.KMALLOC, "context": Context.UNKNOWN}
+    seen.batch(Batch(rows(ALLOCATION, {**row, "stack": 1}, {**row, "stack": 21}), rows(FREE)))
+    assert [one.stack[1].partition("+")[0] for one in seen.of(PID, None)] == ["do_one_initcall"]
+
+
 def test_each_call_stack_is_told_once_and_none_after_enough() -> None:
     seen = AskedStacks()
     seen.begin(Scene().names)
@@ -86,8 +95,11 @@ def test_two_call_stacks_are_the_same_if_they_are_up_to_the_last_module() -> Non
     ]
 
 
-def test_what_comes_the_first_time_only_need_not_fail() -> None:
-    assert asked_in_both([failed(*A), failed(*B)], [failed(*B, "x+0x1/0x2"), failed(*LOADER)]) == [failed(*B)]
+def test_each_call_stack_through_modules_counts_once() -> None:
+    assert each_path_once([failed(*A), failed(*B), failed(*LOADER), failed(*A, "x+0x1/0x2")]) == [
+        failed(*A),
+        failed(*B),
+    ]
 
 
 def test_numbers_near_calls_of_modules_are_tried_again() -> None:
@@ -97,10 +109,10 @@ def test_numbers_near_calls_of_modules_are_tried_again() -> None:
 
 
 def test_what_never_failed_makes_the_evidence_incomplete() -> None:
-    assert passed_over_gaps([]) == []
-    assert passed_over_gaps([failed(*A)]) == [
-        "a call stack of modules never failed, though the plain run asked there: alloc_a+0x1"
+    assert by_number_gaps([failed(*A)], []) == []
+    assert by_number_gaps([failed(*A)], [failed(*A)]) == [
+        "a call stack of modules never failed, though plain runs asked there: alloc_a+0x1"
     ]
-    (many,) = passed_over_gaps([failed(f"alloc_{number}+0x1/0x2 [drv]") for number in range(7)])
+    (many,) = by_number_gaps([failed(*A)], [failed(f"alloc_{number}+0x1/0x2 [drv]") for number in range(7)])
     assert many.startswith("7 call stacks of modules never failed")
     assert many.endswith("alloc_4+0x1, …")

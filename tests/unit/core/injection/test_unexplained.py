@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from builders import SECOND, START_NS, Scene, module_image
 from recordings import scene_recording
 
@@ -66,6 +68,12 @@ def test_repetitions_of_one_failure_are_rounds() -> None:
         tuple(START_NS + number * SECOND for number in (6, 7, 8)),
     ]
     assert series_of(walk(None, "ring", "ring", None)) == []
+
+
+def test_what_failed_by_number_is_no_rounds_of_one_thing() -> None:
+    made = walk(None, "ring", None, again=("ring", "ring", "ring"))
+    runs = [replace(one, failed=one.failed and replace(one.failed, key=0)) for one in made.runs]
+    assert series_of(replace(made, runs=runs)) == []
 
 
 def test_what_grows_with_each_repetition_convicts_the_failure_and_not_the_others() -> None:

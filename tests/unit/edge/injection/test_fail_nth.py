@@ -68,6 +68,15 @@ def test_the_log_tells_which_call_failed() -> None:
     assert forced_failure(LOG[1:]) is None
 
 
+def test_a_module_s_build_id_is_no_part_of_its_name() -> None:
+    log = [line.replace("]", f" {'0123456789' * 4}]") for line in LOG]
+    assert any("0123456789" in line for line in log)
+    told, plain = forced_failure(log), forced_failure(LOG)
+    assert told is not None
+    assert plain is not None
+    assert told.stack == plain.stack
+
+
 def test_settings_are_put_back(machine: Path) -> None:
     setting = machine / "debug/failslab/ignore-gfp-wait"
     injector = FailNthInjector(machine / "proc", machine / "debug")

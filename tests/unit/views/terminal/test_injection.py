@@ -19,7 +19,7 @@ NODE = ("kernfs_new_node+0x56/0x80", "sysfs_create_dir_ns+0x8/0x90", "drv_init+0
 
 def run(number: int, stack: tuple[str, ...] | None, **fields: object) -> InjectedRun:
     start = START_NS + number * SECOND
-    failed = FailedAllocation(start, stack, 1024) if stack else None
+    failed = FailedAllocation(start, stack, 1024, key=len(stack[0])) if stack else None
     made = InjectedRun(number, start, start + SECOND // 2, failed, 1 if stack else 0)
     return replace(made, **fields)  # type: ignore[arg-type]
 
