@@ -21,10 +21,11 @@ from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
+from kleaktrace.core.evidence.evidence import JudgedSuspect
 from kleaktrace.core.evidence.injected_runs import FailedAllocation, Walk
 from kleaktrace.core.injection.asked_stacks import AskedStacks
 from kleaktrace.core.injection.report import InjectionReport, by_number_gaps, walk_gaps
-from kleaktrace.core.injection.unexplained import count_unexplained, series_of, unexplained_runs
+from kleaktrace.core.injection.unexplained import count_unexplained, series_of, unexplained_runs, unjudged_runs
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.known_leaks import KnownLeaks
 from kleaktrace.core.machine.settling import Settled
@@ -132,10 +133,9 @@ def inject(
             asked.enough()
             walker.fail_all()
             settled = _settled(session, ending, module)
-            gaps += _repeat(walker, session, module, _MOST_REPEATED if injector.sees_stacks else 0)
+            if injector.sees_stacks:
+                gaps += _repeat(walker, session, module)
         walk = walker.walk
-        if not injector.sees_stacks:
-            gaps += by_number_gaps(walker.could_fail, walker.passed_over)
         alive = living()
         readings: list[list[Suspect]] = []
         if client is not None:
@@ -158,6 +158,8 @@ def inject(
         recording, suspects = judged(
             session, client, observed, partial(missing_since, memory, explained, session.explained)
         )
+        if not injector.sees_stacks:
+            recording = _with_gaps_by_number(recording, suspects, walker, module)
         keep(recording)
     report = recording.report(suspects, known)
     report = with_source_lines(report, report.told_frames() | walk.failed_frames(), debug_dirs, live=True)
@@ -199,19 +201,24 @@ def _plain(walker: Walker, session: Session, function: str | None) -> None:
         )
 
 
-def _repeat(walker: Walker, session: Session, module: str | None, most: int) -> list[str]:
-    """Repeat what left something that only repetition can judge, `most` of it; what is then missing from the evidence.
-
-    By number, nothing can be repeated: another allocation may come at that number.
-    """
+def _repeat(walker: Walker, session: Session, module: str | None) -> list[str]:
+    """Repeat what left something that only repetition can judge; what is missing of that from the evidence."""
     with session.looking() as recording:
         left = unexplained_runs(recording, walker.walk, module)
-    walker.repeat(left[:most])
-    more = len(left) - most
-    if more <= 0:
-        return []
-    paths = f"{more}{' more' if most else ''} error path{'s' if more > 1 else ''}"
-    return [f"{paths} left something that only repetition could judge"]
+    walker.repeat(left[:_MOST_REPEATED])
+    more = len(left) - _MOST_REPEATED
+    return [f"{more} more error paths left something that only repetition could judge"] if more > 0 else []
+
+
+def _with_gaps_by_number(
+    recording: Recording, suspects: Sequence[JudgedSuspect], walker: Walker, module: str | None
+) -> Recording:
+    """What is missing from the evidence where allocations fail by number, so that nothing can be repeated, either."""
+    gaps = [*recording.gaps, *by_number_gaps(walker.could_fail, walker.passed_over)]
+    unjudged = len(unjudged_runs(recording, recording.walk, suspects, module)) if recording.walk else 0
+    if unjudged:
+        gaps.append(f"{unjudged} {'runs' if unjudged > 1 else 'run'} left something that only repetition could judge")
+    return replace(recording, gaps=gaps)
 
 
 def _limit_to(function: str, walker: Walker, session: Session) -> bool:

@@ -17,7 +17,7 @@ from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.call_stacks import module_line, module_of
 from kleaktrace.core.symbols.kernel_names import KernelNames
 
-_NOFAIL = 0x8000  # ___GFP_NOFAIL since v4.13 (include/linux/gfp_types.h)
+_NOWARN, _NOFAIL = 0x2000, 0x8000  # ___GFP_NOWARN and ___GFP_NOFAIL since v4.13 (include/linux/gfp_types.h)
 _NEVER_FAILS = "kmem_cache"
 """The cache of the caches themselves (mm/failslab.c)."""
 
@@ -78,8 +78,12 @@ class AskedStacks:
 
 
 def _can_fail(rows: Rows) -> npt.NDArray[np.bool_]:
-    """What the kernel asks should_failslab() or should_fail_alloc_page() about, in a task (lib/fault-inject.c)."""
-    asked = (rows["kind"] != Kind.PERCPU) & (rows["kind"] != Kind.PAGES) & (rows["gfp_flags"] & _NOFAIL == 0)
+    """What the kernel asks should_failslab() or should_fail_alloc_page() about, in a task (lib/fault-inject.c).
+
+    And tells of in its log: what fails with __GFP_NOWARN would never be seen to.
+    """
+    loud = rows["gfp_flags"] & (_NOWARN | _NOFAIL) == 0
+    asked = (rows["kind"] != Kind.PERCPU) & (rows["kind"] != Kind.PAGES) & loud
     can: npt.NDArray[np.bool_] = asked & np.isin(rows["context"], (Context.TASK, Context.UNKNOWN))
     return can
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kleaktrace.core.events.records import Rows
+from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.injected_runs import InjectedRun, RunEnd, Walk
 from kleaktrace.core.evidence.rounds import RoundSeries, repeated
 from kleaktrace.core.kept_on_purpose import rule_for_row
@@ -43,6 +44,17 @@ def unexplained_runs(recording: Recording, walk: Walk, module: str | None) -> li
         if whole and by_run.get(run.number, set()) - usual:
             found.append(run)
     return found
+
+
+def unjudged_runs(
+    recording: Recording, walk: Walk, suspects: Sequence[JudgedSuspect], module: str | None
+) -> list[InjectedRun]:
+    """Those of `unexplained_runs` of which nothing is confirmed."""
+    end_ns = recording.clock.end.time_ns
+    confirmed = [suspect for suspect in suspects if suspect.verdict is Verdict.CONFIRMED]
+    runs = [walk.run_at(end_ns - round(suspect.age_s * 1e9)) for suspect in confirmed]
+    convicted = {run.number for run in runs if run is not None}
+    return [run for run in unexplained_runs(recording, walk, module) if run.number not in convicted]
 
 
 def count_unexplained(recording: Recording, module: str | None) -> int:

@@ -19,7 +19,7 @@ from kleaktrace.core.injection.report import by_number_gaps
 from kleaktrace.edge.tracing.name_records import CacheName
 
 PID = 77
-NOFAIL = 0x8000
+NOWARN, NOFAIL = 0x2000, 0x8000
 
 
 def failed(*stack: str) -> FailedAllocation:
@@ -53,6 +53,7 @@ def test_what_a_process_asks_for_through_a_module_could_fail() -> None:
         {"kind": Kind.PERCPU},
         {"context": Context.SOFTIRQ},
         {"gfp_flags": NOFAIL | 0xCC0},
+        {"gfp_flags": NOWARN | 0xCC0},
         {"kind": Kind.CACHE, "cache": 9},
     ],
 )

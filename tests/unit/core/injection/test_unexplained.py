@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from builders import SECOND, START_NS, Scene, module_image
 from recordings import scene_recording
+from reports import judged
 
 from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.evidence.injected_runs import FailedAllocation, InjectedRun, Walk
 from kleaktrace.core.injection.error_paths import PathOutcome, attribute
-from kleaktrace.core.injection.unexplained import ROUNDS, count_unexplained, series_of, unexplained_runs
+from kleaktrace.core.injection.unexplained import ROUNDS, count_unexplained, series_of, unexplained_runs, unjudged_runs
 
 HEAP = 0xFFFF888100000000
 OWN, BY_CORE, ELSEWHERE, BOOKKEEPING = 1, 2, 3, 4
@@ -59,6 +60,19 @@ def test_what_the_unload_convicts_needs_no_repetition() -> None:
     assert numbers(scene, walk(None, "ring", None)) == [1]
     scene.names.symbols.module_freed("drv", module_image().key, START_NS + 2 * SECOND)
     assert numbers(scene, walk(None, "ring", None)) == []
+
+
+def test_what_is_confirmed_needs_no_repetition() -> None:
+    scene = Scene(40)
+    made = walk(None, "ring", "name", None)
+    for number in (1, 2):
+        scene.allocate(number + 0.1, HEAP + 0x1000 * number, stack=BY_CORE)
+    recording = scene_recording(scene)
+    leaked = judged(verdict=Verdict.CONFIRMED, age_s=40 - 1.1)
+    assert [one.number for one in unjudged_runs(recording, made, [], "drv")] == [1, 2]
+    assert [one.number for one in unjudged_runs(recording, made, [leaked], "drv")] == [2]
+    undecided = judged(verdict=Verdict.UNDECIDED, age_s=40 - 1.1)
+    assert [one.number for one in unjudged_runs(recording, made, [undecided], "drv")] == [1, 2]
 
 
 def test_repetitions_of_one_failure_are_rounds() -> None:
