@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from builders import KERNEL_TEXT, Scene, kallsyms, suspect
@@ -47,6 +48,20 @@ def test_nothing_outstanding_is_said(size: tuple[int, int]) -> None:
         assert len(text.splitlines()) == size[1]
 
     read(MadeUpFeed(), reading, size)
+
+
+@both_sizes
+def test_the_whole_screen_is_as_it_was_when_somebody_looked_at_it(feed: MadeUpFeed, size: tuple[int, int]) -> None:
+    """If it is meant to look another way: look at it, and keep what the assertion shows."""
+    kept = Path(__file__).with_name("snapshots") / f"{size[0]}x{size[1]}.txt"
+
+    async def reading(reader: Reader) -> None:
+        text = await reader.sees("who asked (call stack)", "B/s lately", "2 rows")
+        assert text.replace("▁", " ") == kept.read_text().rstrip("\n"), (
+            "but for the trend, which has more with each look"
+        )
+
+    read(feed, reading, size)
 
 
 @both_sizes
