@@ -144,25 +144,32 @@ INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u32 taken, u64 
 	return scratch_of(program + PROGRAMS);
 }
 
+/* What the two programs are made of; `record` is told of the room it has as `s`. */
+#define RECORD_FIRST(program, object, record)          \
+	struct scratch *s = scratch_of_first(program); \
+                                                       \
+	if (s) {                                       \
+		record;                                \
+		mark_recorded(ctx, s, object);         \
+	}                                              \
+	return 0
+
+#define RECORD_SECOND(program, taken, object, record)                       \
+	struct scratch *s = scratch_of_second(ctx, program, taken, object); \
+                                                                            \
+	if (s)                                                              \
+		record;                                                     \
+	return 0
+
 /* `record` is given where stacks are to be recognised: not in the seldom second program, which so is a small one. */
-#define RECORD_ONCE(event, what, object, record)                                             \
-	int first_##event(struct bpf_raw_tracepoint_args *ctx)                               \
-	{                                                                                    \
-		struct scratch *s = scratch_of_first(ON_##what);                             \
-                                                                                             \
-		if (s) {                                                                     \
-			record(ON_##what);                                                   \
-			mark_recorded(ctx, s, object);                                       \
-		}                                                                            \
-		return 0;                                                                    \
-	}                                                                                    \
-	int second_##event(struct bpf_raw_tracepoint_args *ctx)                              \
-	{                                                                                    \
-		struct scratch *s = scratch_of_second(ctx, ON_##what, TAKEN_##what, object); \
-                                                                                             \
-		if (s)                                                                       \
-			record(SELDOM);                                                      \
-		return 0;                                                                    \
+#define RECORD_ONCE(event, what, object, record)                                \
+	int first_##event(struct bpf_raw_tracepoint_args *ctx)                  \
+	{                                                                       \
+		RECORD_FIRST(ON_##what, object, record(ON_##what));             \
+	}                                                                       \
+	int second_##event(struct bpf_raw_tracepoint_args *ctx)                 \
+	{                                                                       \
+		RECORD_SECOND(ON_##what, TAKEN_##what, object, record(SELDOM)); \
 	}
 
 /*
@@ -170,24 +177,14 @@ INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u32 taken, u64 
  * task may come upon another one's program, as well. That the kernel runs what was attached last first it does not promise:
  * in the other order each free would be recorded twice, as early, and count as taken, so that none would count as lost.
  */
-#define RECORD_FREE_ONCE(PROBE, function, what, object, record)                              \
-	PROBE(function)                                                                      \
-	{                                                                                    \
-		struct scratch *s = scratch_of_first(ON_##what);                             \
-                                                                                             \
-		if (s) {                                                                     \
-			record(s);                                                           \
-			mark_recorded(ctx, s, object);                                       \
-		}                                                                            \
-		return 0;                                                                    \
-	}                                                                                    \
-	int second_##function(unsigned long long *ctx)                                       \
-	{                                                                                    \
-		struct scratch *s = scratch_of_second(ctx, ON_##what, TAKEN_##what, object); \
-                                                                                             \
-		if (s)                                                                       \
-			record(s);                                                           \
-		return 0;                                                                    \
+#define RECORD_FREE_ONCE(PROBE, function, what, object, record)         \
+	PROBE(function)                                                 \
+	{                                                               \
+		RECORD_FIRST(ON_##what, object, record);                \
+	}                                                               \
+	int second_##function(unsigned long long *ctx)                  \
+	{                                                               \
+		RECORD_SECOND(ON_##what, TAKEN_##what, object, record); \
 	}
 
 #ifdef KMALLOC_PTR
@@ -256,7 +253,7 @@ INLINE void on_bulk_free(void *ctx, struct scratch *s, u64 length, u64 objects)
 		count(LONG_BULK_FREE);
 }
 
-#define RECORD_BULK_FREE(s) on_bulk_free(ctx, s, function_argument(ctx, 1), function_argument(ctx, 2))
+#define RECORD_BULK_FREE on_bulk_free(ctx, s, function_argument(ctx, 1), function_argument(ctx, 2))
 #define FIRST_OF_BULK \
 	word_at(function_argument(ctx, 2)) /* the array itself is at one place of the stack again and again */
 RECORD_FREE_ONCE(KFUNC_PROBE, kmem_cache_free_bulk, BULK_FREE, FIRST_OF_BULK, RECORD_BULK_FREE)
@@ -290,7 +287,7 @@ INLINE u64 function_result(void *ctx)
 	return value;
 }
 
-#define RECORD_SHEAF_FREE(s) on_sheaf_free(ctx, s, function_argument(ctx, 1), (u8)function_result(ctx))
+#define RECORD_SHEAF_FREE on_sheaf_free(ctx, s, function_argument(ctx, 1), (u8)function_result(ctx))
 RECORD_FREE_ONCE(KRETFUNC_PROBE, __kfree_rcu_sheaf, SHEAF_FREE, function_argument(ctx, 1), RECORD_SHEAF_FREE)
 
 int on_sheaf_free_entry(struct pt_regs *ctx)

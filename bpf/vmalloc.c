@@ -54,7 +54,7 @@ int on_vmalloc_return(struct pt_regs *ctx)
 #endif
 
 #ifdef VFREE
-#define RECORD_VFREE(s) on_vfree(ctx, s, function_argument(ctx, 0), VFREE, VFREE_LENGTH)
+#define RECORD_VFREE on_vfree(ctx, s, function_argument(ctx, 0), VFREE, VFREE_LENGTH)
 RECORD_FREE_ONCE(KFUNC_PROBE, vfree, VFREE, function_argument(ctx, 0), RECORD_VFREE)
 
 int on_vfree_entry(struct pt_regs *ctx)
@@ -65,7 +65,7 @@ int on_vfree_entry(struct pt_regs *ctx)
 #endif
 
 #ifdef VFREE_ATOMIC
-#define RECORD_VFREE_ATOMIC(s) on_vfree(ctx, s, function_argument(ctx, 0), VFREE_ATOMIC, VFREE_ATOMIC_LENGTH)
+#define RECORD_VFREE_ATOMIC on_vfree(ctx, s, function_argument(ctx, 0), VFREE_ATOMIC, VFREE_ATOMIC_LENGTH)
 RECORD_FREE_ONCE(KFUNC_PROBE, vfree_atomic, VFREE_ATOMIC, function_argument(ctx, 0), RECORD_VFREE_ATOMIC)
 
 int on_vfree_atomic_entry(struct pt_regs *ctx)
