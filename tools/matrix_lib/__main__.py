@@ -27,8 +27,7 @@ def main(names: Sequence[str], again: bool, write: bool) -> None:
     KERNEL is the name of a row; all of them if none is given. What has run is kept in docs/kernels, so it can be
     interrupted and gone on with, and rows may come from several machines. The exit status is 1 if a verdict was wrong.
     """
-    chosen = _chosen(names)
-    for kernel in chosen:
+    for kernel in _chosen(names):
         if not again and results.read(KEPT, kernel.name) is not None:
             continue
         try:

@@ -60,6 +60,14 @@ class Context(IntEnum):
     UNKNOWN = 255  # this kernel does not show its preempt_count; the stack may still tell
 
 
+_CONTEXTS = {int(context): context for context in Context}
+
+
+def context_told(event: int, stack: Context) -> Context:
+    """The context by what an event says, or, where this kernel's events do not say, by what its call stack does."""
+    return stack if event == Context.UNKNOWN else _CONTEXTS[event]
+
+
 UNIT = 64
 """Bytes of one unit of the event ring: a free takes one, an allocation two."""
 
@@ -103,6 +111,12 @@ ALLOCATION = np.dtype(
 
 Rows = npt.NDArray[Any]
 """A structured array of one of the types above."""
+
+
+def may_be_task(rows: Rows) -> npt.NDArray[np.bool_]:
+    """Which rows are of a task, or of what this kernel's events do not tell of."""
+    may: npt.NDArray[np.bool_] = (rows["context"] == Context.TASK) | (rows["context"] == Context.UNKNOWN)
+    return may
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.events.records import Context, comm_text
+from kleaktrace.core.events.records import Context, comm_text, may_be_task
 from kleaktrace.core.ledger.free_samples import Traits
 
 _LEAST_LEAKED, _LEAST_FREED = 3, 5
@@ -122,7 +122,7 @@ def _shared(leaked: Any, freed: Traits, looked_at: int) -> Iterator[_Shared]:
 
 def _comm_says_nothing(leaked: Any, comm: bytes) -> bool:
     """Whether it is a thread of the kernel's, or what an interrupt came upon."""
-    in_tasks = np.isin(leaked["context"], (Context.TASK, Context.UNKNOWN)).all()
+    in_tasks = may_be_task(leaked).all()
     return not in_tasks or _KERNEL_THREAD.match(comm_text(bytes(comm))) is not None
 
 

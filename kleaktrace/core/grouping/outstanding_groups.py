@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kleaktrace.core.arrays.hash_index import Interner, one_of_each
 from kleaktrace.core.arrays.types import F64, U64, Index
-from kleaktrace.core.events.records import Context, Rows, comm_text
+from kleaktrace.core.events.records import Context, Rows, comm_text, context_told
 from kleaktrace.core.grouping.group_labels import (
     INTERRUPTS,
     GroupBy,
@@ -53,7 +53,6 @@ class AllocationGroup:
 
 
 _MANY = 3
-_CONTEXTS = {int(context): context for context in Context}
 _CONTEXT_NAMES = {context: context.name.lower() for context in Context}
 
 
@@ -184,7 +183,7 @@ def named_rows(rows: Rows, names: KernelNames, with_text: bool = False) -> list[
     for key, kind, slab_cache, size, context, comm, pid, cgroup, reclaimable in zip(*columns, strict=True):
         stack = names.stacks.get(key)
         text = names.stacks.text(key) if with_text else ""
-        known = _CONTEXTS[context] if context != Context.UNKNOWN else stack.context
+        known = context_told(context, stack.context)
         cache = names.cache(kind, slab_cache, size)
         named.append(NamedRow(key, stack, text, cache, known, comm_text(comm), pid, cgroup, reclaimable))
     return named

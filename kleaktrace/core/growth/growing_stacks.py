@@ -15,7 +15,7 @@ import numpy as np
 
 from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.events.loss import LossWindow
-from kleaktrace.core.events.records import Context, Rows
+from kleaktrace.core.events.records import Context, Rows, may_be_task
 from kleaktrace.core.grouping.outstanding_groups import as_one
 from kleaktrace.core.growth.detection import MIN_SURVIVORS, Growing, GrowthEvidence, grown_at_once
 from kleaktrace.core.kept_on_purpose import rule_for_row
@@ -247,6 +247,6 @@ def held_words(rows: Rows, stack: Stack, alive: frozenset[int]) -> str:
     """Whether, but for a few, these were allocated by processes that live on, through no module; and so in words."""
     if stack.modules or not alive:
         return ""
-    in_task = (rows["context"] == Context.TASK) | (rows["context"] == Context.UNKNOWN)
+    in_task = may_be_task(rows)
     by_others = ~(in_task & np.isin(rows["tgid"], np.array(sorted(alive), np.uint32)))
     return "" if np.count_nonzero(by_others) >= MIN_SURVIVORS else "processes that live on may hold it"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.events.records import Batch, Context, Kind, Rows
+from kleaktrace.core.events.records import Batch, Kind, Rows, context_told, may_be_task
 from kleaktrace.core.evidence.injected_runs import FailedAllocation
 from kleaktrace.core.grouping.group_labels import INTERRUPTS
 from kleaktrace.core.injection.failed_stacks import asking_frames, modules_of
@@ -69,7 +69,7 @@ class AskedStacks:
             if tgid != pid or (cache in names.caches and names.caches[cache].name == _NEVER_FAILS):
                 continue
             named = names.stacks.get(key)
-            if first.context == Context.UNKNOWN and named.context in INTERRUPTS:
+            if context_told(first.context, named.context) in INTERRUPTS:
                 continue
             stack = tuple(map(str, asking_frames(named.frames)))
             if (module in modules_of(stack)) if module else module_line(stack):
@@ -78,13 +78,12 @@ class AskedStacks:
 
 
 def _can_fail(rows: Rows) -> npt.NDArray[np.bool_]:
-    """What the kernel asks should_failslab() or should_fail_alloc_page() about, in a task (lib/fault-inject.c).
+    """What the kernel asks should_failslab() or should_fail_alloc_page() about in a task (lib/fault-inject.c).
 
     And tells of in its log: what fails with __GFP_NOWARN would never be seen to.
     """
     loud = rows["gfp_flags"] & (_NOWARN | _NOFAIL) == 0
-    asked = (rows["kind"] != Kind.PERCPU) & (rows["kind"] != Kind.PAGES) & loud
-    can: npt.NDArray[np.bool_] = asked & np.isin(rows["context"], (Context.TASK, Context.UNKNOWN))
+    can: npt.NDArray[np.bool_] = loud & may_be_task(rows) & ~np.isin(rows["kind"], (Kind.PERCPU, Kind.PAGES))
     return can
 
 

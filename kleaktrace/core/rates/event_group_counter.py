@@ -32,8 +32,8 @@ class GroupCounter:
     """Allocations of each group so far, and, from what is outstanding, its frees.
 
     What an interrupt allocates is not counted for the task that it came upon, but by its context; where events do not
-    tell that, by the stack's (`context_of`, by its key). Of a large kmalloc
-    that fires two events (`event_matching.is_double_event`) both are counted, as if the first had been freed.
+    tell that, by the stack's (`context_of`, by its key). Of a large kmalloc that fires two events
+    (`event_matching.is_double_event`) both are counted, as if the first had been freed.
     Memory: some 80 bytes a group, `MOST_GROUPS` groups.
     """
 

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from kleaktrace.core.arrays.types import U64, Index
-from kleaktrace.core.events.records import Context
+from kleaktrace.core.events.records import may_be_task
 from kleaktrace.core.evidence.evidence import Evidence
 from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator
@@ -130,7 +130,7 @@ class RepeatedStacks:
         """The same without what processes of user space allocated that live on: they may well hold it."""
         rows = self._evidence.ledger.outstanding(keys.tolist())
         alive = np.isin(rows["tgid"], np.array(sorted(self._evidence.alive), np.uint32))
-        in_task = (rows["context"] == Context.TASK) | (rows["context"] == Context.UNKNOWN)
+        in_task = may_be_task(rows)
         times = rows["time_ns"][~(alive & in_task)]
         left = _by_round(np.zeros(times.size, np.intp), times, rounds.series)
         return self._judge(stack, rounds.series, left.get(0, np.zeros(rounds.series.count, np.int64)))

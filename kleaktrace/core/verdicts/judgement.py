@@ -6,14 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kleaktrace.core.events.coverage import CoverageKind
-from kleaktrace.core.events.records import Context, Kind, hide
+from kleaktrace.core.events.records import Context, Kind, context_told, hide
 from kleaktrace.core.evidence.evidence import Evidence, Question
 from kleaktrace.core.evidence.stack_evidence import StackEvidence
 from kleaktrace.core.evidence.suspect_cases import OutstandingAllocation
 from kleaktrace.core.kept_on_purpose import Rule, rule_for_row
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
-
-_CONTEXTS = {int(context): context for context in Context}
 
 _OF_SLABS = {
     CoverageKind.SLAB_BULK_FREE: "bulk free (kfree_rcu)",
@@ -41,7 +39,7 @@ class Judgement:
 
     def context(self, row: OutstandingAllocation) -> Context:
         """What the CPU was doing; where the event does not say, the stack may."""
-        return self.stacks.of(row.stack).context if row.context == Context.UNKNOWN else _CONTEXTS[row.context]
+        return context_told(row.context, self.stacks.of(row.stack).context)
 
     def cache(self, row: OutstandingAllocation) -> str:
         """Where an allocation came from."""

@@ -61,10 +61,9 @@ class Hook:
         """`kretfunc__TARGET`, to be run whenever the kernel function `target` returns."""
         return cls(f"{_RETURN}{target}", ProgramType.TRACING, AttachType.FEXIT, target)
 
-    @property
-    def second(self) -> Hook:
-        """The same, for `second_TARGET`."""
-        return replace(self, function=f"second_{self.target}")
+    def both(self) -> tuple[Hook, Hook]:
+        """This, and the same for `second_TARGET`, in the order in which they are to run."""
+        return self, replace(self, function=f"second_{self.target}")
 
     @property
     def kernel_name(self) -> str:
@@ -163,7 +162,7 @@ class BpfObject:
 
     def _attach_to_function(self, how: str, first: Hook, once: bool) -> None:
         # The kernel runs what was attached last first (kernel/bpf/trampoline.c, bpf_trampoline_link_prog).
-        for hook in (first.second, first) if once else (first,):
+        for hook in reversed(first.both()) if once else (first,):
             self._keep(self._open(f"{how} of {hook.target}", None, hook))
 
     def _open(self, what: str, event: str | None, hook: Hook) -> int:

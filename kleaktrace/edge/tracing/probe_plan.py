@@ -436,12 +436,12 @@ class _Planner:
 def _fentry(name: str, once: bool = False) -> Probe:
     """`once`: by two programs (RECORD_FREE_ONCE in bpf/slab.c)."""
     hook = Hook.fentry(name)
-    return Probe("fentry", name, lambda bpf: bpf.attach_fentry(name, once), (hook, hook.second) if once else (hook,))
+    return Probe("fentry", name, lambda bpf: bpf.attach_fentry(name, once), hook.both() if once else (hook,))
 
 
 def _fexit(name: str, once: bool = False) -> Probe:
     hook = Hook.fexit(name)
-    return Probe("fexit", name, lambda bpf: bpf.attach_fexit(name, once), (hook, hook.second) if once else (hook,))
+    return Probe("fexit", name, lambda bpf: bpf.attach_fexit(name, once), hook.both() if once else (hook,))
 
 
 def _kprobe(name: str, function: str) -> Probe:

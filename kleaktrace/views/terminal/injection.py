@@ -18,7 +18,6 @@ from kleaktrace.views.terminal import known as known_view
 from kleaktrace.views.terminal import units
 from kleaktrace.views.terminal.console import print_line
 from kleaktrace.views.terminal.frames import frame_lines
-from kleaktrace.views.terminal.known import not_counted
 from kleaktrace.views.terminal.report import ending, header, show_group
 from kleaktrace.views.terminal.suspect_words import grouped
 
@@ -121,8 +120,7 @@ def _clean_words(found: InjectionReport, bad: int) -> str:
 def walk_words(found: InjectionReport) -> str:
     """How many failed, how, and how long it took."""
     walk = found.walk
-    failures = len(walk.failures)
-    words = f"{units.count(failures, 'allocation')} failed, one in each run, "
+    words = f"{units.count(len(walk.failures), 'allocation')} failed, one in each run, "
     if walk.by_number:
         words += f"by {walk.means}; plain runs asked from {units.count(walk.planned, 'call stack')} of modules"
     else:
@@ -186,7 +184,7 @@ def _show_outcome(console: Console, found: InjectionReport) -> None:
     console.print()
     counts = {words: len(found.of(outcome)) for outcome, words in _COUNTED.items()}
     summary = ", ".join(f"{count} {words}" for words, count in counts.items() if count) or "none"
-    words = f"{units.count(len(found.paths), 'error path')}: {summary}{not_counted(found.report.known)}"
+    words = f"{units.count(len(found.paths), 'error path')}: {summary}{known_view.not_counted(found.report.known)}"
     match found.report.outcome:
         case Outcome.LEAKS:
             print_line(console, f"LEAKS: {words}", "bold red")
