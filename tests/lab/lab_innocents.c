@@ -151,7 +151,7 @@ static LAB_SITE void lab_release_on_other_cpu(void *address)
 static LAB_SITE void lab_freed_on_other_cpu(void)
 {
 	void *address = kzalloc(260, GFP_KERNEL);
-	int other = cpumask_next_wrap(raw_smp_processor_id(), cpu_online_mask, nr_cpu_ids, false);
+	int other = cpumask_any_but(cpu_online_mask, raw_smp_processor_id());
 
 	if (other >= nr_cpu_ids)
 		other = raw_smp_processor_id();

@@ -192,7 +192,7 @@ static LAB_SITE void lab_leak_refcount(void)
 #define DEVICE_NAME "kleaktrace_lab"
 #define ROOT_DEVICE_SIZE (sizeof(struct device) + sizeof(struct module *))
 /* drivers/base/devres.c puts struct devres, of five words, in front of what is asked for. */
-#define DEVRES_SIZE ALIGN(5 * sizeof(void *), ARCH_DMA_MINALIGN)
+#define DEVRES_SIZE ALIGN(DEVRES_WORDS * sizeof(void *), ARCH_DMA_MINALIGN)
 #define DEVM_SIZE 300
 
 static LAB_SITE void lab_leak_devm_managed(struct device *device)

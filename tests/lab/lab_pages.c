@@ -13,6 +13,10 @@
 
 #include "lab.h"
 
+#ifdef PAGES_BULK_ARRAY /* Its name before v6.14: see Makefile. */
+#define alloc_pages_bulk alloc_pages_bulk_array
+#endif
+
 #define ORDER 3
 #define BLOCK (PAGE_SIZE << ORDER)
 #define BLOCK_PAGES (1 << ORDER)
@@ -137,7 +141,7 @@ static LAB_SITE void lab_leak_bulk_pages(void)
 	struct page *pages[BATCH] = {};
 	unsigned int i;
 
-	if (alloc_pages_bulk_array(GFP_KERNEL, BATCH, pages) != BATCH)
+	if (alloc_pages_bulk(GFP_KERNEL, BATCH, pages) != BATCH)
 		pr_err("leak_bulk_pages: no memory\n");
 	for (i = 0; i < BATCH; i++) {
 		if (!pages[i])

@@ -258,6 +258,15 @@ void lab_show_rates(struct seq_file *out)
 			   atomic64_read(&rate->freed), ktime_get_ns(), rate->since_ns);
 }
 
+#ifndef HRTIMER_SETUP /* The kernel's own since v6.13: see Makefile. */
+static void hrtimer_setup(struct hrtimer *timer, enum hrtimer_restart (*function)(struct hrtimer *), clockid_t clock,
+			  enum hrtimer_mode mode)
+{
+	hrtimer_init(timer, clock, mode);
+	timer->function = function;
+}
+#endif
+
 void lab_rates_init(void)
 {
 	struct lab_rate *rate;
@@ -265,8 +274,7 @@ void lab_rates_init(void)
 	for (rate = rates; rate < rates + ARRAY_SIZE(rates); rate++) {
 		INIT_DELAYED_WORK(&rate->work, rate_work);
 		timer_setup(&rate->timer, rate_timer, 0);
-		hrtimer_init(&rate->hrtimer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
-		rate->hrtimer.function = rate_hrtimer;
+		hrtimer_setup(&rate->hrtimer, rate_hrtimer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	}
 }
 

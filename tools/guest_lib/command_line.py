@@ -17,8 +17,9 @@ start in half the time, and kleaktrace in a third.
 
 The kernel is built once (about six minutes on two cores) from the distribution's linux-source package and
 tools/guest.config, and kept in $XDG_CACHE_HOME/kleaktrace, /var/cache/kleaktrace or ~/.cache/kleaktrace.
---config FRAGMENT adds settings to that: another kernel, built and kept beside it. Of --kernel debian12 and
-debian13, which have no kmemleak, nothing is built: they are Debian's own.
+--config FRAGMENT adds settings to that: another kernel, built and kept beside it. --kernel newest is what Debian's
+backports had when it was first asked for. Of --kernel debian12 and debian13, which have no kmemleak, nothing is
+built: they are Debian's own.
 --source DIR builds the same from another source, and what has changed in it at each call.
 --tree DIR boots what you have built there. What it lacks is said first.
 --module DIR builds an external module for the kernel. The guest sees what was built at the same path, may write
@@ -37,9 +38,10 @@ from pathlib import Path
 from guest_lib.architectures import ARCHITECTURES, X86_64, Architecture
 from guest_lib.distribution_kernel import SUITES
 from guest_lib.errors import USAGE, GuestError
+from guest_lib.kernel_source import NEWEST
 from guest_lib.paths import share_path
 
-KERNELS = ("6.12", "6.1", *SUITES)
+KERNELS = ("6.12", "6.1", NEWEST, *SUITES)
 COMMAND_S = 600
 """How long CMD and the boot before it may take, unless --timeout is given."""
 USERS_S = 1800
@@ -153,7 +155,7 @@ def refuse_what_does_not_fit(arguments: argparse.Namespace) -> None:
     if arguments.kernel in SUITES and arguments.module:
         raise GuestError(
             f"--kernel {arguments.kernel} has no tree here that a module could be built against",
-            "use --kernel 6.12 or 6.1, or --tree DIR with a kernel that you have built",
+            "use --kernel 6.12, 6.1 or newest, or --tree DIR with a kernel that you have built",
             USAGE,
         )
     if arguments.tree and arguments.config:

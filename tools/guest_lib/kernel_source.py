@@ -17,6 +17,9 @@ from guest_lib.packages import install, missing_packages, unpack_packages
 
 SUITES = {"6.1": "bookworm"}
 """The only Debian that has a kernel's source."""
+NEWEST = "newest"
+"""A kernel: the newest that Debian has made packages of for those who use its stable release, `STABLE`."""
+STABLE = "trixie"
 
 
 class KernelSource(NamedTuple):
@@ -28,6 +31,8 @@ class KernelSource(NamedTuple):
 
 def kernel_source(kernel: str) -> KernelSource:
     """Return the source of a kernel, fetching it first where it is not yet here."""
+    if kernel == NEWEST:
+        return _newest()
     package, suite = f"linux-source-{kernel}", SUITES.get(kernel)
     tarball, cache = Path(f"usr/src/{package}.tar.xz"), cache_directory()
     if suite in (None, _this_suite()) or not missing_packages([package]):
@@ -48,11 +53,21 @@ def _installed_version(package: str) -> str:
     return subprocess.run(query, capture_output=True, text=True, check=True).stdout
 
 
-def _unpack(package: str, suite: str, home: Path) -> None:
+def _newest() -> KernelSource:
+    """Return what was the newest when it was fetched: a later one comes when that is removed from the cache."""
+    home = cache_directory() / f"linux-source-{STABLE}-backports"
+    install(["mmdebstrap"])
+    made_once(home, lambda: _unpack("linux-source", STABLE, home, backports=True))
+    (tarball,) = (home / "root/usr/src").glob("linux-source-*.tar.xz")
+    package = tarball.name.removesuffix(".tar.xz")
+    return KernelSource(tarball, _version(home / "root/usr/share/doc" / package))
+
+
+def _unpack(package: str, suite: str, home: Path, backports: bool = False) -> None:
     log = home / "unpack.log"
     log.write_bytes(b"")
-    say(f"unpacking {package} of Debian {suite} to {home}")
-    unpack_packages(suite, X86_64, [package], home / "root", log)
+    say(f"unpacking {package} of Debian {suite}{'-backports' if backports else ''} to {home}")
+    unpack_packages(suite, X86_64, [package], home / "root", log, backports)
 
 
 def _version(documents: Path) -> str:

@@ -51,11 +51,26 @@ def _install(wanted: Sequence[str], log: Path) -> None:
         run_logged(command, log, failed, fix, environment=environment)
 
 
-def unpack_packages(suite: str, architecture: Architecture, packages: Sequence[str], root: Path, log: Path) -> None:
-    """Fetch packages and what they need of a Debian from where this machine has its own, and unpack them."""
+def unpack_packages(
+    suite: str,
+    architecture: Architecture,
+    packages: Sequence[str],
+    root: Path,
+    log: Path,
+    backports: bool = False,
+) -> None:
+    """Fetch packages and what they need of a Debian from where this machine has its own, and unpack them.
+
+    backports: the packages are those of that Debian's backports.
+    """
     shutil.rmtree(root, ignore_errors=True)
+    suites, chosen = [suite], list(packages)
+    if backports:
+        suites.append(f"{suite}-backports")
+        chosen = [f"{package}/{suite}-backports" for package in packages]
     command = ["mmdebstrap", "--mode=root", "--variant=extract", f"--architectures={architecture.debian}"]
-    command += [f"--include={','.join(packages)}", suite, str(root), f"deb {debian_mirror()} {suite} main"]
+    command += [f"--include={','.join(chosen)}", suite, str(root)]
+    command += [f"deb {debian_mirror()} {each} main" for each in suites]
     run_logged(command, log, f"cannot unpack Debian {suite}", "check the network, then try again")
 
 

@@ -33,6 +33,7 @@ def _build(fragment: str) -> tuple[str, ...]:
 KERNELS = (
     Kernel("6.12", "as distributions configure it"),
     Kernel("6.1", "the same of 6.1", ("--kernel=6.1",)),
+    Kernel("newest", "the newest that Debian has, as distributions configure it", ("--kernel=newest",)),
     Kernel("arm64", "6.12 on arm64: signed return addresses, 4 KiB pages", ("--arch=arm64",)),
     Kernel("arm64-64k", "6.12 on arm64, pages of 64 KiB", ("--arch=arm64", *_build("arm64-64k"))),
     Kernel("arm64-nopauth", "6.12 on arm64, without signatures", ("--arch=arm64", *_parameter("arm64.nopauth"))),

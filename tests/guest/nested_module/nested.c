@@ -98,14 +98,22 @@ static void one_round(void)
 	tasklet_kill(&tasklet);
 }
 
+#ifndef HRTIMER_SETUP /* The kernel's own since v6.13: see Makefile. */
+static void hrtimer_setup(struct hrtimer *timer, enum hrtimer_restart (*function)(struct hrtimer *), clockid_t clock,
+			  enum hrtimer_mode mode)
+{
+	hrtimer_init(timer, clock, mode);
+	timer->function = function;
+}
+#endif
+
 static int __init nested_init(void)
 {
 	cache = kmem_cache_create("kleaktrace_nested", BYTES, 0, SLAB_NO_MERGE, NULL);
 	if (!cache)
 		return -ENOMEM;
 	tasklet_setup(&tasklet, free_some);
-	hrtimer_init(&timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
-	timer.function = free_by_timer;
+	hrtimer_setup(&timer, free_by_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	for (unsigned int i = 0; i < rounds; i++) {
 		way = i % WAYS;
 		one_round();

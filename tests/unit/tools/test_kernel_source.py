@@ -33,9 +33,16 @@ def unpacks(monkeypatch: pytest.MonkeyPatch, newest_change: str) -> list[str]:
     """Have other releases' packages be unpacked; where from is told."""
     asked: list[str] = []
 
-    def unpack(suite: str, architecture: Architecture, packages: Sequence[str], root: Path, log: Path) -> None:
-        asked.append(suite)
-        documents = root / "usr/share/doc" / packages[0]
+    def unpack(
+        suite: str, architecture: Architecture, packages: Sequence[str], root: Path, log: Path, backports: bool
+    ) -> None:
+        asked.append(suite + "-backports" * backports)
+        (package,) = packages
+        if package == "linux-source":  # which has nothing but the name of the newest
+            package += "-7.3"
+        documents = root / "usr/share/doc" / package
+        (root / "usr/src").mkdir(parents=True)
+        (root / "usr/src" / f"{package}.tar.xz").touch()
         documents.mkdir(parents=True)
         with gzip.open(documents / "changelog.Debian.gz", "wt") as changes:
             changes.write(f"{newest_change}\n\n  * New upstream stable update\n")
@@ -60,6 +67,16 @@ def test_what_another_release_has_is_unpacked_once(
         assert tarball.is_relative_to(tmp_path)
     assert asked == ["bookworm"]
     assert "linux-source-6.1" not in installed
+
+
+def test_the_newest_is_what_the_stable_release_has_in_its_backports(
+    installed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = unpacks(monkeypatch, "linux (7.3.4-1~bpo13+1) trixie-backports; urgency=medium")
+    for _ in range(2):
+        tarball, version = module.kernel_source("newest")
+        assert (version, tarball.name) == ("7.3.4-1~bpo13+1", "linux-source-7.3.tar.xz")
+    assert asked == ["trixie-backports"]
 
 
 def test_a_package_that_is_here_already_is_taken(installed: list[str]) -> None:
