@@ -107,14 +107,17 @@ INLINE bool tell(void *name, u64 size)
 	return true;
 }
 
-/* include/linux/preempt.h: bits 8-15 count softirqs (odd while one is served), 16-19 hardirqs, 20-23 NMIs. */
+/*
+ * include/linux/preempt.h: bits 8-15 count softirqs (odd while one is served), four from HARDIRQ_SHIFT on hardirqs, and
+ * those behind them NMIs. The highest bit can be another thing.
+ */
 INLINE u8 context_of(u32 preempt_count)
 {
-	if (preempt_count & 0x00f00000)
+	if (preempt_count & 7U << (HARDIRQ_SHIFT + 4))
 		return NMI;
-	if (preempt_count & 0x000f0000)
+	if (preempt_count & 15U << HARDIRQ_SHIFT)
 		return HARDIRQ;
-	if (preempt_count & 0x00000100)
+	if (preempt_count & 1U << 8)
 		return SOFTIRQ;
 	return TASK;
 }

@@ -43,6 +43,7 @@ enum counter {
 	TAKEN_PAGE_ALLOC,
 	TAKEN_BULK_FREE,
 	TAKEN_SHEAF_FREE,
+	TAKEN_RCU_FREE,
 	TAKEN_VFREE,
 	TAKEN_VFREE_ATOMIC,
 	UNWOUND_STACKS, /* not recognised, or not looked at: see stack_paths.h */
@@ -93,6 +94,7 @@ struct known_cache {
 	u8 ignored;   /* kmemleak's own */
 	u8 of_caches; /* its objects describe caches */
 	u8 wanted;    /* passes the cache filter */
+	u8 unused[5]; /* user space reads it whole */
 };
 BPF_HASH(known_caches, u64, struct known_cache, KNOWN_CACHES);
 
@@ -114,6 +116,7 @@ enum program {
 	ON_BULK_FREE,
 	ON_BULK_ALLOC,
 	ON_SHEAF_FREE,
+	ON_RCU_FREE,
 	ON_MODULE,
 #ifdef TRACE_PAGES
 	ON_PAGE_ALLOC,

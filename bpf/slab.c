@@ -307,17 +307,42 @@ int on_sheaf_free_return(struct pt_regs *ctx)
 }
 #endif
 
+#ifdef RCU_FREE
+/*
+ * mm/slab_common.c, kvfree_call_rcu where kfree_rcu makes no batches: with a head, what frees the object in the end is
+ * kvfree_rcu_cb, without an event; without, kvfree, which is seen.
+ */
+INLINE void on_rcu_free(void *ctx, struct scratch *s, u64 head, u64 object)
+{
+	if (head)
+		freed(object, caller_of(ctx, s, RCU_FREE, RCU_FREE_LENGTH), CACHE);
+}
+
+#define RECORD_RCU_FREE on_rcu_free(ctx, s, function_argument(ctx, 0), function_argument(ctx, 1))
+RECORD_FREE_ONCE(KFUNC_PROBE, kvfree_call_rcu, RCU_FREE, function_argument(ctx, 1), RECORD_RCU_FREE)
+
+int on_kvfree_call_rcu(struct pt_regs *ctx)
+{
+	struct scratch *s = scratch_of(ON_RCU_FREE);
+
+	if (s)
+		on_rcu_free(ctx, s, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
+	return 0;
+}
+#endif
+
 #ifdef BULK_ALLOC_FUNCTION
 /*
- * kmem_cache_alloc_bulk hands out an array without an event. All its objects have the stack of the one call. It
- * returns how many it got: all that were asked for, or none.
+ * kmem_cache_alloc_bulk hands out an array without an event. All its objects have the stack of the one call. It gets
+ * all that were asked for, or none, and returns their number, or whether it has them (bool, in v7.3): of that not all
+ * bits are its own.
  */
-INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects)
+INLINE void on_bulk_alloc(void *ctx, u64 cache, u32 gfp, u64 length, u64 objects, u64 returned)
 {
 	u32 program = ON_BULK_ALLOC;
 	struct scratch *s = scratch.lookup(&program);
 
-	if (!s || !length)
+	if (!s || !(returned & BULK_ALLOC_RESULT))
 		return;
 
 	struct known_cache *known = know_cache(cache, s);
@@ -365,14 +390,16 @@ ON_BULK_RETURN(BULK_ALLOC_FUNCTION)
 	u64 returned = 0;
 
 	bpf_get_func_ret(ctx, &returned);
-	on_bulk_alloc(ctx, function_argument(ctx, 0), function_argument(ctx, 1), (u32)returned,
-		      function_argument(ctx, 3));
+	on_bulk_alloc(ctx, function_argument(ctx, 0), function_argument(ctx, 1), function_argument(ctx, 2),
+		      function_argument(ctx, 3), returned);
 	return 0;
 }
 
 int on_bulk_alloc_entry(struct pt_regs *ctx)
 {
-	called(ctx, ON_BULK_ALLOC, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM4(ctx), BULK_ALLOC_UNRETURNED);
+	u64 length_and_gfp = PT_REGS_PARM3(ctx) << 32 | (u32)PT_REGS_PARM2(ctx);
+
+	called(ctx, ON_BULK_ALLOC, PT_REGS_PARM1(ctx), length_and_gfp, PT_REGS_PARM4(ctx), BULK_ALLOC_UNRETURNED);
 	return 0;
 }
 
@@ -381,7 +408,7 @@ int on_bulk_alloc_return(struct pt_regs *ctx)
 	u64 arguments[3];
 
 	if (returned(ctx, ON_BULK_ALLOC, arguments, BULK_ALLOC_UNCALLED))
-		on_bulk_alloc(ctx, arguments[0], arguments[1], (u32)PT_REGS_RC(ctx), arguments[2]);
+		on_bulk_alloc(ctx, arguments[0], arguments[1], arguments[1] >> 32, arguments[2], PT_REGS_RC(ctx));
 	return 0;
 }
 #endif

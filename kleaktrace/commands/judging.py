@@ -37,7 +37,8 @@ def judged(
     session.stop()
     recording = replace(observed(session.recording()), answers=answers, missing=gone)
     suspects = recording.judge()
-    return recording.with_contents(session.read_contents(recording, suspects)), suspects
+    recording = recording.with_contents(session.read_contents(recording, suspects))
+    return recording.with_gaps(session.overlooked(recording, suspects)), suspects
 
 
 def answered(client: KmemleakClient, questions: Sequence[Question]) -> dict[Question, bool]:

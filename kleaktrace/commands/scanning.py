@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from kleaktrace.commands.signals import Sleeper
-from kleaktrace.core.events.records import Kind, hide
+from kleaktrace.core.events.records import hide
 from kleaktrace.core.kmemleak.diagnosis import State
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.edge.kmemleak.client import GAP_S, KmemleakClient, ScanPhase, ScanReading, scan_protocol
 from kleaktrace.edge.kmemleak.diagnosis import diagnose
+from kleaktrace.edge.kmemleak.sheaf_scrub import scrub_sheaves
 from kleaktrace.edge.kmemleak.vmap_area_fill import filled_vmap_areas
 from kleaktrace.errors import EnvironmentRefusal, EvidenceLost
 from kleaktrace.session.session import Session
@@ -88,7 +89,8 @@ def _scan_and_watch(
         ending.sleep(seconds)
 
     began = session.start.jiffies
-    vmallocs = session.outstanding_objects(Kind.VMALLOC)
+    scrub_sheaves()
+    vmallocs = session.outstanding_vmallocs()
     with filled_vmap_areas(vmallocs, session.free_before), telling() as progress:
         scanned = scan_protocol(
             client, client.needed_scans(), gap_s, progress, pause, lambda done: _unsettled(done, began)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -128,8 +129,15 @@ class Recording(Evidence):
 
     def with_contents(self, contents: ObjectContents) -> Recording:
         """The same, knowing what the confirmed suspects held."""
-        known = replace(self, contents=contents)
-        known.__dict__.update(_repeated=self._repeated)  # it does not go by contents
+        return self._with(contents=contents)
+
+    def with_gaps(self, more: Sequence[str]) -> Recording:
+        """The same, with more reasons why the evidence is incomplete."""
+        return self._with(gaps=[*self.gaps, *more])
+
+    def _with(self, **learned: Any) -> Recording:
+        known = replace(self, **learned)
+        known.__dict__.update(_repeated=self._repeated)  # it does not go by what is learned afterwards
         return known
 
     def report(self, suspects: Sequence[JudgedSuspect] = (), known: KnownLeaks = NOTHING_KNOWN) -> Report:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from kleaktrace.core.events.coverage import Coverage, CoverageKind, kinds_missed
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Kind, Rows
 from kleaktrace.core.evidence.evidence import JudgedSuspect
+from kleaktrace.core.evidence.overlooked import overlooked, unjudged_rows
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator
 from kleaktrace.core.leaked_objects.anatomy import ObjectContents
 from kleaktrace.core.ledger.ledger import Totals
@@ -135,11 +137,13 @@ class Session:
         with self._drain.held():
             return self._drain.ledger.outstanding()
 
-    def outstanding_objects(self, kind: Kind) -> list[int]:
-        """The hidden addresses of what is outstanding of one allocator."""
+    def outstanding_vmallocs(self) -> dict[int, int]:
+        """By hidden address, the bytes of the range that each outstanding vmalloc takes, with its guard page."""
         rows = self.outstanding()
-        addresses: list[int] = rows["object"][rows["kind"] == kind].tolist()
-        return addresses
+        rows = rows[rows["kind"] == Kind.VMALLOC]
+        counted = any(one.kind == CoverageKind.VMALLOC and one.guard_pages for one in self._source.coverage)
+        sizes = rows["bytes_alloc"] + (0 if counted else mmap.PAGESIZE)
+        return dict(zip(rows["object"].tolist(), sizes.tolist(), strict=True))
 
     def watch(self, objects: Sequence[int], percpu: bool) -> None:
         """Have the ledger remember frees at these hidden addresses, though it may not know their allocations."""
@@ -172,10 +176,11 @@ class Session:
     def explained(self) -> Explained:
         """Bytes outstanding right now, by allocator; None where not all of its events are seen."""
         seen = kinds_seen(self._source.coverage)
-        sheaves_missed = CoverageKind.SLAB_SHEAF_FREE in kinds_missed(self._source.coverage)
+        by_rcu = {CoverageKind.SLAB_SHEAF_FREE, CoverageKind.SLAB_RCU_FREE}
+        rcu_missed = not by_rcu.isdisjoint(kinds_missed(self._source.coverage))
         known = explained_by(self.counts().outstanding)
         return Explained(
-            slab=known.slab if CoverageKind.SLAB_BULK_FREE in seen and not sheaves_missed else None,
+            slab=known.slab if CoverageKind.SLAB_BULK_FREE in seen and not rcu_missed else None,
             vmalloc=known.vmalloc if {CoverageKind.VMALLOC, CoverageKind.VFREE} <= seen else None,
             percpu=known.percpu if CoverageKind.PERCPU in seen else None,
             pages=known.pages if CoverageKind.PAGES in seen else None,
@@ -187,6 +192,14 @@ class Session:
         objects = rows["object"].tolist()
         words = self._source.read_objects(list(zip(objects, rows["bytes_req"].tolist(), strict=True)))
         return ObjectContents(dict(zip(objects, words, strict=True)), self._source.reads_objects)
+
+    def overlooked(self, recording: Recording, suspects: Sequence[JudgedSuspect]) -> list[str]:
+        """What kmemleak may have overlooked of what modules left behind, in words, if it was asked."""
+        rows = unjudged_rows(recording, suspects)
+        if not recording.readings or not rows.size:
+            return []
+        held = self._source.handed_out(frozenset(rows["cache"].tolist()))
+        return overlooked(rows[np.isin(rows["object"], held)], recording.names)
 
     def __enter__(self) -> Session:
         return self

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from kleaktrace.core.arrays.types import U64
@@ -81,6 +81,12 @@ class EventSource(Protocol):
 
     def read_objects(self, objects: Sequence[tuple[int, int]]) -> list[U64]:
         """For each (hidden address, bytes), the complements of the words that the object holds now; empty: not known.
+
+        May be called after `pause`.
+        """
+
+    def handed_out(self, caches: Collection[int]) -> U64:
+        """The hidden addresses of objects of these slab caches (keys) that sheaves point to, and are not in them.
 
         May be called after `pause`.
         """

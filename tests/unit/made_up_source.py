@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from builders import FULL_COVERAGE, HZ, START_JIFFIES, kernel_names, rows
@@ -42,6 +42,8 @@ class MadeUpSource:
         self.closed = self.paused = 0
         self.before_poll: Callable[[], None] = lambda: None
         self.contents: dict[int, U64] = {}
+        self.in_sheaves: list[tuple[int, int]] = []
+        """Keys of caches, and hidden addresses that their sheaves point to."""
         self._reported: list[Batch] = []
         self._awake = threading.Event()
 
@@ -92,6 +94,9 @@ class MadeUpSource:
 
     def read_objects(self, objects: Sequence[tuple[int, int]]) -> list[U64]:
         return [self.contents.get(address, np.zeros(0, np.uint64)) for address, _ in objects]
+
+    def handed_out(self, caches: Collection[int]) -> U64:
+        return np.array([address for cache, address in self.in_sheaves if cache in caches], np.uint64)
 
     def free_before(self, address: int) -> int:
         raise OSError("made up")

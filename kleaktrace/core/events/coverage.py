@@ -19,6 +19,8 @@ class CoverageKind(StrEnum):
     SLAB_BULK_FREE = "slab-bulk-free"
     SLAB_SHEAF_FREE = "slab-sheaf-free"
     """kfree_rcu into a sheaf; listed only for kernels that have these."""
+    SLAB_RCU_FREE = "slab-rcu-free"
+    """kfree_rcu without batches; listed only for kernels whose kfree_rcu makes none."""
     VMALLOC = "vmalloc"
     VFREE = "vfree"
     PERCPU = "percpu"

@@ -122,8 +122,18 @@ _NAMES = re.compile(
 )  # fmt: skip
 
 
+_TRAMPOLINE = re.compile(rb"^([0-9a-f]{16}) [tT] bpf_trampoline_\w+\t\[bpf\]$", re.MULTILINE)
+"""By which a function is called whose return a BPF program wants to see: it is a frame of the stack."""
+_TRAMPOLINE_BYTES = 4096  # at most: kernel/bpf/trampoline.c, `arch_prepare_bpf_trampoline`
+
+
 def caller_codes(kernel: SymbolTable) -> Iterator[CallerCode]:
-    """Where all of them lie in this kernel."""
+    """Where all of them lie in this kernel, and the trampolines that are attached now."""
+    for address in _TRAMPOLINE.findall(kernel.text):
+        start = int(address, 16)
+        yield CallerCode(
+            start, start + min(kernel.size_at(start) or _TRAMPOLINE_BYTES, _TRAMPOLINE_BYTES), Caller.PASSES_ON
+        )
     for line in _NAMES.findall(kernel.text):
         caller = caller_of(line[19:].decode())
         frame = kernel.find(int(line[:16], 16)) if caller else None

@@ -16,6 +16,7 @@ from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 _OF_SLABS = {
     CoverageKind.SLAB_BULK_FREE: "bulk free (kfree_rcu)",
     CoverageKind.SLAB_SHEAF_FREE: "kfree_rcu, which collects in sheaves,",
+    CoverageKind.SLAB_RCU_FREE: "kfree_rcu, which collects nothing here,",
 }
 _OPTIONAL_FREES: dict[int, dict[CoverageKind, str]] = {
     Kind.KMALLOC: _OF_SLABS,

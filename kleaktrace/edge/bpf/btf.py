@@ -17,8 +17,8 @@ from kleaktrace.errors import EnvironmentRefusal
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
 # BTF_KIND_* (include/uapi/linux/btf.h)
-_ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _FUNC = 3, 4, 5, 6, 8, 9, 10, 11, 12
-_TYPE_TAG = 18
+_INT, _ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _FUNC = 1, 3, 4, 5, 6, 8, 9, 10, 11, 12
+_VAR, _TYPE_TAG = 14, 18
 _MODIFIERS = (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG)
 
 
@@ -105,6 +105,10 @@ class Btf:
         """Whether BTF knows a function of this name."""
         return self.function_id(name) is not None
 
+    def has_variable(self, name: str) -> bool:
+        """Whether BTF knows a per-CPU variable of this name."""
+        return self._find(name, _VAR) is not None
+
     def parameters(self, function: str) -> tuple[str, ...] | None:
         """Parameter names of a function, in order."""
         found = self._find(function, _FUNC)
@@ -113,6 +117,15 @@ class Btf:
         prototype, tail = self._type(self._type(found)[0].size_or_type)
         array = (_Parameter * prototype.vlen).from_address(tail)
         return tuple(self._name(p.name_off) for p in array)
+
+    def result_bytes(self, function: str) -> int | None:
+        """Size of what a function returns, if that is a number or a truth value: only so many bytes of it are set."""
+        found = self._find(function, _FUNC)
+        if found is None:
+            return None
+        prototype, _ = self._type(self._type(found)[0].size_or_type)
+        result, _ = self._type(self._strip(prototype.size_or_type)) if prototype.size_or_type else (prototype, 0)
+        return int(result.size_or_type) if result.kind == _INT else None
 
     def tracepoint_arguments(self, event: str) -> tuple[str, ...] | None:
         """Names of a raw tracepoint's arguments, in order; None: this kernel has no such tracepoint.

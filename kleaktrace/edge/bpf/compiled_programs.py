@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 VALUES = (
     *("SELF", "PID_NAMESPACE", "PID_NAMESPACE_DEVICE", "FILTER_PID"),
-    *("PER_CPU_OFFSET", "PREEMPT_COUNT_PER_CPU", "BULK_FREE", "SHEAF_FREE", "VFREE", "VFREE_ATOMIC"),
+    *("PER_CPU_OFFSET", "PREEMPT_COUNT_PER_CPU", "BULK_FREE", "SHEAF_FREE", "RCU_FREE", "VFREE", "VFREE_ATOMIC"),
     *("FREE_AREAS", "WORD_TYPE", "KERNEL_TEXT", "ENTRY_TEXT", "PAGE_NUMBERS"),
 )
 """What the C sources know only when the programs are loaded: processes, addresses, types of BTF, all of 64 bits."""

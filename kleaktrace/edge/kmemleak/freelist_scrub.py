@@ -22,6 +22,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from kleaktrace.edge.machine.cpus import on_each_cpu
 from kleaktrace.edge.machine.meminfo import available_memory
 
 PAGETYPEINFO = Path("/proc/pagetypeinfo")
@@ -108,13 +109,8 @@ def _fill(fd: int, size: int) -> int:
 
 def _empty_lists_of_cpus() -> None:
     """Have each CPU that we may use take more blocks of pages than it keeps, and give them back."""
-    allowed = os.sched_getaffinity(0)
-    try:
-        for cpu in allowed:
-            os.sched_setaffinity(0, {cpu})
-            _take_and_give_back()
-    finally:
-        os.sched_setaffinity(0, allowed)
+    for _ in on_each_cpu():
+        _take_and_give_back()
 
 
 def _take_and_give_back() -> None:

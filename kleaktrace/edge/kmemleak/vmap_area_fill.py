@@ -19,11 +19,12 @@ import contextlib
 import mmap
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kleaktrace.edge.bpf.compiled_programs import MapSpec
-from kleaktrace.edge.bpf.libbpf import create_map
+from kleaktrace.edge.bpf.libbpf import AttachType, ProgramType, create_map, load_program
+from kleaktrace.edge.machine.cpus import on_each_cpu
 from kleaktrace.edge.machine.meminfo import available_memory
 
 FreeBefore = Callable[[int], int]
@@ -39,8 +40,15 @@ _UNTIL_PURGED = 32 << 20
 """Freed bytes that the kernel leaves lying about for each doubling of its CPUs (mm/vmalloc.c, `lazy_max_pages`)."""
 
 _PURGES = 12
-"""The first puts small ranges by for the CPU that freed them; each further one gives a quarter of each size back, and
-the last three of them at once (mm/vmalloc.c, `decay_va_pool_node`, since v6.9): so sixty of a size are gone."""
+"""The first puts small ranges by for the CPU that freed them; each further one gives a quarter of each size back, the
+last three of them at once or never (mm/vmalloc.c, `decay_va_pool_node`, since v6.9): so sixty of a size are gone."""
+
+_NEVER_PURGED = 3
+_LARGEST_KEPT = 256 * mmap.PAGESIZE
+"""mm/vmalloc.c, `MAX_VA_SIZE_PAGES`."""
+
+_RETURN_0 = bytes.fromhex("b7000000000000009500000000000000")
+"""A program, whose `struct bpf_prog` is a vmalloc of one page: an array map takes more."""
 
 _PURGE_S = 2.0
 """At most so long for the kernel's workers to free, and to purge: they are no faster than a busy machine lets them."""
@@ -56,20 +64,22 @@ _SHARE = 8
 
 
 @contextlib.contextmanager
-def filled_vmap_areas(addresses: Collection[int], free_before: FreeBefore) -> Iterator[None]:
-    """Have what was freed given back; and meanwhile, keep the free ranges in use that end at one of the `addresses`.
+def filled_vmap_areas(ranges: Mapping[int, int], free_before: FreeBefore) -> Iterator[None]:
+    """Have what was freed given back; and meanwhile, keep the free ranges in use that end where one of `ranges` begins.
 
-    Addresses are hidden ones. `free_before` gives the bytes of the range that ends at an address. As many as can be
-    had within bounds that leave others in peace; where the kernel does not let us, kmemleak sees as little as without
-    us.
+    ranges: by hidden address, the bytes that a vmalloc takes, with its guard page. `free_before` gives the bytes of
+    the range that ends at an address. As many as can be had within bounds that leave others in peace; where the kernel
+    does not let us, kmemleak sees as little as without us.
     """
     with contextlib.ExitStack() as stack:
         room = min(_MOST, available_memory() // _SHARE)
-        if addresses:
+        if ranges:
             with contextlib.suppress(OSError):
                 _purge(room)
+            with contextlib.suppress(OSError):
+                room -= _take_kept(stack, set(ranges.values()), room)
         with contextlib.suppress(OSError):
-            for size in _sizes(sorted(addresses, reverse=True), free_before, room):
+            for size in _sizes(sorted(ranges, reverse=True), free_before, room):
                 stack.callback(os.close, _array(size))
         yield
 
@@ -119,6 +129,26 @@ def _free_much(room: int) -> bool:
     for _ in range(count):
         os.close(_array(_UNTIL_PURGED))
     return True
+
+
+def _take_kept(stack: contextlib.ExitStack, sizes: Iterable[int], room: int) -> int:
+    """Take as many ranges of these sizes as the kernel keeps for each CPU; returns the bytes of memory taken."""
+    taken = 0
+    for _ in on_each_cpu():
+        for size in sorted(size for size in sizes if size <= _LARGEST_KEPT):
+            for _ in range(_NEVER_PURGED):
+                taken += size
+                if taken > room:
+                    return taken - size
+                stack.callback(os.close, _range(size))
+    return taken
+
+
+def _range(size: int) -> int:
+    """File descriptor of something of ours that takes a range of so many bytes."""
+    if size > _AROUND:
+        return _array(size - _AROUND)
+    return load_program(ProgramType.RAW_TRACEPOINT, "kleaktrace_hole", "GPL", _RETURN_0, AttachType.NONE, 0)
 
 
 def _array(size: int) -> int:

@@ -46,12 +46,13 @@ class Counter(IntEnum):
     TAKEN_PAGE_ALLOC = 30
     TAKEN_BULK_FREE = 31
     TAKEN_SHEAF_FREE = 32
-    TAKEN_VFREE = 33
-    TAKEN_VFREE_ATOMIC = 34
-    UNWOUND_STACKS = 35
-    CHECKED_STACKS = 36
-    WRONG_STACKS = 37
-    LOST_SAMPLES = 38
+    TAKEN_RCU_FREE = 33
+    TAKEN_VFREE = 34
+    TAKEN_VFREE_ATOMIC = 35
+    UNWOUND_STACKS = 36
+    CHECKED_STACKS = 37
+    WRONG_STACKS = 38
+    LOST_SAMPLES = 39
 
 
 class State(IntEnum):
@@ -101,6 +102,19 @@ MOMENT = Layout("moment", time_ns="Q", jiffies="Q")
 
 TEXT_RANGE = Layout("text_range", start="Q", length="Q")
 """An element of `module_text`."""
+
+KNOWN_CACHE = Layout(
+    "known_cache",
+    key="Q",
+    epoch="Q",
+    object_size="I",
+    size="I",
+    ignored="B",
+    of_caches="B",
+    wanted="B",
+    unused="5s",
+)
+"""An element of `known_caches`, by the cache's address."""
 
 # bpf/records.h
 STACK_FRAMES = 128

@@ -46,6 +46,7 @@ _SECONDS: Mapping[str, tuple[Counter, str]] = {
     "first_mm_page_alloc": (Counter.TAKEN_PAGE_ALLOC, "page allocations"),
     "kfunc__kmem_cache_free_bulk": (Counter.TAKEN_BULK_FREE, "bulk frees"),
     "kretfunc____kfree_rcu_sheaf": (Counter.TAKEN_SHEAF_FREE, "kfree_rcus"),
+    "kfunc__kvfree_call_rcu": (Counter.TAKEN_RCU_FREE, "kfree_rcus"),
     "kfunc__vfree": (Counter.TAKEN_VFREE, "vfrees"),
     "kfunc__vfree_atomic": (Counter.TAKEN_VFREE_ATOMIC, "vfrees in interrupts"),
 }
@@ -111,6 +112,8 @@ FREES_OF: Mapping[str, Allocator] = {
     "kretfunc____kfree_rcu_sheaf": Allocator.SLAB,
     "on_sheaf_free_entry": Allocator.SLAB,
     "on_sheaf_free_return": Allocator.SLAB,
+    "kfunc__kvfree_call_rcu": Allocator.SLAB,
+    "on_kvfree_call_rcu": Allocator.SLAB,
     "kfunc__vfree": Allocator.VMALLOC,
     "on_vfree_entry": Allocator.VMALLOC,
     "kfunc__vfree_atomic": Allocator.VMALLOC,

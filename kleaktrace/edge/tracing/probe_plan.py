@@ -17,7 +17,7 @@ from kleaktrace.core.symbols.symbol_table import SymbolTable
 from kleaktrace.edge.bpf.bpf_object import BpfObject, Hook
 from kleaktrace.edge.bpf.btf import Btf
 from kleaktrace.edge.tracing.abi import DESCRIPTOR_BYTES
-from kleaktrace.edge.tracing.page_events import PAGE_ROLES, PageSpace, page_roles
+from kleaktrace.edge.tracing.page_events import PAGE_ROLES, PageSpace
 from kleaktrace.errors import EnvironmentRefusal
 
 _WORD = (1 << 64) - 1
@@ -83,8 +83,6 @@ class Plan:
     """Of code's addresses: where one lies on a stack there may be a signature in these."""
     map_sizes: Mapping[str, int] = field(default_factory=dict)
     """Elements of maps that depend on the machine."""
-    page_roles: Mapping[int, int] = field(default_factory=dict)
-    """What the map of that name is to hold."""
 
 
 def _recorded_once(event: str) -> tuple[str, ...]:
@@ -127,7 +125,6 @@ class _Planner:
         self.values: dict[str, int] = {}
         self.signed_bits = 0
         self.map_sizes: dict[str, int] = {}
-        self.page_roles: Mapping[int, int] = {}
         if symbols.address_of("kmemleak_alloc") is not None:
             self.macros["KMEMLEAK"] = 1
         if symbols.address_of("bpf_get_current_cgroup_id") is not None:  # not without CONFIG_CGROUPS
@@ -228,8 +225,10 @@ class _Planner:
         """Arrays of objects handed out without an event."""
         sources: tuple[ProbeSet, ...] = ()
         for name in _BULK_ALLOC_FUNCTIONS:
-            if self._btf.has_function(name) and self._symbols.address_of(name) is not None:
+            result = self._btf.result_bytes(name)
+            if result is not None and self._symbols.address_of(name) is not None:
                 self.macros["BULK_ALLOC_FUNCTION"] = name
+                self.macros["BULK_ALLOC_RESULT"] = f"{(1 << 8 * result) - 1:#x}ULL"
                 by_kprobe = (_kprobe(name, "on_bulk_alloc_entry"), _kretprobe(name, "on_bulk_alloc_return"))
                 sources = (ProbeSet((_fexit(name),)), ProbeSet(by_kprobe))
                 break
@@ -267,6 +266,22 @@ class _Planner:
                 (ProbeSet((_fexit(name, once=True),)), ProbeSet(by_kprobe)),
                 "what kfree_rcu puts into sheaves stays outstanding until the memory is reused: what it may have freed "
                 "stays undecided",
+            )
+        ]
+
+    def rcu_free(self) -> list[EventKind]:
+        """kfree_rcu where the kernel makes no batches: freed without an event (mm/slub.c, kvfree_rcu_cb)."""
+        name = "kvfree_call_rcu"
+        batches = self._symbols.address_of("kfree_rcu_monitor") is not None
+        silent = self._symbols.address_of("kvfree_rcu_cb") is not None
+        if batches or not silent or not self.function(name, "RCU_FREE"):
+            return []
+        return [
+            EventKind(
+                CoverageKind.SLAB_RCU_FREE,
+                (ProbeSet((_fentry(name, once=True),)), ProbeSet((_kprobe(name, f"on_{name}"),))),
+                "what kfree_rcu frees stays outstanding until the memory is reused: what it may have freed stays "
+                "undecided",
             )
         ]
 
@@ -334,7 +349,6 @@ class _Planner:
         self.macros["PAGE_ROLES"] = PAGE_ROLES
         self.values["PAGE_NUMBERS"] = space.numbers
         self.map_sizes |= space.map_sizes
-        self.page_roles = page_roles(self._symbols)
         size = self._btf.size("page")
         sources: tuple[ProbeSet, ...] = ()
         without = "pages that drivers take from the page allocator are not seen: "
@@ -416,6 +430,10 @@ class _Planner:
 
     def context(self) -> str:
         """How to learn whether an interrupt allocates: preempt_count, per CPU (x86) or in the task (arm64, …)."""
+        # Since v7.3 bits of it count how often interrupts were disabled, in front of those that count interrupts.
+        disabled = "local_interrupt_disable_state"
+        counted = self._symbols.address_of(disabled) is not None or self._btf.has_variable(disabled)
+        self.macros["HARDIRQ_SHIFT"] = 24 if counted else 16
         in_task = self._btf.offset("task_struct", "thread_info", "preempt_count")
         if in_task is not None:
             self.macros["PREEMPT_COUNT_IN_TASK"] = in_task
@@ -458,7 +476,7 @@ def make_plan(btf: Btf, symbols: SymbolTable, machine: str, pages: PageSpace | N
     Raises `EnvironmentRefusal` when slab events can't be read at all.
     """
     planner = _Planner(btf, symbols, machine)
-    kinds = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free(), *planner.sheaf_free()]
+    kinds = [*planner.slab(), planner.bulk_alloc(), planner.bulk_free(), *planner.sheaf_free(), *planner.rcu_free()]
     kinds += [*planner.vmalloc(), planner.percpu(), planner.modules()]
     if pages is not None:
         kinds += planner.pages(pages)
@@ -474,5 +492,4 @@ def make_plan(btf: Btf, symbols: SymbolTable, machine: str, pages: PageSpace | N
         context_source,
         planner.signed_bits,
         planner.map_sizes,
-        planner.page_roles,
     )

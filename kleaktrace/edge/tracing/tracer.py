@@ -8,21 +8,23 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.clock import Moment
 from kleaktrace.core.events.coverage import Coverage, CoverageKind, StackCheck
 from kleaktrace.core.events.loss import Loss, LossWindow
-from kleaktrace.core.events.records import Batch
+from kleaktrace.core.events.records import Batch, hide
 from kleaktrace.core.report import Kernel
 from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
 from kleaktrace.core.symbols.symbol_table import SymbolTable, parse_kallsyms
 from kleaktrace.core.symbols.unnamed_keys import UnnamedKeys
 from kleaktrace.core.unwind.stack_paths import StackSample
+from kleaktrace.edge.bpf import libbpf
 from kleaktrace.edge.bpf.bpf_object import BpfObject
 from kleaktrace.edge.bpf.btf import kernel_btf
 from kleaktrace.edge.bpf.compiled_programs import value_macros
@@ -32,17 +34,18 @@ from kleaktrace.edge.bpf.rdonly_cast import plain_loads
 from kleaktrace.edge.debug_info.build_ids import BuildIdReader
 from kleaktrace.edge.machine.meminfo import memory_in_use
 from kleaktrace.edge.tracing import name_records
-from kleaktrace.edge.tracing.abi import MOMENT, TEXT_RANGE, Counter, ModuleText, State
+from kleaktrace.edge.tracing.abi import KNOWN_CACHE, MOMENT, TEXT_RANGE, Counter, ModuleText, State
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.edge.tracing.loss_counters import LossCounters, seconds_took, skipped_events
 from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
 from kleaktrace.edge.tracing.object_reader import ObjectReader
-from kleaktrace.edge.tracing.page_events import machine_page_space
+from kleaktrace.edge.tracing.page_events import machine_page_space, page_roles
 from kleaktrace.edge.tracing.probe_attacher import ProbeAttacher
 from kleaktrace.edge.tracing.probe_plan import Macros, Plan, make_plan
 from kleaktrace.edge.tracing.ring import EventRing, NameRing
 from kleaktrace.edge.tracing.ring_waiter import RingWaiter
 from kleaktrace.edge.tracing.running_programs import running_programs
+from kleaktrace.edge.tracing.sheaf_reader import handed_out, sheaf_layout
 from kleaktrace.edge.tracing.stack_path_writer import MOST_PATHS, StackPathWriter
 from kleaktrace.errors import EnvironmentRefusal
 
@@ -51,6 +54,8 @@ _LOG = logging.getLogger(__name__)
 KALLSYMS = Path("/proc/kallsyms")
 PID_NAMESPACE = Path("/proc/self/ns/pid")
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
+
+_WORD = 8
 
 _EVENT_RING = (16 << 20, 128 << 20)
 """At least and at most; a busy core writes 130 MB a second."""
@@ -155,6 +160,7 @@ class Tracer:
             compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING, **self.plan.map_sizes}
         )
         self._reader = ObjectReader(self._bpf)
+        self._cpu_offsets = base.address_of("__per_cpu_offset")
         self._path_writer = None if exact_stacks else _path_writer(self._bpf, self.plan)
         self._modules = ModuleSymbols(self._bpf)
         self._untold, self._untold_until_ns = 0, 0
@@ -164,12 +170,12 @@ class Tracer:
             self._rings = [self._events, self._names]
             self._state = mmap.mmap(self._bpf.map_fd("state"), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
             self._waiter = RingWaiter(self._bpf.map_fd(name) for name in ("events", "names"))
-            self._tell(base)
             attacher = ProbeAttacher(self._bpf, left_out)
             self.refusals = attacher.refusals
             self.coverage = attacher.attach_all(self.plan.event_kinds)
             attacher.watch_tasks()
             attacher.watch_programs()
+            self._tell(base, pages)
             _LOG.info("ready after %.2f s; contexts by %s", time.monotonic() - begun, self.plan.context_source)
             # While the programs of an event are attached one by one, the second can't yet stand in for the first.
             self._before = self._read_losses()
@@ -188,10 +194,11 @@ class Tracer:
             raise
         self._checked_ns = self.started.time_ns
 
-    def _tell(self, base: SymbolTable) -> None:
+    def _tell(self, base: SymbolTable, pages: bool) -> None:
         """Tell the programs whose pages are counted elsewhere, and where a module to filter for has its code."""
-        for place, role in self.plan.page_roles.items():
-            self._bpf.write("page_roles", place.to_bytes(8, sys.byteorder), bytes([role]))
+        if pages:  # symbols of now have the trampolines by which the programs are called
+            for place, role in page_roles(read_kallsyms()).items():
+                self._bpf.write("page_roles", place.to_bytes(8, sys.byteorder), bytes([role]))
         loaded = base.module_range(self.filters.module) if self.filters.module else None
         if loaded is not None:
             first, last = loaded
@@ -324,6 +331,19 @@ class Tracer:
         itself can't be hooked: that may be a device.
         """
         return self._reader.read(objects)
+
+    def handed_out(self, caches: Collection[int]) -> U64:
+        """The hidden addresses of objects of these slab caches (keys) that sheaves point to, and are not in them.
+
+        May be called after `pause`. Empty where the kernel has no sheaves, or does not let us read them.
+        """
+        layout = sheaf_layout(kernel_btf())
+        if layout is None or self._cpu_offsets is None:
+            return np.zeros(0, np.uint64)
+        known = self._bpf.elements("known_caches", KNOWN_CACHE.size)
+        addresses = [address for address, value in known if KNOWN_CACHE.unpack(value)[0] in caches]
+        (offsets,) = self.read_objects([(hide(self._cpu_offsets), libbpf.possible_cpus() * _WORD)])
+        return handed_out(layout, addresses, [hide(offset) for offset in offsets.tolist()], self.read_objects)
 
     @property
     def reads_objects(self) -> Coverage:

@@ -17,10 +17,12 @@ from schemas import validated
 from kleaktrace.commands import confirm as confirm_module
 from kleaktrace.commands import judging
 from kleaktrace.commands import run as run_module
+from kleaktrace.core.events.records import Kind, hide
 from kleaktrace.core.kmemleak.report_parser import Suspect
+from kleaktrace.core.symbols.kernel_names import CacheName
 from kleaktrace.errors import EvidenceLost
 
-A, B = 0xFFFF888100010000, 0xFFFF888100020000
+A, B, C, D = (0xFFFF888100010000 + (number << 16) for number in range(4))
 
 
 class Machine(MadeUpMachine):
@@ -84,6 +86,40 @@ def test_what_an_unloaded_module_left_is_asked_for_and_the_answer_counts(machine
     assert sorted(machine.kmemleak.asked) == [A, B]
     verdicts = {one["address"]: one["verdict"] for one in machine.document["suspects"]}
     assert verdicts == {f"{A:#x}": "confirmed", f"{B:#x}": "dismissed"}, done.output
+
+
+OVERLOOKED = (
+    "kmemleak may overlook {} of drv_item, asked for by drv_probe [drv]: a CPU's sheaf of that cache "
+    "points there still; `run --repeat` may tell, or boot with slab_debug=F,drv_item"
+)
+ITEM, OTHERS = 7, 9
+
+
+@pytest.mark.parametrize("listed", [(), (A,)])
+def test_what_a_caches_own_list_hides_from_kmemleak_is_told_of(machine: Machine, listed: tuple[int, ...]) -> None:
+    """C is freed; of what core code asked for, as of all that is referenced, nobody says anything."""
+    source = machine.source
+    source.names.caches.update(
+        {ITEM: CacheName(ITEM, "drv_item", 100, 128), OTHERS: CacheName(OTHERS, "core_item", 100, 128)}
+    )
+    source.names.stacks.add(3, [inside("__kmalloc_noprof"), inside("core_alloc")])
+    for address, cache, stack in ((A, ITEM, 1), (B, ITEM, 1), (C, ITEM, 1), (D, OTHERS, 3)):
+        source.allocate(address, kind=Kind.CACHE, cache=cache, stack=stack)
+    machine.kmemleak.listed = tuple(machine.suspect(address) for address in listed)
+    source.free(C)
+    source.in_sheaves = [(ITEM, hide(address)) for address in (A, B, C)] + [(OTHERS, hide(D))]
+    done = machine.run("true")
+    document = machine.document
+    assert document["gaps"] == [OVERLOOKED.format("1 object" if listed else "2 objects")], done.output
+    assert (done.exit_code, document["verdict"]) == ((1, "leaks") if listed else (4, "incomplete"))
+
+
+def test_who_did_not_ask_kmemleak_is_not_told_what_it_overlooks(machine: Machine) -> None:
+    machine.source.names.caches.update({7: CacheName(7, "drv_item", 100, 128)})
+    machine.source.allocate(A, kind=Kind.CACHE, cache=7)
+    machine.source.in_sheaves = [(7, hide(A))]
+    machine.run("--no-kmemleak", "true")
+    assert machine.document["gaps"] == []
 
 
 def test_kmemleak_is_asked_only_so_often(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

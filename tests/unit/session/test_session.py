@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import threading
 import time
+from mmap import PAGESIZE
 
 import pytest
 from builders import inside, module_image
 from made_up_source import MadeUpSource
 
+from kleaktrace.core.events.coverage import Coverage, CoverageKind
 from kleaktrace.core.events.loss import Loss, LossWindow
 from kleaktrace.core.events.records import Batch, Kind, hide
 from kleaktrace.core.ledger.ledger import Ledger
@@ -38,7 +40,16 @@ def test_counts_hold_what_was_reported_by_then_and_do_not_change(source: MadeUpS
     assert (before.totals.allocations, before.totals.frees) == (1, 0)
     assert (after.totals.allocations, after.totals.frees) == (2, 1)
     assert before.outstanding.counts.tolist() == after.outstanding.counts.tolist() == [1]
-    assert session.outstanding_objects(Kind.KMALLOC) == [hide(B)]
+
+
+@pytest.mark.parametrize(("guard_pages", "bytes_of_range"), [(False, 3 * PAGESIZE), (True, 2 * PAGESIZE)])
+def test_a_vmallocs_range_has_a_guard_page_which_may_be_counted_already(
+    source: MadeUpSource, session: Session, guard_pages: bool, bytes_of_range: int
+) -> None:
+    source.coverage = (Coverage(CoverageKind.VMALLOC, "some probe", guard_pages=guard_pages),)
+    source.allocate(A, kind=Kind.VMALLOC, bytes_alloc=2 * PAGESIZE)
+    source.allocate(B)
+    assert session.outstanding_vmallocs() == {hide(A): bytes_of_range}
 
 
 def test_only_what_is_old_enough_is_counted_as_outstanding(source: MadeUpSource, session: Session) -> None:

@@ -59,3 +59,13 @@ def test_codes_are_found_in_the_kernel_s_symbols_and_not_in_modules() -> None:
         CallerCode(TEXT, TEXT + 64, Caller.PASSES_ON),
         CallerCode(TEXT + 96, TEXT + 112, Caller.COUNTED_ELSEWHERE),
     }
+
+
+def test_what_a_bpf_program_is_called_by_hands_on() -> None:
+    """alloc_pages_bulk, whose return one wants to see, is called by a trampoline, as vmalloc calls it."""
+    trampoline, rest = TEXT + (1 << 24), {"bpf_prog_6deef7357e7b4530_vfree": TEXT + (2 << 24)}
+    text = kallsyms({"__alloc_pages": TEXT, "end": TEXT + 64})
+    table = parse_kallsyms(text + kallsyms({"bpf_trampoline_6442494858": trampoline, **rest}, module="bpf"))
+    assert CallerCode(trampoline, trampoline + 4096, Caller.PASSES_ON) in set(caller_codes(table))
+    last = parse_kallsyms(text + kallsyms({"bpf_trampoline_6442494858": trampoline}, module="bpf"))
+    assert CallerCode(trampoline, trampoline + 4096, Caller.PASSES_ON) in set(caller_codes(last))

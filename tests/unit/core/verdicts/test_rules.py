@@ -593,12 +593,19 @@ def test_an_unload_confirms_only_if_the_free_would_have_been_seen(
     assert only(scene.judge(coverage=without(missing), tracked=lambda a, k: known)).verdict is verdict
 
 
-def test_what_kfree_rcu_may_have_put_into_a_sheaf_unseen_is_undecided() -> None:
-    sheaves = Coverage(CoverageKind.SLAB_SHEAF_FREE, None)
-    verdict = only(unloaded().judge(coverage=(*FULL_COVERAGE, sheaves)))
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (CoverageKind.SLAB_SHEAF_FREE, "kfree_rcu, which collects in sheaves,"),
+        (CoverageKind.SLAB_RCU_FREE, "kfree_rcu, which collects nothing here,"),
+    ],
+)
+def test_what_kfree_rcu_may_have_freed_unseen_is_undecided(kind: CoverageKind, words: str) -> None:
+    by_rcu = Coverage(kind, None)
+    verdict = only(unloaded().judge(coverage=(*FULL_COVERAGE, by_rcu)))
     assert verdict.verdict is Verdict.UNDECIDED
-    assert "a kfree_rcu, which collects in sheaves, could not have been seen on this kernel" in verdict.reason
-    seen = replace(sheaves, source="fexit:__kfree_rcu_sheaf")
+    assert f"a {words} could not have been seen on this kernel" in verdict.reason
+    seen = replace(by_rcu, source="fexit")
     assert only(unloaded().judge(coverage=(*FULL_COVERAGE, seen))).verdict is Verdict.CONFIRMED
 
 

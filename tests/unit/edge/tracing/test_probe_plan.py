@@ -51,9 +51,17 @@ class FakeBtf:
     enumerators: dict[tuple[str, str], int] = field(default_factory=dict)
     named_parameters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    results: dict[str, int] = field(default_factory=dict)
+    variables: set[str] = field(default_factory=set)
 
     def parameters(self, function: str) -> tuple[str, ...] | None:
         return self.named_parameters.get(function)
+
+    def result_bytes(self, function: str) -> int | None:
+        return self.results.get(function, 4) if function in self.functions else None
+
+    def has_variable(self, name: str) -> bool:
+        return name in self.variables
 
     def size(self, struct: str) -> int | None:
         return self.sizes.get(struct)
@@ -191,6 +199,13 @@ def test_vmalloc_is_hooked_by_function_else_by_the_events_of_the_address_space()
     assert sources(found, "vfree") == ["fentry:vfree", "kprobe:vfree"]
 
 
+@pytest.mark.parametrize(("result", "bits"), [(4, "0xffffffffULL"), (1, "0xffULL")], ids=["number", "truth value"])
+def test_of_what_bulk_allocation_returns_only_its_own_bits_count(result: int, bits: str) -> None:
+    """Which is a number, and since v7.3 a truth value."""
+    found = plan(replace(modern(), results={"kmem_cache_alloc_bulk_noprof": result}))
+    assert found.macros["BULK_ALLOC_RESULT"] == bits
+
+
 def test_what_goes_into_sheaves_is_looked_for_where_the_kernel_has_them() -> None:
     assert not [
         kind_of_event for kind_of_event in plan(modern()).event_kinds if kind_of_event.kind == "slab-sheaf-free"
@@ -201,6 +216,19 @@ def test_what_goes_into_sheaves_is_looked_for_where_the_kernel_has_them() -> Non
         "fexit:__kfree_rcu_sheaf",
         "kprobe:__kfree_rcu_sheaf+kretprobe:__kfree_rcu_sheaf",
     ]
+
+
+def test_what_kfree_rcu_frees_is_looked_for_where_the_kernel_frees_it_without_an_event() -> None:
+    """mm/slub.c has kvfree_rcu_cb in any case; mm/slab_common.c uses it where it has no kfree_rcu_monitor."""
+    silent = modern()
+    silent.functions |= {"kvfree_call_rcu", "kvfree_rcu_cb"}
+    assert sources(plan(silent), "slab-rcu-free") == ["fentry:kvfree_call_rcu", "kprobe:kvfree_call_rcu"]
+    with_batches = modern()
+    with_batches.functions |= {*silent.functions, "kfree_rcu_monitor"}
+    earlier = modern()
+    earlier.functions.add("kvfree_call_rcu")
+    for other in (with_batches, earlier):
+        assert "slab-rcu-free" not in [kind_of_event.kind for kind_of_event in plan(other).event_kinds]
 
 
 def test_a_function_that_kallsyms_does_not_have_cannot_be_hooked() -> None:
@@ -390,6 +418,14 @@ def test_the_context_comes_from_the_task_else_from_the_cpu_else_from_the_stack()
     assert bare.context_source == "frames of the stack"
 
 
+def test_where_interrupts_are_counted_goes_by_what_else_the_kernel_counts_there() -> None:
+    """include/linux/preempt.h, HARDIRQ_DISABLE_MASK."""
+    disabled = "local_interrupt_disable_state"
+    assert plan(modern()).macros["HARDIRQ_SHIFT"] == 16
+    assert plan(replace(modern(), variables={disabled})).macros["HARDIRQ_SHIFT"] == 24
+    assert plan(modern(), more=f"ffffffff825e9218 D {disabled}\n").macros["HARDIRQ_SHIFT"] == 24
+
+
 def test_attaching_a_probe_asks_bpf_for_the_hook_it_is_named_after() -> None:
     asked: list[tuple[str, ...]] = []
 
@@ -414,7 +450,6 @@ def test_pages_are_traced_when_asked_for_only() -> None:
     without = plan(modern())
     assert {"pages", "pages-bulk"}.isdisjoint(str(one.kind) for one in without.event_kinds)
     assert "TRACE_PAGES" not in without.macros
-    assert not without.page_roles
     found = plan(modern(), pages=SPACE)
     assert sources(found, "pages") == ["raw_tracepoint:mm_page_alloc+raw_tracepoint:mm_page_free"]
     assert sources(found, "pages-bulk")[0] == "fexit:alloc_pages_bulk_noprof"
@@ -422,7 +457,6 @@ def test_pages_are_traced_when_asked_for_only() -> None:
     assert found.macros["BULK_PAGES_ARRAY_PARAMETER"] == 6
     assert found.values["PAGE_NUMBERS"] == 1 << 20
     assert found.map_sizes == {"page_marks": 256}
-    assert set(found.page_roles.values()) == {1, 2}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which slab caches are made to give their sheaves back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kleaktrace.edge.kmemleak.sheaf_scrub import scrub_sheaves
+
+
+def test_a_kernel_without_sheaves_is_left_alone(tmp_path: Path) -> None:
+    before = tmp_path / "kmalloc-64"
+    before.mkdir()
+    (before / "shrink").touch()
+    assert scrub_sheaves(tmp_path) == 0
+    assert (before / "shrink").read_text() == ""
+    assert scrub_sheaves(tmp_path / "nothing") == 0
+
+
+def test_of_a_merged_cache_the_sheaves_are_given_back_once(tmp_path: Path) -> None:
+    merged, none = tmp_path / ":0000064", tmp_path / "kmem_cache"
+    for cache, capacity in ((merged, "60"), (none, "0")):
+        cache.mkdir()
+        (cache / "sheaf_capacity").write_text(f"{capacity}\n")
+        (cache / "shrink").touch()
+    (tmp_path / "dentry").symlink_to(merged)
+    assert scrub_sheaves(tmp_path) == 1
+    assert ((merged / "shrink").read_text(), (none / "shrink").read_text()) == ("1", "")
+
+
+def test_a_cache_that_may_not_be_shrunk_ends_it(tmp_path: Path) -> None:
+    cache = tmp_path / "kmalloc-64"
+    (cache / "shrink").mkdir(parents=True)
+    (cache / "sheaf_capacity").write_text("60\n")
+    (cache / "object_size").write_text("64\n")
+    assert scrub_sheaves(tmp_path) == 0
