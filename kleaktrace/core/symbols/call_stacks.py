@@ -24,9 +24,11 @@ _TRACING = re.compile(
 )
 
 # The machinery below the allocators: what it takes from the slab is its own bookkeeping. Of a slab, that is a word for
-# each object where allocations are profiled or accounted to cgroups (mm/slub.c; mm/memcontrol.c before v6.10).
+# each object where allocations are profiled or accounted to cgroups (mm/slub.c; mm/memcontrol.c before v6.10); of a
+# cache, sheaves, which whoever takes or frees an object has it allocate (mm/slub.c).
 _MACHINERY = re.compile(
-    r"^_*(vmalloc_node|vmalloc_area|get_vm_area|alloc_vmap_area|vmap_|pcpu_|alloc_slab_obj_exts|memcg_alloc_slab_cgroups)"
+    r"^_*(vmalloc_node|vmalloc_area|get_vm_area|alloc_vmap_area|vmap_|pcpu_|alloc_slab_obj_exts|memcg_alloc_slab_cgroups"
+    r"|alloc_empty_sheaf|pcs_replace_|kfree_rcu_sheaf)"
 )
 # Through it once goes every vmalloc; twice, what it takes from itself: the array of very many pages.
 _VMALLOC = re.compile(r"^__vmalloc_node_range")

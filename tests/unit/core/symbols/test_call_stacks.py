@@ -218,9 +218,10 @@ def test_what_vmalloc_takes_from_the_slab_is_marked(functions: tuple[str, ...], 
     assert stacks.get(1).below_machinery is below
 
 
-def test_what_a_slab_takes_to_describe_its_objects_is_marked() -> None:
+@pytest.mark.parametrize("function", ["alloc_slab_obj_exts", "__pcs_replace_full_main", "__alloc_empty_sheaf"])
+def test_what_a_slab_takes_for_its_own_books_is_marked(function: str) -> None:
     at = KERNEL_TEXT["_etext"]
-    functions = {**KERNEL_TEXT, "alloc_slab_obj_exts": at, "_etext": at + 0x1000}
+    functions = {**KERNEL_TEXT, function: at, "_etext": at + 0x1000}
     stacks = Stacks(KernelNames(parse_kallsyms(kallsyms(functions))).symbols)
     stacks.add(1, [inside("__kmalloc_noprof"), at + 0x63, inside("__kmalloc_noprof"), inside("core_alloc")])
     assert stacks.get(1).below_machinery
