@@ -28,7 +28,7 @@ case $kind in
 run) extra='' serving=(run docs dev full) packages=(kmod python3-bpfcc python3-venv) optional=() ;;
 docs) extra='[docs]' serving=(docs dev full) packages=(kmod python3-bpfcc python3-venv) optional=() ;;
 dev | full)
-    extra='[dev]' serving=(dev full) packages=(gcc kmod libc6-dev make patch python3-bpfcc python3-venv)
+    extra='[dev]' serving=(dev full) packages=(gcc kmod libc6-dev make patch python3-bpfcc python3-venv rsync)
     # Not every distribution has them. Without, what they would read is not tested (tests/browser, tests/formats).
     optional=(chromium chromium-driver golang-go)
     if [[ $kind == full ]]; then

@@ -269,7 +269,8 @@ def _started(recording: Recording) -> np.datetime64:
 def _moments(recording: Recording, times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.datetime64]:
     """Times of CLOCK_MONOTONIC as UTC."""
     since_start: npt.NDArray[np.timedelta64] = (times_ns - recording.clock.start.time_ns).astype("timedelta64[ns]")
-    return _started(recording) + since_start.astype("timedelta64[us]")
+    moments: npt.NDArray[np.datetime64] = _started(recording) + since_start.astype("timedelta64[us]")
+    return moments  # by name: numpy 2.5 says less of the sum's type
 
 
 def _age(now_ns: int, born_ns: int) -> float:
