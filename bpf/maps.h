@@ -94,7 +94,6 @@ struct known_cache {
 	u8 ignored;   /* kmemleak's own */
 	u8 of_caches; /* its objects describe caches */
 	u8 wanted;    /* passes the cache filter */
-	u8 unused[5]; /* user space reads it whole */
 };
 BPF_HASH(known_caches, u64, struct known_cache, KNOWN_CACHES);
 

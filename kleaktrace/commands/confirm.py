@@ -85,7 +85,7 @@ def confirm(
             gaps.append(
                 f"{undecided} suspects were allocated before tracing began: reproduce the leak under `kleaktrace run`"
             )
-        recording = replace(recording, gaps=gaps)
+        recording = recording.with_gaps(gaps)
         keep(recording)
     report = recording.report(suspects, known)
     frames = report.told_frames() if json_file is None else report.all_frames()

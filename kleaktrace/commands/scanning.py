@@ -90,11 +90,13 @@ def _scan_and_watch(
 
     began = session.start.jiffies
     scrub_sheaves()
+    session.look_into_sheaves()
     vmallocs = session.outstanding_vmallocs()
     with filled_vmap_areas(vmallocs, session.free_before), telling() as progress:
         scanned = scan_protocol(
             client, client.needed_scans(), gap_s, progress, pause, lambda done: _unsettled(done, began)
         )
+    session.look_into_sheaves()
     return readings + [list(reading.objects) for reading in scanned]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.coverage import CoverageKind, StackCheck
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Rows
@@ -37,6 +38,7 @@ from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.rates.rate_table import MachineHistory
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.report import CommandResult, Findings, Kernel, KnownFindings, Report, Window, outcome
+from kleaktrace.core.verdicts.overlooked import overlooked
 from kleaktrace.core.verdicts.rules import judge, open_questions
 
 
@@ -126,6 +128,10 @@ class Recording(Evidence):
         keys = {key for one in found for key in self._same.keys_of_same_stack(one.stack).tolist()}
         listed = [s.stack for s in suspects if s.source == SuspectSource.KMEMLEAK] if self.readings else None
         return named_growing(found, self._same, self.ledger.outstanding(keys), self.names, listed, self.alive)
+
+    def overlooked(self, suspects: Sequence[JudgedSuspect], handed_out: U64 | None) -> list[str]:
+        """What kmemleak may have overlooked, for the sheaves that point there: see `core.verdicts.overlooked`."""
+        return overlooked(self, suspects, self._repeated, handed_out)
 
     def with_contents(self, contents: ObjectContents) -> Recording:
         """The same, knowing what the confirmed suspects held."""

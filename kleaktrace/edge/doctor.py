@@ -203,8 +203,8 @@ def _sheaves() -> list[Check]:
     if not caches:
         return []
     found = (
-        f"{caches} slab caches have some, whose old pointers kmemleak takes for references: those of kmalloc are "
-        "overwritten before it scans, and what others hide is told of (slab_debug=F at boot: there are none)"
+        f"{caches} slab caches have some, whose old pointers kmemleak takes for references: those of plain kmallocs "
+        "are cleared away before it scans, and what others may hide is told of (slab_debug=F at boot: there are none)"
     )
     return [Check("sheaves", Health.OK, found)]
 

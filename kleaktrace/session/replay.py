@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -151,9 +151,9 @@ class ReplaySource:
         """Nothing is known."""
         return [np.zeros(0, np.uint64) for _ in objects]
 
-    def handed_out(self, caches: Collection[int]) -> U64:
+    def handed_out(self) -> U64 | None:
         """Nobody can tell any more."""
-        return np.zeros(0, np.uint64)
+        return None
 
     def free_before(self, address: int) -> int:
         """Nobody can tell."""

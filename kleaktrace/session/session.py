@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.coverage import Coverage, CoverageKind, kinds_missed, kinds_seen
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Kind, Rows
 from kleaktrace.core.evidence.evidence import JudgedSuspect
-from kleaktrace.core.evidence.overlooked import overlooked, unjudged_rows
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator
 from kleaktrace.core.leaked_objects.anatomy import ObjectContents
 from kleaktrace.core.ledger.ledger import Totals
@@ -54,6 +54,7 @@ class Session:
         self._start = source.started
         self._started = datetime.now(UTC) - timedelta(microseconds=(source.now_ns() - self._start.time_ns) / 1000)
         self._end: Moment | None = None
+        self._handed_out: list[U64 | None] = []
 
     @property
     def names(self) -> KernelNames:
@@ -193,13 +194,16 @@ class Session:
         words = self._source.read_objects(list(zip(objects, rows["bytes_req"].tolist(), strict=True)))
         return ObjectContents(dict(zip(objects, words, strict=True)), self._source.reads_objects)
 
+    def look_into_sheaves(self) -> None:
+        """Remember what sheaves of slab caches point to now, which a scan of now takes for referenced."""
+        self._handed_out.append(self._source.handed_out())
+
     def overlooked(self, recording: Recording, suspects: Sequence[JudgedSuspect]) -> list[str]:
-        """What kmemleak may have overlooked of what modules left behind, in words, if it was asked."""
-        rows = unjudged_rows(recording, suspects)
-        if not recording.readings or not rows.size:
+        """What kmemleak may have overlooked of what modules left behind, in words; nothing if it was not asked."""
+        if not self._handed_out:
             return []
-        held = self._source.handed_out(frozenset(rows["cache"].tolist()))
-        return overlooked(rows[np.isin(rows["object"], held)], recording.names)
+        read = [look for look in self._handed_out if look is not None]
+        return recording.overlooked(suspects, np.concatenate(read) if len(read) == len(self._handed_out) else None)
 
     def __enter__(self) -> Session:
         return self

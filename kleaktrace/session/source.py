@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from kleaktrace.core.arrays.types import U64
@@ -85,11 +85,8 @@ class EventSource(Protocol):
         May be called after `pause`.
         """
 
-    def handed_out(self, caches: Collection[int]) -> U64:
-        """The hidden addresses of objects of these slab caches (keys) that sheaves point to, and are not in them.
-
-        May be called after `pause`.
-        """
+    def handed_out(self) -> U64 | None:
+        """The hidden addresses of objects that sheaves of slab caches point to and have handed out; None: not known."""
 
     def free_before(self, address: int) -> int:
         """Bytes of the free range of vmalloc's addresses that ends at an address (hidden); 0 if there is none.

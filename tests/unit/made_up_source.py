@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from builders import FULL_COVERAGE, HZ, START_JIFFIES, kernel_names, rows
@@ -42,8 +42,8 @@ class MadeUpSource:
         self.closed = self.paused = 0
         self.before_poll: Callable[[], None] = lambda: None
         self.contents: dict[int, U64] = {}
-        self.in_sheaves: list[tuple[int, int]] = []
-        """Keys of caches, and hidden addresses that their sheaves point to."""
+        self.in_sheaves: list[int] | None = []
+        """Hidden addresses that sheaves point to; None: they can't be read."""
         self._reported: list[Batch] = []
         self._awake = threading.Event()
 
@@ -95,8 +95,8 @@ class MadeUpSource:
     def read_objects(self, objects: Sequence[tuple[int, int]]) -> list[U64]:
         return [self.contents.get(address, np.zeros(0, np.uint64)) for address, _ in objects]
 
-    def handed_out(self, caches: Collection[int]) -> U64:
-        return np.array([address for cache, address in self.in_sheaves if cache in caches], np.uint64)
+    def handed_out(self) -> U64 | None:
+        return None if self.in_sheaves is None else np.array(self.in_sheaves, np.uint64)
 
     def free_before(self, address: int) -> int:
         raise OSError("made up")

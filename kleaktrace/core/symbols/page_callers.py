@@ -129,13 +129,13 @@ _TRAMPOLINE_BYTES = 4096  # at most: kernel/bpf/trampoline.c, `arch_prepare_bpf_
 
 def caller_codes(kernel: SymbolTable) -> Iterator[CallerCode]:
     """Where all of them lie in this kernel, and the trampolines that are attached now."""
-    for address in _TRAMPOLINE.findall(kernel.text):
-        start = int(address, 16)
-        yield CallerCode(
-            start, start + min(kernel.size_at(start) or _TRAMPOLINE_BYTES, _TRAMPOLINE_BYTES), Caller.PASSES_ON
-        )
     for line in _NAMES.findall(kernel.text):
         caller = caller_of(line[19:].decode())
         frame = kernel.find(int(line[:16], 16)) if caller else None
         if caller and frame is not None:
             yield CallerCode(frame.address, frame.address + frame.size, caller)
+    for address in _TRAMPOLINE.findall(kernel.text):
+        start = int(address, 16)
+        yield CallerCode(
+            start, start + min(kernel.size_at(start) or _TRAMPOLINE_BYTES, _TRAMPOLINE_BYTES), Caller.PASSES_ON
+        )

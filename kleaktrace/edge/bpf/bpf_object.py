@@ -10,10 +10,9 @@ import contextlib
 import logging
 import os
 import struct
-import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kleaktrace.edge.bpf import bcc_library, libbpf
@@ -228,12 +227,6 @@ class BpfObject:
         except OSError:
             return False
         return True
-
-    def elements(self, name: str, size: int) -> Iterator[tuple[int, bytes]]:
-        """The elements of a map, of `size` bytes each, by their keys of u64; others may come and go meanwhile."""
-        for key in libbpf.keys(self._maps[name], _WORD):
-            with contextlib.suppress(OSError):
-                yield int.from_bytes(key, sys.byteorder), libbpf.lookup(self._maps[name], key, size)
 
     def delete(self, name: str, key: bytes) -> None:
         """Delete an element of a map, if it is there."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
 
@@ -123,7 +123,6 @@ def library() -> ctypes.CDLL:
     loaded.bpf_map_update_elem.argtypes = (ctypes.c_int, blob, blob, ctypes.c_uint64)
     loaded.bpf_map_lookup_elem.argtypes = (ctypes.c_int, blob, blob)
     loaded.bpf_map_delete_elem.argtypes = (ctypes.c_int, blob)
-    loaded.bpf_map_get_next_key.argtypes = (ctypes.c_int, blob, blob)
     loaded.bpf_obj_get_info_by_fd.argtypes = (ctypes.c_int, blob, blob)
     return loaded
 
@@ -204,14 +203,6 @@ def lookup(map_fd: int, key: bytes, size: int) -> bytes:
     value = ctypes.create_string_buffer(size)
     _result(library().bpf_map_lookup_elem(map_fd, key, value))
     return value.raw
-
-
-def keys(map_fd: int, size: int) -> Iterator[bytes]:
-    """The keys of a map, of `size` bytes each; others may come and go meanwhile."""
-    before, key = None, ctypes.create_string_buffer(size)
-    while library().bpf_map_get_next_key(map_fd, before, key) >= 0:
-        before = key.raw
-        yield before
 
 
 def delete(map_fd: int, key: bytes) -> None:

@@ -8,8 +8,9 @@ ways of thirty were not listed once).
 
 The kernel frees a sheaf that no CPU takes from when it shrinks the cache, and a CPU whose sheaf is empty takes from
 another one, which is a new one after that. So caches are shrunk, each CPU takes an object, and caches are shrunk again.
-Objects that anybody can take are those of kmalloc, of which a look-up in a BPF map takes one of the size of its values
-(kernel/bpf/syscall.c, `map_lookup_elem`). In other caches old pointers stay until their owners take or free something.
+Objects that anybody can take are those of plain kmalloc, of which a look-up in a BPF map takes one of the size of its
+values (kernel/bpf/syscall.c, `map_lookup_elem`). In other caches, those of accounted kmallocs and of memdup_user among
+them, old pointers stay until somebody takes or frees some: edge/tracing/sheaf_reader.py tells which they are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,49 +30,50 @@ CACHES = Path("/sys/kernel/slab")
 
 _LOG = logging.getLogger(__name__)
 
+_PLAIN_KMALLOC = re.compile(r"kmalloc-\d+k?")
+
 _ARRAY = 2  # include/uapi/linux/bpf.h
 _KEY = bytes(4)
 
 
 def scrub_sheaves(caches: Path = CACHES) -> int:
-    """Have the kernel give back its sheaves with old pointers; returns how many caches have any."""
+    """Have the kernel give back sheaves with old pointers, as far as it lets us; returns how many caches have any."""
+    found = list(caches_with_sheaves(caches))
     try:
-        found = list(caches_with_sheaves(caches))
-        if found:
-            sizes = [_number(cache / "object_size") for cache in found if cache.name.startswith("kmalloc-")]
-            _shrink(found)
-            _take_on_each_cpu(sizes)
-            _shrink(found)
+        for cache in found:
+            _shrink(cache)
+        _take_on_each_cpu([cache for cache in found if _PLAIN_KMALLOC.fullmatch(cache.name)])
+        for cache in found:
+            _shrink(cache)
     except (OSError, ValueError) as error:
         _LOG.info("sheaves of slab caches were not given back: %s", error)
-        return 0
     return len(found)
 
 
 def caches_with_sheaves(caches: Path = CACHES) -> Iterator[Path]:
-    """Directories of caches; merged ones have links to them (mm/slub.c, `sysfs_slab_add`)."""
-    for cache in sorted(caches.iterdir()):
-        capacity = cache / "sheaf_capacity"
-        if not cache.is_symlink() and capacity.exists() and _number(capacity):
-            yield cache
+    """Directories of caches; merged ones have links to them (mm/slub.c, `sysfs_slab_add`). Modules' ones may go."""
+    for capacity in sorted(caches.glob("*/sheaf_capacity")):
+        with contextlib.suppress(OSError, ValueError):
+            if not capacity.parent.is_symlink() and int(capacity.read_text()):
+                yield capacity.parent
 
 
-def _number(file: Path) -> int:
-    return int(file.read_text())
+def _shrink(cache: Path) -> None:
+    with contextlib.suppress(OSError):  # its module was unloaded
+        (cache / "shrink").write_text("1")
 
 
-def _shrink(caches: Sequence[Path]) -> None:
-    for cache in caches:
-        with contextlib.suppress(FileNotFoundError):  # its module was unloaded
-            (cache / "shrink").write_text("1")
+def _take_on_each_cpu(caches: Sequence[Path]) -> None:
+    """Take one object of each on each CPU that we may use, at once after it was shrunk, and give it back.
 
-
-def _take_on_each_cpu(sizes: Sequence[int]) -> None:
-    """Take one object of each size on each CPU that we may use, and give it back."""
+    Who frees one there in between puts it into the old sheaf, which is not replaced then.
+    """
     with contextlib.ExitStack() as stack:
-        maps = {size: create_map(MapSpec("kleaktrace_take", _ARRAY, 4, size, 1, 0)) for size in set(sizes)}
+        sizes = {cache: int((cache / "object_size").read_text()) for cache in caches}
+        maps = {cache: create_map(MapSpec("kleaktrace_take", _ARRAY, 4, sizes[cache], 1, 0)) for cache in caches}
         for fd in maps.values():
             stack.callback(os.close, fd)
         for _ in on_each_cpu():
-            for size, fd in maps.items():
-                lookup(fd, _KEY, size)
+            for cache, fd in maps.items():
+                _shrink(cache)
+                lookup(fd, _KEY, sizes[cache])

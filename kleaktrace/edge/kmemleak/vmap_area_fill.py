@@ -44,6 +44,9 @@ _PURGES = 12
 last three of them at once or never (mm/vmalloc.c, `decay_va_pool_node`, since v6.9): so sixty of a size are gone."""
 
 _NEVER_PURGED = 3
+_MOST_TAKEN = 192
+"""Of these, for each is a file that is open, of which a process may have a thousand or so."""
+
 _LARGEST_KEPT = 256 * mmap.PAGESIZE
 """mm/vmalloc.c, `MAX_VA_SIZE_PAGES`."""
 
@@ -76,8 +79,7 @@ def filled_vmap_areas(ranges: Mapping[int, int], free_before: FreeBefore) -> Ite
         if ranges:
             with contextlib.suppress(OSError):
                 _purge(room)
-            with contextlib.suppress(OSError):
-                room -= _take_kept(stack, set(ranges.values()), room)
+            room -= _take_kept(stack, set(ranges.values()), room)
         with contextlib.suppress(OSError):
             for size in _sizes(sorted(ranges, reverse=True), free_before, room):
                 stack.callback(os.close, _array(size))
@@ -133,14 +135,14 @@ def _free_much(room: int) -> bool:
 
 def _take_kept(stack: contextlib.ExitStack, sizes: Iterable[int], room: int) -> int:
     """Take as many ranges of these sizes as the kernel keeps for each CPU; returns the bytes of memory taken."""
-    taken = 0
-    for _ in on_each_cpu():
-        for size in sorted(size for size in sizes if size <= _LARGEST_KEPT):
-            for _ in range(_NEVER_PURGED):
-                taken += size
-                if taken > room:
-                    return taken - size
+    taken = count = 0
+    with contextlib.suppress(OSError):
+        for _ in on_each_cpu():
+            for size in sorted(size for size in sizes if size <= _LARGEST_KEPT) * _NEVER_PURGED:
+                if taken + size > room or count == _MOST_TAKEN:
+                    return taken
                 stack.callback(os.close, _range(size))
+                taken, count = taken + size, count + 1
     return taken
 
 

@@ -103,19 +103,6 @@ MOMENT = Layout("moment", time_ns="Q", jiffies="Q")
 TEXT_RANGE = Layout("text_range", start="Q", length="Q")
 """An element of `module_text`."""
 
-KNOWN_CACHE = Layout(
-    "known_cache",
-    key="Q",
-    epoch="Q",
-    object_size="I",
-    size="I",
-    ignored="B",
-    of_caches="B",
-    wanted="B",
-    unused="5s",
-)
-"""An element of `known_caches`, by the cache's address."""
-
 # bpf/records.h
 STACK_FRAMES = 128
 """Room for frames in a stack_name (STACK_DEPTH and one)."""

@@ -8,7 +8,7 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.clock import Moment
 from kleaktrace.core.events.coverage import Coverage, CoverageKind, StackCheck
 from kleaktrace.core.events.loss import Loss, LossWindow
-from kleaktrace.core.events.records import Batch, hide
+from kleaktrace.core.events.records import Batch
 from kleaktrace.core.report import Kernel
 from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
 from kleaktrace.core.symbols.symbol_table import SymbolTable, parse_kallsyms
@@ -34,7 +34,7 @@ from kleaktrace.edge.bpf.rdonly_cast import plain_loads
 from kleaktrace.edge.debug_info.build_ids import BuildIdReader
 from kleaktrace.edge.machine.meminfo import memory_in_use
 from kleaktrace.edge.tracing import name_records
-from kleaktrace.edge.tracing.abi import KNOWN_CACHE, MOMENT, TEXT_RANGE, Counter, ModuleText, State
+from kleaktrace.edge.tracing.abi import MOMENT, TEXT_RANGE, Counter, ModuleText, State
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.edge.tracing.loss_counters import LossCounters, seconds_took, skipped_events
 from kleaktrace.edge.tracing.module_symbols import MOST_KEPT, ModuleSymbols
@@ -45,7 +45,7 @@ from kleaktrace.edge.tracing.probe_plan import Macros, Plan, make_plan
 from kleaktrace.edge.tracing.ring import EventRing, NameRing
 from kleaktrace.edge.tracing.ring_waiter import RingWaiter
 from kleaktrace.edge.tracing.running_programs import running_programs
-from kleaktrace.edge.tracing.sheaf_reader import handed_out, sheaf_layout
+from kleaktrace.edge.tracing.sheaf_reader import SheafReader, Unreadable, sheaf_layout
 from kleaktrace.edge.tracing.stack_path_writer import MOST_PATHS, StackPathWriter
 from kleaktrace.errors import EnvironmentRefusal
 
@@ -54,8 +54,6 @@ _LOG = logging.getLogger(__name__)
 KALLSYMS = Path("/proc/kallsyms")
 PID_NAMESPACE = Path("/proc/self/ns/pid")
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
-
-_WORD = 8
 
 _EVENT_RING = (16 << 20, 128 << 20)
 """At least and at most; a busy core writes 130 MB a second."""
@@ -160,7 +158,7 @@ class Tracer:
             compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING, **self.plan.map_sizes}
         )
         self._reader = ObjectReader(self._bpf)
-        self._cpu_offsets = base.address_of("__per_cpu_offset")
+        self._slab_caches, self._cpu_offsets = map(base.address_of, ("slab_caches", "__per_cpu_offset"))
         self._path_writer = None if exact_stacks else _path_writer(self._bpf, self.plan)
         self._modules = ModuleSymbols(self._bpf)
         self._untold, self._untold_until_ns = 0, 0
@@ -332,18 +330,20 @@ class Tracer:
         """
         return self._reader.read(objects)
 
-    def handed_out(self, caches: Collection[int]) -> U64:
-        """The hidden addresses of objects of these slab caches (keys) that sheaves point to, and are not in them.
+    def handed_out(self) -> U64 | None:
+        """The hidden addresses of objects that sheaves of slab caches point to, and are not in them.
 
-        May be called after `pause`. Empty where the kernel has no sheaves, or does not let us read them.
+        Empty where the kernel has no sheaves; None where it has some, and does not let us read them.
         """
-        layout = sheaf_layout(kernel_btf())
-        if layout is None or self._cpu_offsets is None:
+        layout, cpus = sheaf_layout(kernel_btf()), libbpf.possible_cpus()
+        if layout is None:
             return np.zeros(0, np.uint64)
-        known = self._bpf.elements("known_caches", KNOWN_CACHE.size)
-        addresses = [address for address, value in known if KNOWN_CACHE.unpack(value)[0] in caches]
-        (offsets,) = self.read_objects([(hide(self._cpu_offsets), libbpf.possible_cpus() * _WORD)])
-        return handed_out(layout, addresses, [hide(offset) for offset in offsets.tolist()], self.read_objects)
+        if self._slab_caches is None or (self._cpu_offsets is None and cpus > 1):
+            return None
+        try:
+            return SheafReader(layout, self._slab_caches, self._cpu_offsets, cpus, self._reader.read).handed_out()
+        except Unreadable:
+            return None
 
     @property
     def reads_objects(self) -> Coverage:

@@ -28,9 +28,21 @@ def test_of_a_merged_cache_the_sheaves_are_given_back_once(tmp_path: Path) -> No
     assert ((merged / "shrink").read_text(), (none / "shrink").read_text()) == ("1", "")
 
 
-def test_a_cache_that_may_not_be_shrunk_ends_it(tmp_path: Path) -> None:
+def test_a_cache_that_goes_meanwhile_does_not_keep_the_others(tmp_path: Path) -> None:
+    going, other = tmp_path / "a_cache", tmp_path / "b_cache"
+    (going / "shrink").mkdir(parents=True)
+    other.mkdir()
+    (other / "shrink").touch()
+    for cache in (going, other):
+        (cache / "sheaf_capacity").write_text("60\n")
+    assert scrub_sheaves(tmp_path) == 2
+    assert (other / "shrink").read_text() == "1"
+
+
+def test_where_no_object_can_be_taken_it_ends(tmp_path: Path) -> None:
     cache = tmp_path / "kmalloc-64"
-    (cache / "shrink").mkdir(parents=True)
+    cache.mkdir()
     (cache / "sheaf_capacity").write_text("60\n")
-    (cache / "object_size").write_text("64\n")
-    assert scrub_sheaves(tmp_path) == 0
+    (cache / "shrink").touch()
+    (cache / "object_size").write_text("many\n")
+    assert scrub_sheaves(tmp_path) == 1

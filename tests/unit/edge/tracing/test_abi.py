@@ -37,21 +37,11 @@ ONE_ARRAY = {"contents": 8 * tracing.CONTENTS_WORDS, "page_marks": tracing.MARKS
 
 OF_TRACING = (
     *("free_record", "allocation_record", "stack_name", "stack_sample", "cache_name", "module_name", "program_name"),
-    *(
-        "module_page",
-        "path_slot",
-        "stack_path",
-        "contents",
-        "moment",
-        "text_range",
-        "counts",
-        "known_cache",
-        "page_marks",
-    ),
+    *("module_page", "path_slot", "stack_path", "contents", "moment", "text_range", "counts", "page_marks"),
 )
 OF_INJECTION = ("place_range", "injection_order", "injected_failure", "text_page")
 PROGRAMS_OWN = {
-    "recent_task", "scratch", "chunk", "probed_call", "call_frame", "allocation", "stack_finding",
+    "known_cache", "recent_task", "scratch", "chunk", "probed_call", "call_frame", "allocation", "stack_finding",
     "marks",
 }  # fmt: skip
 """Structures that user space neither reads nor writes."""

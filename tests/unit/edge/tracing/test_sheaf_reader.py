@@ -10,24 +10,30 @@ import pytest
 
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.records import hide
-from kleaktrace.edge.tracing.sheaf_reader import SheafLayout, handed_out, sheaf_layout
+from kleaktrace.edge.tracing.sheaf_reader import SheafLayout, SheafReader, Unreadable, sheaf_layout
 
-LAYOUT = SheafLayout(cpu_sheaves=0, capacity=8, of_cpu=(8, 16), size=24, objects=32)
-CACHE, PER_CPU = 0xFFFF888100001000, 0x2D000
+LAYOUT = SheafLayout(cpu_sheaves=0, capacity=12, next_cache=16, of_cpu=(8, 16, 24), size=24, objects=32)
+LIST, OFFSETS = 0xFFFFFFFF82000000, 0xFFFFFFFF82001000
+CACHE, NONE, PER_CPU = 0xFFFF888100001000, 0xFFFF888100002000, 0x2D000
 CPUS = (0xFFFF888200000000, 0xFFFF888200100000)
-MAIN, SPARE, OTHER_MAIN = 0xFFFF888100010000, 0xFFFF888100011000, 0xFFFF888100012000
-A, B, C, D, E = (0xFFFF888100200000 + 256 * number for number in range(5))
+MAIN, SPARE, OTHER_MAIN, BY_RCU = (0xFFFF888100010000 + (number << 12) for number in range(4))
+A, B, C, D, E, F = (0xFFFF888100200000 + 256 * number for number in range(6))
 
 
 class Memory:
-    """Words by plain address; nothing lies elsewhere."""
+    """Words by plain address; nothing lies elsewhere. The second cache has no sheaves."""
 
     def __init__(self) -> None:
-        self.words: dict[int, int] = {CACHE: PER_CPU, CACHE + 8: 3 | 7 << 32}
-        for cpu, main, spare in ((0, MAIN, SPARE), (1, OTHER_MAIN, 0)):
-            self.put(CPUS[cpu] + PER_CPU, 0, main, spare)
+        self.words: dict[int, int] = {}
+        self.put(LIST, CACHE + LAYOUT.next_cache)
+        self.put(OFFSETS, *CPUS)
+        self.put(CACHE, PER_CPU, 7 | 3 << 32, NONE + LAYOUT.next_cache)
+        self.put(NONE, PER_CPU, 7, LIST)
+        self.put(CPUS[0] + PER_CPU, 0, MAIN, SPARE, BY_RCU)
+        self.put(CPUS[1] + PER_CPU, 0, OTHER_MAIN, 0, 0)
         self.sheaf(MAIN, 1, A, B, 0)
         self.sheaf(SPARE, 3, C, D, A)
+        self.sheaf(BY_RCU, 2, C, D, F)
         self.sheaf(OTHER_MAIN, 0, E, B, 0)
 
     def put(self, at: int, *words: int) -> None:
@@ -41,33 +47,51 @@ class Memory:
 
     def _at(self, address: int, count: int) -> U64:
         places = [address + 8 * number for number in range(count)]
-        if not set(places) <= set(self.words):
+        if count > 512 or not set(places) <= set(self.words):
             return np.zeros(0, np.uint64)
         return np.array([hide(self.words[place]) for place in places], np.uint64)
 
 
-def found(memory: Memory, *caches: int) -> set[int]:
-    return {hide(hidden) for hidden in handed_out(LAYOUT, caches, CPUS, memory.read).tolist()} - {0}
+def found(memory: Memory, offsets: int | None = OFFSETS, cpus: int = 2) -> set[int]:
+    reader = SheafReader(LAYOUT, LIST, offsets, cpus, memory.read)
+    return {hide(hidden) for hidden in reader.handed_out().tolist()} - {0}
 
 
 def test_what_lies_behind_the_end_of_any_cpus_sheaf_was_handed_out() -> None:
-    assert found(Memory(), CACHE) == {B, E}
+    assert found(Memory()) == {B, E, F}
 
 
-def test_a_cache_without_sheaves_and_one_that_is_gone_have_none() -> None:
+def test_without_offsets_there_is_one_cpu() -> None:
     memory = Memory()
-    memory.put(CACHE + 8, 0)
-    assert found(memory, CACHE) == set()
-    assert found(memory, 0xFFFF888100009000) == set()
+    memory.put(PER_CPU, 0, OTHER_MAIN, 0, 0)
+    assert found(memory, offsets=None, cpus=1) == {E, B}
+
+
+def test_as_many_cpus_as_there_may_be_are_read_piece_by_piece() -> None:
+    memory, cpus = Memory(), 1300
+    memory.put(OFFSETS, *[CPUS[0]] * (cpus - 1), CPUS[1])
+    assert found(memory, cpus=cpus) == {B, E, F}
+
+
+def test_a_machine_without_caches_has_none() -> None:
+    memory = Memory()
+    memory.put(LIST, LIST)
     assert found(memory) == set()
 
 
-def test_a_sheaf_that_can_not_be_read_says_nothing() -> None:
+@pytest.mark.parametrize("lacks", [MAIN + 40, OTHER_MAIN + 24, CPUS[1] + PER_CPU, NONE + 16, OFFSETS + 8, LIST])
+def test_what_can_not_be_read_is_not_taken_for_nothing(lacks: int) -> None:
     memory = Memory()
-    del memory.words[MAIN + 40]
-    assert found(memory, CACHE) == {B, E}
-    del memory.words[OTHER_MAIN + 40]
-    assert found(memory, CACHE) == set()
+    del memory.words[lacks]
+    with pytest.raises(Unreadable):
+        found(memory)
+
+
+def test_a_list_that_changes_while_it_is_read_has_an_end() -> None:
+    memory = Memory()
+    memory.put(NONE + 16, NONE + LAYOUT.next_cache)
+    with pytest.raises(Unreadable):
+        found(memory)
 
 
 class FakeBtf:
@@ -83,4 +107,4 @@ class FakeBtf:
 @pytest.mark.parametrize("without", ["slab_sheaf", "slub_percpu_sheaves"])
 def test_a_kernel_before_sheaves_has_no_layout(without: str) -> None:
     assert sheaf_layout(FakeBtf(without)) is None  # type: ignore[arg-type]
-    assert sheaf_layout(FakeBtf("")) == SheafLayout(11, 14, (4, 5), 4, 7)  # type: ignore[arg-type]
+    assert sheaf_layout(FakeBtf("")) == SheafLayout(11, 14, 4, (4, 5, 8), 4, 7)  # type: ignore[arg-type]

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What modules left behind that kmemleak may have overlooked: of each slab cache, the latest objects (since v7.0).
+
+Where a CPU took them from there are still pointers to them (mm/slub.c, `struct slab_sheaf`), and kmemleak takes those
+for references. Nobody else says anything of such objects, unless rounds or unloading do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from kleaktrace.core.arrays.types import U64
+from kleaktrace.core.events.records import Kind, Rows, hide
+from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect
+from kleaktrace.core.evidence.stack_evidence import StackEvidence
+from kleaktrace.core.kept_on_purpose import rule_for_row
+from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
+from kleaktrace.core.symbols.call_stacks import requester_words
+from kleaktrace.core.symbols.kernel_names import KernelNames
+
+_NAMED = 5
+_LISTED_FROM_NS = 5 * 10**9
+"""kmemleak lists nothing that is younger (mm/kmemleak.c, MSECS_MIN_AGE)."""
+
+_ASKED = ("kind", "cache", "bytes_alloc", "stack", "gfp_flags")
+
+
+def overlooked(
+    evidence: Evidence, suspects: Sequence[JudgedSuspect], repeated: RepeatedStacks, handed_out: U64 | None
+) -> list[str]:
+    """Why the evidence is incomplete, if it is: a line for each cache and requester, those with most objects first.
+
+    handed_out: hidden addresses that sheaves point to; None: that can't be read on this kernel, which has sheaves.
+    """
+    rows = _unjudged(evidence, suspects, repeated)
+    if handed_out is None:
+        rows = _old_enough(evidence, rows)
+        unread = (
+            f"kmemleak may overlook any of {rows.size:,} allocations of modules: what sheaves point to can't be read"
+        )
+        return [f"{unread}; boot with slab_debug=F"] if rows.size else []
+    rows = _old_enough(evidence, rows[np.isin(rows["object"], handed_out)])
+    names, counted = evidence.names, Counter[tuple[str, str]]()
+    for kind, cache, size, stack in zip(*(rows[name].tolist() for name in _ASKED[:4]), strict=True):
+        counted[names.cache(kind, cache, size), requester_words(names.stacks.get(stack).lines())] += 1
+    lines = [_line(*of_what, objects) for of_what, objects in counted.most_common(_NAMED)]
+    rest = len(counted) - len(lines)
+    return [*lines, f"kmemleak may overlook what {rest} more asked for in the same way"] if rest else lines
+
+
+def _unjudged(evidence: Evidence, suspects: Sequence[JudgedSuspect], repeated: RepeatedStacks) -> Rows:
+    """OUTSTANDING rows of slab caches that are modules' own memory, and that nobody has said anything of.
+
+    Rounds have said something of stacks of which no more is left with each; and of what is kept on purpose there
+    is nothing to be said.
+    """
+    rows = evidence.ledger.outstanding()
+    rows = rows[(rows["kind"] == Kind.CACHE) | (rows["kind"] == Kind.KMALLOC)]
+    judged = np.array([hide(suspect.address) for suspect in suspects if not suspect.percpu], np.uint64)
+    rows = rows[~np.isin(rows["object"], judged)]
+    keys = [key for key in np.unique(rows["stack"]).tolist() if _is_of_module(evidence.names, key)]
+    rows = rows[np.isin(rows["stack"], np.array([key for key in keys if key not in repeated.bounded], np.uint64))]
+    asked = zip(*(rows[name].tolist() for name in _ASKED), strict=True)
+    unjudged: Rows = rows[np.array([rule_for_row(evidence.names, *row) is None for row in asked], np.bool_)]
+    return unjudged
+
+
+def _is_of_module(names: KernelNames, stack: int) -> bool:
+    owner = names.stacks.get(stack).owner
+    return owner is not None and bool(owner.module)
+
+
+def _old_enough(evidence: Evidence, rows: Rows) -> Rows:
+    """Those that kmemleak could have listed, and that are older than siblings of theirs become that are freed."""
+    stacks = np.unique(rows["stack"]).tolist()
+    known = StackEvidence(evidence.ledger, evidence.names, evidence.loss, (), set(stacks))
+    least = {stack: max(known.of(stack).old_enough_ns, _LISTED_FROM_NS) for stack in stacks}
+    ages = evidence.clock.end.time_ns - rows["time_ns"].astype(np.int64)
+    old: Rows = rows[ages >= np.array([least[stack] for stack in rows["stack"].tolist()], np.int64)]
+    return old
+
+
+def _line(cache: str, requester: str, objects: int) -> str:
+    what = "object" if objects == 1 else "objects"
+    return (
+        f"kmemleak may overlook {objects} {what} of {cache}, asked for by {requester}: a CPU's sheaf of that cache "
+        "points there still; try --repeat, or boot with slab_debug=F"
+    )
