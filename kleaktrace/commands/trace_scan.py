@@ -89,9 +89,11 @@ def scan_and_judge(session: Session, client: KmemleakClient, ending: SilentEndin
         questions = scanned.added_to(recording).open_questions()
     scanned = replace(scanned, answers=answered(client, questions))
     with session.looking() as recording:
-        suspects = scanned.added_to(recording).judge()
+        judged = scanned.added_to(recording)
+        suspects = judged.judge()
+        hidden = session.overlooked(judged, suspects)
         keys = recording.ledger.snapshot().stacks.tolist()
-    return Judged(scanned, StackVerdicts.of(suspects, session.names, keys), _words(suspects))
+    return Judged(scanned, StackVerdicts.of(suspects, session.names, keys), _words(suspects, bool(hidden)))
 
 
 @contextmanager
@@ -103,6 +105,7 @@ def _telling(ending: SilentEnding, say: Say) -> Iterator[Progress]:
     yield progress
 
 
-def _words(suspects: Sequence[JudgedSuspect]) -> str:
+def _words(suspects: Sequence[JudgedSuspect], may_overlook: bool) -> str:
     counts = Counter(suspect.verdict for suspect in suspects)
-    return f"scanned: {', '.join(f'{counts[verdict]:,} {verdict}' for verdict in Verdict)}"
+    words = f"scanned: {', '.join(f'{counts[verdict]:,} {verdict}' for verdict in Verdict)}"
+    return f"{words}; kmemleak may overlook some" if may_overlook else words

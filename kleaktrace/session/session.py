@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import mmap
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Session:
         self._start = source.started
         self._started = datetime.now(UTC) - timedelta(microseconds=(source.now_ns() - self._start.time_ns) / 1000)
         self._end: Moment | None = None
-        self._handed_out: list[U64 | None] = []
+        self._handed_out: deque[U64 | None] = deque(maxlen=2)  # around the last scans
 
     @property
     def names(self) -> KernelNames:

@@ -16,11 +16,13 @@ from kleaktrace.commands import trace as trace_module
 from kleaktrace.commands import trace_scan as scan_module
 from kleaktrace.commands.trace_feed import NOT_JUDGED, TraceFeed
 from kleaktrace.core.events.coverage import Coverage, CoverageKind
+from kleaktrace.core.events.records import Kind, hide
 from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.core.kmemleak.diagnosis import KmemleakHealth, State
 from kleaktrace.core.live_table.live_table import Asked
 from kleaktrace.core.source_lines.source_lines import SourceLine, SourceLines
+from kleaktrace.core.symbols.kernel_names import CacheName
 from kleaktrace.edge.capture.capture_reader import read_capture
 from kleaktrace.edge.kmemleak import client as client_module
 from kleaktrace.errors import EnvironmentRefusal, EvidenceLost, UsageError
@@ -106,6 +108,13 @@ def test_a_scan_gives_verdicts_and_tells_how_far_it_is(machine: MadeUpMachine, f
     machine.kmemleak.listed = ()
     assert feed.scan(said.append) == "scanned: 0 confirmed, 0 dismissed, 0 undecided"
     assert feed.verdicts.scanned
+
+
+def test_a_scan_says_that_something_may_be_overlooked(machine: MadeUpMachine, feed: TraceFeed) -> None:
+    machine.source.names.caches[7] = CacheName(7, "drv_item", 100, 128)
+    machine.source.allocate(A, kind=Kind.CACHE, cache=7, time_ns=machine.source.started.time_ns - 10**10)
+    machine.source.in_sheaves = [hide(A)]
+    assert feed.scan(lambda _: None) == "scanned: 0 confirmed, 0 dismissed, 0 undecided; kmemleak may overlook some"
 
 
 def test_where_kmemleak_is_off_a_scan_says_what_doctor_says(
