@@ -20,3 +20,7 @@ run --json "$out/unloaded.json" --capture "$out/unloaded" -- sh -c "$cases; rmmo
 "$kleaktrace" report --json "$out/again.json" "$out/unloaded" > "$out/again.txt" || echo "status $?"
 run --json "$out/still_loaded.json" -- insmod "$pages_module" count=5000 > "$out/still_loaded.txt"
 rmmod pages
+
+insmod "$lab_module" init_leaks=0
+run --json "$out/repeated.json" --repeat 8 -- sh -c \
+    "for name in leak_pages leak_bulk_pages freed_split_pages freed_dma_buffer; do echo \$name > $lab/do; done"

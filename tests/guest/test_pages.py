@@ -117,6 +117,15 @@ def test_what_an_unloaded_module_has_left_is_confirmed_and_nothing_else(seen: Se
     assert {s["cache"] for s in kmallocs} == {"kmalloc-large"}
 
 
+def test_what_each_round_leaves_is_confirmed_while_the_module_is_loaded(seen: Seen) -> None:
+    """Neither kmemleak nor unloading says anything of it, and each round frees the other half."""
+    document = seen.documents["repeated"]
+    assert document["verdict"] == "leaks"
+    found = Counter(of_lab(seen, one["stack"]) for one in document["suspects"] if one["verdict"] == "confirmed")
+    pages, of_bulk = seen.cases["leak_pages"].count, seen.cases["leak_bulk_pages"].count
+    assert found == {"lab_leak_pages": 8 * pages, "lab_leak_bulk_pages": 8 * of_bulk // 4}, "every fourth is forgotten"
+
+
 def test_a_capture_of_it_says_the_same(seen: Seen) -> None:
     one, other = seen.documents["unloaded"], seen.documents["again"]
     plain = [
