@@ -17,7 +17,7 @@ from guest_lib.user_land import unpack
 SUITES = {"debian12": "bookworm", "debian13": "trixie"}
 """Releases by their names for `--kernel`."""
 # Its drivers are modules, which virtme-ng loads from an initramfs that it makes with busybox.
-NEEDED = ("busybox-static", "kmod", "mmdebstrap", "qemu-system-x86")
+NEEDED = ("busybox-static", "file", "kmod", "mmdebstrap", "qemu-system-x86")
 
 
 def distribution_kernel(name: str) -> tuple[Path, Path]:

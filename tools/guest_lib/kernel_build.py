@@ -21,7 +21,7 @@ from guest_lib.programs import run_logged
 
 FRAGMENTS = PROJECT / "tools"
 BUILD_SPACE_BYTES = 5 << 30
-BOOT_PACKAGES = ("iproute2", "kmod")
+BOOT_PACKAGES = ("file", "iproute2", "kmod")
 BUILD_PACKAGES = (
     "bc",
     "bison",
