@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kleaktrace.core.events.records import Kind
+import numpy as np
+
+from kleaktrace.core.events.records import Kind, Rows
 from kleaktrace.core.symbols.call_stacks import Stack
 from kleaktrace.core.symbols.kernel_names import KernelNames, is_reclaimable
 
@@ -112,3 +114,10 @@ def rule_for_row(names: KernelNames, kind: int, cache: int, size: int, stack: in
     known = names.caches.get(cache)
     reclaimable = (known is not None and known.reclaimable) or is_reclaimable(gfp_flags)
     return rule_for(names.cache(kind, cache, size), names.stacks.get(stack), reclaimable)
+
+
+def without_kept(rows: Rows, names: KernelNames) -> Rows:
+    """Those of the OUTSTANDING rows that no rule says anything of."""
+    fields = (rows[name].tolist() for name in ("kind", "cache", "bytes_alloc", "stack", "gfp_flags"))
+    others: Rows = rows[np.array([rule_for_row(names, *row) is None for row in zip(*fields, strict=True)], np.bool_)]
+    return others

@@ -14,7 +14,7 @@ import numpy as np
 
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.clock import JiffiesClock, Moment
-from kleaktrace.core.events.coverage import Coverage, CoverageKind, kinds_missed, kinds_seen
+from kleaktrace.core.events.coverage import Coverage, CoverageKind, counts_guard_pages, kinds_missed, kinds_seen
 from kleaktrace.core.events.loss import Loss
 from kleaktrace.core.events.records import Kind, Rows
 from kleaktrace.core.evidence.evidence import JudgedSuspect
@@ -143,8 +143,7 @@ class Session:
         """By hidden address, the bytes of the range that each outstanding vmalloc takes, with its guard page."""
         rows = self.outstanding()
         rows = rows[rows["kind"] == Kind.VMALLOC]
-        counted = any(one.kind == CoverageKind.VMALLOC and one.guard_pages for one in self._source.coverage)
-        sizes = rows["bytes_alloc"] + (0 if counted else mmap.PAGESIZE)
+        sizes = rows["bytes_alloc"] + (0 if counts_guard_pages(self._source.coverage) else mmap.PAGESIZE)
         return dict(zip(rows["object"].tolist(), sizes.tolist(), strict=True))
 
     def watch(self, objects: Sequence[int], percpu: bool) -> None:

@@ -54,6 +54,11 @@ def kinds_missed(coverage: Iterable[Coverage]) -> list[CoverageKind]:
     return [one.kind for one in coverage if one.source is None]
 
 
+def counts_guard_pages(coverage: Iterable[Coverage]) -> bool:
+    """Whether vmallocs are known by the addresses they take, a guard page included: nobody may hook vmalloc."""
+    return any(one.guard_pages for one in coverage if one.kind is CoverageKind.VMALLOC)
+
+
 @dataclass(frozen=True, slots=True)
 class StackCheck:
     """How the shortcut past the unwinder (bpf/stack_paths.h) fares.

@@ -124,11 +124,6 @@ class Evidence:
         """Whether events of this kind were seen."""
         return kind in kinds_seen(self.coverage)
 
-    @property
-    def counts_guard_pages(self) -> bool:
-        """Whether vmallocs are known by the addresses they take, a guard page included: nobody may hook vmalloc."""
-        return any(one.guard_pages for one in self.coverage if one.kind is CoverageKind.VMALLOC)
-
     def misses(self, kind: CoverageKind) -> bool:
         """Whether this kernel has such events, and none of them were seen."""
         return kind in kinds_missed(self.coverage)

@@ -13,7 +13,7 @@ from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import Kind, Rows, hide
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.rounds import RoundSeries
-from kleaktrace.core.kept_on_purpose import rule_for_row
+from kleaktrace.core.kept_on_purpose import without_kept
 from kleaktrace.core.leaked_objects.contents import facts
 from kleaktrace.core.leaked_objects.overwritten_pointers import overwritten_pointer
 from kleaktrace.core.leaked_objects.pointer_graph import Descriptions, object_graph
@@ -101,10 +101,7 @@ def leaked_rows(ledger: Ledger, suspects: Sequence[JudgedSuspect], names: Kernel
     leaked = [s for s in suspects if s.verdict is Verdict.CONFIRMED]
     percpu = [s.percpu for s in leaked]
     found, rows = ledger.lookup(np.array([hide(s.address) for s in leaked], np.uint64), np.array(percpu, np.bool_))
-    rows = rows[found & (rows["kind"] != Kind.PAGES)]
-    fields = ("kind", "cache", "bytes_alloc", "stack", "gfp_flags")
-    kept = [rule_for_row(names, *row) is None for row in zip(*(rows[name].tolist() for name in fields), strict=True)]
-    rows = rows[np.array(kept, np.bool_)]
+    rows = without_kept(rows[found & (rows["kind"] != Kind.PAGES)], names)
     oldest: Rows = rows[np.argsort(rows["time_ns"], kind="stable")[:MOST_OBJECTS]]
     return oldest
 

@@ -16,7 +16,7 @@ from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.records import Kind, Rows, hide
 from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect
 from kleaktrace.core.evidence.stack_evidence import StackEvidence
-from kleaktrace.core.kept_on_purpose import rule_for_row
+from kleaktrace.core.kept_on_purpose import without_kept
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.symbols.call_stacks import requester_words
 from kleaktrace.core.symbols.kernel_names import KernelNames
@@ -24,8 +24,6 @@ from kleaktrace.core.symbols.kernel_names import KernelNames
 _NAMED = 5
 _LISTED_FROM_NS = 5 * 10**9
 """kmemleak lists nothing that is younger (mm/kmemleak.c, MSECS_MIN_AGE)."""
-
-_ASKED = ("kind", "cache", "bytes_alloc", "stack", "gfp_flags")
 
 
 def overlooked(
@@ -44,7 +42,8 @@ def overlooked(
         return [f"{unread}; boot with slab_debug=F"] if rows.size else []
     rows = _old_enough(evidence, rows[np.isin(rows["object"], handed_out)])
     names, counted = evidence.names, Counter[tuple[str, str]]()
-    for kind, cache, size, stack in zip(*(rows[name].tolist() for name in _ASKED[:4]), strict=True):
+    fields = (rows[name].tolist() for name in ("kind", "cache", "bytes_alloc", "stack"))
+    for kind, cache, size, stack in zip(*fields, strict=True):
         counted[names.cache(kind, cache, size), requester_words(names.stacks.get(stack).lines())] += 1
     lines = [_line(*of_what, objects) for of_what, objects in counted.most_common(_NAMED)]
     rest = len(counted) - len(lines)
@@ -62,10 +61,8 @@ def _unjudged(evidence: Evidence, suspects: Sequence[JudgedSuspect], repeated: R
     judged = np.array([hide(suspect.address) for suspect in suspects if not suspect.percpu], np.uint64)
     rows = rows[~np.isin(rows["object"], judged)]
     keys = [key for key in np.unique(rows["stack"]).tolist() if _is_of_module(evidence.names, key)]
-    rows = rows[np.isin(rows["stack"], np.array([key for key in keys if key not in repeated.bounded], np.uint64))]
-    asked = zip(*(rows[name].tolist() for name in _ASKED), strict=True)
-    unjudged: Rows = rows[np.array([rule_for_row(evidence.names, *row) is None for row in asked], np.bool_)]
-    return unjudged
+    unbounded = np.array([key for key in keys if key not in repeated.bounded], np.uint64)
+    return without_kept(rows[np.isin(rows["stack"], unbounded)], evidence.names)
 
 
 def _is_of_module(names: KernelNames, stack: int) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from kleaktrace.core.arrays.gc_pause import kept_uncollected
 from kleaktrace.core.events.clock import signed_difference
+from kleaktrace.core.events.coverage import counts_guard_pages
 from kleaktrace.core.events.records import Context, Kind
 from kleaktrace.core.evidence.contrasts import contrasts
 from kleaktrace.core.evidence.evidence import ALONE, Evidence, Freed, JudgedSuspect, Question, SuspectSource, Verdict
@@ -262,7 +263,7 @@ def _sizes_differ(trial: Judgement, case: SuspectCase, row: OutstandingAllocatio
         return ""
     if row.kind == Kind.VMALLOC and _is_in_huge_pages(asked, size):
         return ""
-    if row.kind == Kind.VMALLOC and trial.evidence.counts_guard_pages and _is_without_guard_page(asked, size):
+    if row.kind == Kind.VMALLOC and counts_guard_pages(trial.evidence.coverage) and _is_without_guard_page(asked, size):
         return ""
     return f"sizes differ: kmemleak says {size} bytes, traced were {asked} asked for and {given} given"
 

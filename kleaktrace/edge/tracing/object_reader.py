@@ -36,9 +36,9 @@ class ObjectReader:
 
     def read(self, objects: Sequence[tuple[int, int]]) -> list[U64]:
         """For each object (hidden address, bytes) the complements of its words; see `Tracer.read_objects`."""
-        if not objects or self.refusal():
-            return [np.zeros(0, np.uint64) for _ in objects]
         if self._mapped is None:
+            if not objects or self.refusal():
+                return [np.zeros(0, np.uint64) for _ in objects]
             self._mapped = mmap.mmap(self._bpf.map_fd(_MAP), MOST_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
         return [self._words(self._mapped, address, size) for address, size in objects]
 

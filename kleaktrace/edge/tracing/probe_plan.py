@@ -430,7 +430,7 @@ class _Planner:
 
     def context(self) -> str:
         """How to learn whether an interrupt allocates: preempt_count, per CPU (x86) or in the task (arm64, …)."""
-        # Since v7.3 bits of it count how often interrupts were disabled, in front of those that count interrupts.
+        # In v7.3 bits of it count how often interrupts were disabled, in front of those that count interrupts.
         disabled = "local_interrupt_disable_state"
         counted = self._symbols.address_of(disabled) is not None or self._btf.has_variable(disabled)
         self.macros["HARDIRQ_SHIFT"] = 24 if counted else 16

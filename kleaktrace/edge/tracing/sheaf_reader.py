@@ -14,6 +14,7 @@ import numpy as np
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.records import hide
 from kleaktrace.edge.bpf.btf import Btf
+from kleaktrace.edge.tracing.abi import CONTENTS_WORDS
 
 Read = Callable[[Sequence[tuple[int, int]]], Sequence[U64]]
 """As `Tracer.read_objects`."""
@@ -21,8 +22,6 @@ Read = Callable[[Sequence[tuple[int, int]]], Sequence[U64]]
 _WORD = 8
 _WORD_BITS = (1 << 64) - 1
 _MOST_CACHES = 1 << 14
-_PIECE = 512
-"""Words that one reading gives at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,8 @@ class SheafReader:
 
     def _words(self, address: int, count: int) -> U64:
         pieces = [
-            (hide(address + _WORD * begin), _WORD * min(_PIECE, count - begin)) for begin in range(0, count, _PIECE)
+            (hide(address + _WORD * begin), _WORD * min(CONTENTS_WORDS, count - begin))
+            for begin in range(0, count, CONTENTS_WORDS)
         ]
         read = self._read(pieces)
         if any(words.size * _WORD != size for words, (_, size) in zip(read, pieces, strict=True)):
