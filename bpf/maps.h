@@ -124,8 +124,13 @@ enum program {
 	PROGRAMS
 };
 
-#define MARKED_STACKS 64
+/* What first programs have recorded, by the place on the stack: see RECORD_ONCE in slab.c. A stack has a line of them. */
 #define MARKED_DEPTHS 8
+#define MARKED_PLACES (8192 * MARKED_DEPTHS)
+struct recorded {
+	u64 marks[2][MARKED_PLACES];
+};
+BPF_ARRAY(recorded, struct recorded, 1);
 
 /* Who allocated last: asking the kernel each time costs 50 ns. */
 struct recent_task {
@@ -146,7 +151,6 @@ struct call_frame {
 BPF_TABLE("lru_hash", struct call_frame, struct probed_call, probed_calls, 1024);
 
 struct scratch {
-	u64 marks[2][MARKED_STACKS * MARKED_DEPTHS]; /* see RECORD_ONCE in slab.c */
 	struct recent_task recent;
 	u64 preempt_count;	      /* where this CPU's lives; 0: not looked up yet */
 	u64 base;		      /* the program's context, which lies on the stack */

@@ -235,7 +235,7 @@ int first_mm_page_alloc(struct bpf_raw_tracepoint_args *ctx)
 	if (s) {
 		on_page_alloc(ctx, s, ON_PAGE_ALLOC, page, ctx->args[MM_PAGE_ALLOC_ORDER],
 			      ctx->args[MM_PAGE_ALLOC_GFP_FLAGS]);
-		mark_recorded(ctx, s, page);
+		mark_recorded(ctx, s, ON_PAGE_ALLOC, page);
 	}
 	return 0;
 }

@@ -61,63 +61,86 @@ INLINE void on_cache_free(u64 call_site, u64 ptr, u64 cache)
 
 /*
  * The kernel skips a program that is running already on the same CPU: an interrupt that allocates while a task's
- * allocation is being recorded would go unseen. So each event has two programs, attached in this order: `first` records
- * it and leaves a mark, and `second`, when there is no mark, records what `first` has not, because it is at work
- * underneath. Both find the mark by their context's place on the stack: an interrupt's is another one, or else it might
- * take the mark of what it interrupts between its two programs, which would then be recorded twice. As places are more than
- * there is room for, each has two marks, and shares no two with another place that is likely. A mark is left over where an
- * interrupt comes upon `second`, which is skipped for the interrupt's event then: so no mark counts while `first` is at
- * work. What is lost all the same (interrupts in interrupts) is known: runs of `first` that were skipped
- * (recursion_misses), less those that `second` took.
+ * allocation is being recorded would go unseen, and so would, where programs may be preempted (v7.0), another task. So
+ * each event has two programs, attached in this order: `first` records it and leaves a mark, and `second`, when there is
+ * no mark, records what `first` has not, because it is at work underneath. Both find the mark by their context's place on
+ * the stack. That is the same wherever the task goes on between its two programs, and an interrupt's is another one, or
+ * else it might take the mark of what it interrupts. As stacks are more than there is room for, each place has two marks,
+ * and shares no two with another place that is likely. A mark is left over where an interrupt comes upon `second`, which
+ * is skipped for the interrupt's event then: so in an interrupt no mark counts while `first` is at work underneath, which
+ * cannot have seen the event. What is lost all the same (interrupts in interrupts) is known: runs of `first` that were
+ * skipped (recursion_misses), less those that `second` took.
  */
-struct marks {
+struct mark_pair {
 	volatile u64 *one, *other;
 };
 
-INLINE struct marks marks_at(u64 base, struct scratch *s)
+INLINE struct mark_pair marks_at(u64 base, struct recorded *recorded)
 {
 	/*
 	 * An interrupt is on another stack, or at least the 256 bytes of its registers and handlers further down: that is
 	 * one of the 64 parts of a stack. Each mark goes by other bits of both the stack's number and the part's.
 	 */
-	u64 stack = base / STACK_SIZE, part = base / 256;
+	u64 stack = mix(base / STACK_SIZE), part = base / 256;
 	u64 one = stack * MARKED_DEPTHS + part % MARKED_DEPTHS;
-	u64 other = stack / MARKED_STACKS * MARKED_DEPTHS + part / MARKED_DEPTHS % MARKED_DEPTHS;
+	u64 other = (stack >> 32) * MARKED_DEPTHS + part / MARKED_DEPTHS % MARKED_DEPTHS;
 
 	/* Older verifiers (6.1) don't see that the sums are small, and the compiler, who does, would leave out the masks. */
 	asm volatile("" : "+r"(one), "+r"(other));
-	return (struct marks){
-		.one = &s->marks[0][one & (MARKED_STACKS * MARKED_DEPTHS - 1)],
-		.other = &s->marks[1][other & (MARKED_STACKS * MARKED_DEPTHS - 1)],
+	return (struct mark_pair){
+		.one = &recorded->marks[0][one & (MARKED_PLACES - 1)],
+		.other = &recorded->marks[1][other & (MARKED_PLACES - 1)],
 	};
 }
 
-/* What a first program ends with: from here on, its marks count. */
-INLINE void mark_recorded(void *ctx, struct scratch *s, u64 object)
+INLINE struct recorded *recorded_events(void)
 {
-	struct marks marks = marks_at(base_of(ctx, s), s);
+	u32 zero = 0;
 
-	*marks.one = hidden(object);
-	*marks.other = hidden(object);
+	return recorded.lookup(&zero);
+}
+
+/* No program takes another one's marks. */
+INLINE u64 mark_of(u32 program, u64 object)
+{
+	return hidden(object) ^ (u64)program << 56;
+}
+
+/* What a first program ends with: from here on, its marks count. */
+INLINE void mark_recorded(void *ctx, struct scratch *s, u32 program, u64 object)
+{
+	struct recorded *recorded = recorded_events();
+	u64 mark = mark_of(program, object);
+
+	if (recorded) {
+		struct mark_pair marks = marks_at(base_of(ctx, s), recorded);
+
+		*marks.one = mark;
+		*marks.other = mark;
+	}
 	STORE(s->at_work, false);
 }
 
-INLINE bool is_recorded(void *ctx, struct scratch *s, u64 object)
+INLINE bool take_mark(volatile u64 *found, u64 mark)
 {
-	struct marks marks = marks_at(base_of(ctx, s), s);
-	bool recorded = false;
-
-	if (LOAD(s->at_work))
+	if (*found != mark)
 		return false;
-	if (*marks.one == hidden(object)) {
-		*marks.one = 0;
-		recorded = true;
-	}
-	if (*marks.other == hidden(object)) {
-		*marks.other = 0;
-		recorded = true;
-	}
-	return recorded;
+	*found = 0;
+	return true;
+}
+
+INLINE bool is_recorded(void *ctx, struct scratch *s, u32 program, u64 object)
+{
+	struct recorded *recorded = recorded_events();
+	u64 mark = mark_of(program, object);
+
+	if (!recorded || LOAD(s->at_work) && current_context(s) != TASK)
+		return false;
+
+	struct mark_pair marks = marks_at(base_of(ctx, s), recorded);
+	bool one = take_mark(marks.one, mark), other = take_mark(marks.other, mark);
+
+	return one || other;
 }
 
 INLINE struct scratch *scratch_of(u32 program)
@@ -138,20 +161,20 @@ INLINE struct scratch *scratch_of_second(void *ctx, u32 program, u32 taken, u64 
 {
 	struct scratch *s = scratch_of(program);
 
-	if (!s || is_recorded(ctx, s, object))
+	if (!s || is_recorded(ctx, s, program, object))
 		return NULL;
 	count(taken);
 	return scratch_of(program + PROGRAMS);
 }
 
 /* What the two programs are made of; `record` is told of the room it has as `s`. */
-#define RECORD_FIRST(program, object, record)          \
-	struct scratch *s = scratch_of_first(program); \
-                                                       \
-	if (s) {                                       \
-		record;                                \
-		mark_recorded(ctx, s, object);         \
-	}                                              \
+#define RECORD_FIRST(program, object, record)           \
+	struct scratch *s = scratch_of_first(program);  \
+                                                        \
+	if (s) {                                        \
+		record;                                 \
+		mark_recorded(ctx, s, program, object); \
+	}                                               \
 	return 0
 
 #define RECORD_SECOND(program, taken, object, record)                       \

@@ -42,7 +42,7 @@ OF_TRACING = (
 OF_INJECTION = ("place_range", "injection_order", "injected_failure", "text_page")
 PROGRAMS_OWN = {
     "known_cache", "recent_task", "scratch", "chunk", "probed_call", "call_frame", "allocation", "stack_finding",
-    "marks",
+    "mark_pair", "recorded",
 }  # fmt: skip
 """Structures that user space neither reads nor writes."""
 
