@@ -70,8 +70,9 @@ _IN_FLIGHT_S = 0.005
 """So long at most an event is on its way from the first program for it to the second."""
 
 _MACROS: Macros = {
-    "EVENT_RING_PAGES": 1,  # for the compiler, who makes the maps, too
-    "NAME_RING_PAGES": 1,
+    # For the compiler, who makes the maps, too, counts in 4096 bytes, and the kernel in its own pages.
+    "EVENT_RING_PAGES": mmap.PAGESIZE // 4096,
+    "NAME_RING_PAGES": mmap.PAGESIZE // 4096,
     "KNOWN_STACKS": 65536,
     "STACK_PATHS": MOST_PATHS,
     "KNOWN_CACHES": 4096,

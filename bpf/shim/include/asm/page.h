@@ -1,4 +1,4 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* bcc sizes its perf maps with it; nothing of ours depends on it. */
+/* What bcc makes rings of: _MACROS in kleaktrace/edge/tracing/tracer.py go by it. */
 #pragma once
 #define PAGE_SIZE 4096
