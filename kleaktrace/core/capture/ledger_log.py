@@ -16,9 +16,10 @@ from kleaktrace.core.capture import tables
 from kleaktrace.core.capture.differences import later, summed
 from kleaktrace.core.capture.tables import Columns, TableLayout
 from kleaktrace.core.events.loss import LossWindow
+from kleaktrace.core.ledger.ending_memory import HISTORY_CAPACITY
 from kleaktrace.core.ledger.free_history import CLOSED, Closed
 from kleaktrace.core.ledger.free_samples import SAMPLES_OF_A_KIND, TRAITS, SiblingSamples, Traits
-from kleaktrace.core.ledger.ledger import HISTORY_CAPACITY, Ledger, LedgerChanges, LedgerState
+from kleaktrace.core.ledger.ledger import Ledger, LedgerChanges, LedgerState
 from kleaktrace.core.ledger.outstanding_table import OutstandingRows, RowChanges
 from kleaktrace.core.ledger.stack_counters import StackTable, StackTableState
 

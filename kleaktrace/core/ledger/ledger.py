@@ -9,17 +9,27 @@ cut into batches, the outcome is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kleaktrace.core.arrays.hash_index import AddressIndex, parts
+from kleaktrace.core.arrays.hash_index import parts
 from kleaktrace.core.arrays.types import U64, Index, Mask
 from kleaktrace.core.events.loss import LossWindow
 from kleaktrace.core.events.records import ALLOCATION, Batch, Kind, Rows
+from kleaktrace.core.ledger.ending_memory import (
+    HISTORY_CAPACITY,
+    HISTORY_MIN_LIFETIME_NS,
+    EndingMemory,
+    Endings,
+    describe,
+    ended,
+    lifetimes_of,
+    unmatched,
+)
 from kleaktrace.core.ledger.event_matching import (
     Matches,
     Reallocations,
@@ -27,7 +37,7 @@ from kleaktrace.core.ledger.event_matching import (
     match_events,
     second_of_two,
 )
-from kleaktrace.core.ledger.free_history import CLOSED, Closed, ClosedHistory, Ending
+from kleaktrace.core.ledger.free_history import CLOSED, Closed, Ending
 from kleaktrace.core.ledger.free_samples import SiblingSamples, Traits
 from kleaktrace.core.ledger.outstanding_table import (
     OUTSTANDING,
@@ -41,11 +51,6 @@ from kleaktrace.core.ledger.outstanding_table import (
 from kleaktrace.core.ledger.page_blocks import block_orders, blocks_around, blocks_inside, pieces
 from kleaktrace.core.ledger.stack_counters import StackSnapshot, StackStatistics, StackTable, StackTableState
 from kleaktrace.core.ledger.tally import Tally, TallyCounts
-
-HISTORY_CAPACITY = 1 << 18
-HISTORY_MIN_LIFETIME_NS = 1_000_000_000
-"""Endings of what lived shorter are not kept one by one: kmemleak only lists objects that are older than 5 s
-when a scan starts (MSECS_MIN_AGE, mm/kmemleak.c), and there are a thousand times as many."""
 
 _MAX_LOSS_WINDOWS = 4096
 
@@ -163,10 +168,7 @@ class Ledger:
         self._rows = OutstandingRows()
         self._stacks = StackTable()
         self._samples = SiblingSamples()
-        self._history = ClosedHistory(history_capacity)
-        self._history_min_lifetime = np.uint64(history_min_lifetime_ns)
-        self._watched = AddressIndex()
-        self._watched_endings: list[Closed] = []
+        self._endings = EndingMemory(history_capacity, history_min_lifetime_ns)
         self._implied: dict[tuple[int, int, int], int] = {}  # by kind, cache, and of kmallocs bytes
         self._unknown_frees = 0
         self._double_events = 0
@@ -184,8 +186,7 @@ class Ledger:
         made._rows, made._stacks, made._samples = state.rows, state.stacks, state.samples
         if int(state.rows.stacks(state.rows.index.rows).max(initial=-1)) >= len(state.stacks):
             raise ValueError("an outstanding allocation has a call stack that is not told")
-        made._history = ClosedHistory.restored(HISTORY_CAPACITY, state.endings, state.forgotten_ns)
-        made._watched_endings = [state.watched]
+        made._endings = EndingMemory.restored(state.endings, state.forgotten_ns, state.watched)
         made._implied = dict(state.implied)
         made._unknown_frees, made._double_events = state.unknown_frees, state.double_events
         for window in state.losses:
@@ -201,18 +202,18 @@ class Ledger:
 
         anew: all that is outstanding is told, and not what changed of it.
         """
-        watched = np.concatenate([np.zeros(0, CLOSED), *self._watched_endings])
+        history, watched = self._endings.history, self._endings.at_watched()
         return LedgerChanges(
             rows=self._rows.take_changes(anew),
             stacks=self._stacks.state(),
-            endings=self._history.since(since.endings),
-            forgotten_ns=self._history.complete_since_ns,
+            endings=history.since(since.endings),
+            forgotten_ns=history.complete_since_ns,
             watched=watched[since.watched :],
             implied=dict(self._implied),
             unknown_frees=self._unknown_frees,
             double_events=self._double_events,
             samples=self._samples.state() if with_samples else None,
-            cursor=LedgerCursor(self._history.added, watched.size),
+            cursor=LedgerCursor(history.added, watched.size),
         )
 
     # Events in
@@ -288,14 +289,7 @@ class Ledger:
     @property
     def nbytes(self) -> int:
         """Bytes held in tables."""
-        return (
-            self._rows.nbytes
-            + self._stacks.nbytes
-            + self._samples.nbytes
-            + self._history.nbytes
-            + self._watched.nbytes
-            + sum(ending.nbytes for ending in self._watched_endings)
-        )
+        return self._rows.nbytes + self._stacks.nbytes + self._samples.nbytes + self._endings.nbytes
 
     # What ended
 
@@ -305,25 +299,23 @@ class Ledger:
         Remembered are the last endings of allocations that lived `history_min_lifetime_ns` or longer. That
         there is none proves "not freed" only for what would have ended after `history_complete_since_ns`.
         """
-        asked, of_percpu = _asked(addresses, percpu)
-        return self._history.of(asked, of_percpu, Kind.PERCPU)
+        return self._endings.of(*_asked(addresses, percpu))
 
     @property
     def history_complete_since_ns(self) -> int:
         """Every ending after this time is in the history (of those long-lived enough); 0: none was forgotten."""
-        return self._history.complete_since_ns
+        return self._endings.history.complete_since_ns
 
     def watch(self, addresses: npt.ArrayLike, percpu: npt.ArrayLike = False) -> None:
         """From now on, remember the first ending or unmatched free at each of the addresses.
 
         An address is watched once per call; one that has had its ending is watched again.
         """
-        keys = np.unique(object_keys(*_asked(addresses, percpu)))
-        self._watched.insert(keys[self._watched.lookup(keys) < 0])
+        self._endings.watch(*_asked(addresses, percpu))
 
     def watched_frees(self) -> Closed:
         """Return what was seen at watched addresses since they were watched, CLOSED rows, oldest first."""
-        return np.concatenate([np.zeros(0, CLOSED), *self._watched_endings])
+        return self._endings.at_watched()
 
     # The books
 
@@ -460,10 +452,10 @@ class Ledger:
         doubled = np.zeros(allocations.size, np.bool_)
         if matches.reallocations.newer.size:
             endings.append(self._end_reallocated(allocations, matches.reallocations, doubled))
-        if len(self._watched):
-            endings.append(_unmatched(take_rows(frees, matches.unknown_frees)))
+        if self._endings.is_watching:
+            endings.append(unmatched(take_rows(frees, matches.unknown_frees)))
         self._unknown_frees += matches.unknown_frees.size
-        self._remember(endings)
+        self._endings.remember(endings)
 
         self._rows.remove(matches.removed_rows, matches.removed_slots)
         new_rows = self._rows.insert(matches.new_keys)
@@ -472,7 +464,7 @@ class Ledger:
         self._rows.write(rows, take_rows(allocations, which), stacks[which], doubled[which])
         self._rows.compact()
 
-    def _end_freed(self, allocations: Rows, frees: Rows, stacks: Index, sizes: U64, matches: Matches) -> list[_Endings]:
+    def _end_freed(self, allocations: Rows, frees: Rows, stacks: Index, sizes: U64, matches: Matches) -> list[Endings]:
         """Book what was freed: first what lived and died within the batch, then what was in the table."""
         paired, rows = matches.paired_allocations, matches.freed_rows
         died = np.concatenate([matches.paired_frees, matches.row_frees])
@@ -480,16 +472,16 @@ class Ledger:
         births = np.concatenate([np.ascontiguousarray(allocations["time_ns"]).take(paired), row_births])
         stacks = np.concatenate([stacks.take(paired), self._rows.stacks(rows)])
         sizes = np.concatenate([sizes.take(paired), row_sizes])
-        lifetimes = _lifetimes(births, np.ascontiguousarray(frees["time_ns"]).take(died))
+        lifetimes = lifetimes_of(births, np.ascontiguousarray(frees["time_ns"]).take(died))
         self._stacks.freed(stacks, sizes, lifetimes, np.ascontiguousarray(frees["call_site"]).take(died))
         self._sample(stacks, allocations, matches)
 
-        kept = self._worth_keeping(lifetimes, lambda: keys_of(take_rows(frees, died)))
+        kept = self._endings.worth_keeping(lifetimes, lambda: keys_of(take_rows(frees, died)))
         of_batch = int(np.searchsorted(kept, paired.size))
         closed = np.zeros(kept.size, CLOSED)
-        _describe(take_rows(allocations, paired[kept[:of_batch]]), closed[:of_batch])
+        describe(take_rows(allocations, paired[kept[:of_batch]]), closed[:of_batch])
         self._rows.describe(rows[kept[of_batch:] - paired.size], self._stacks.keys, closed[of_batch:])
-        return [_endings(closed, take_rows(frees, died[kept]), lifetimes[kept], Ending.FREE)]
+        return [ended(closed, take_rows(frees, died[kept]), lifetimes[kept], Ending.FREE)]
 
     def _sample(self, stacks: Index, allocations: Rows, matches: Matches) -> None:
         """Keep samples of what was freed; `stacks` of what is paired, then of the table's rows."""
@@ -502,7 +494,7 @@ class Ledger:
             self._samples.add(stacks[of_table], of_table, decoded)
         self._samples.next_batch()
 
-    def _end_reallocated(self, allocations: Rows, met: Reallocations, doubled: Mask) -> _Endings:
+    def _end_reallocated(self, allocations: Rows, met: Reallocations, doubled: Mask) -> Endings:
         """Book allocations at outstanding addresses: second events, marked in `doubled`, or missed frees."""
         in_table = met.rows >= 0
         older = np.zeros(met.newer.size, OUTSTANDING)
@@ -527,79 +519,16 @@ class Ledger:
         for (kind, cache, size), count in zip(origins.tolist(), counts.tolist(), strict=True):
             origin = (kind, cache, size if kind == Kind.KMALLOC else 0)
             self._implied[origin] = self._implied.get(origin, 0) + count
-        lifetimes = _lifetimes(older["time_ns"], newer["time_ns"])
+        lifetimes = lifetimes_of(older["time_ns"], newer["time_ns"])
         closed = np.zeros(older.size, CLOSED)
-        _describe(older, closed)
-        return _endings(closed, newer, lifetimes, Ending.IMPLIED)
-
-    def _worth_keeping(self, lifetimes: U64, keys: Callable[[], U64]) -> Index:
-        """Return which endings the history or a watch may want."""
-        worth = lifetimes >= self._history_min_lifetime
-        if len(self._watched):
-            worth |= self._watched.lookup(keys()) >= 0
-        return np.flatnonzero(worth)
-
-    def _remember(self, endings: list[_Endings]) -> None:
-        """Put endings into the history, and into the list of watched ones."""
-        sequence = np.concatenate([ending.sequence for ending in endings])
-        if not sequence.size:
-            return
-        order = np.argsort(sequence)
-        closed = take_rows(np.concatenate([ending.closed for ending in endings]), order)
-        lived = np.concatenate([ending.lifetimes for ending in endings])[order]
-        matched = closed["ending"] != Ending.UNMATCHED
-        lasting = np.flatnonzero(matched & (lived >= self._history_min_lifetime))
-        self._history.add(take_rows(closed, lasting))
-        if len(self._watched):
-            keys, first = np.unique(keys_of(closed), return_index=True)
-            rows, slots = self._watched.find(keys)
-            seen = rows >= 0
-            self._watched_endings.append(closed[np.sort(first[seen])])
-            self._watched.remove(rows[seen], slots[seen])
+        describe(older, closed)
+        return ended(closed, newer, lifetimes, Ending.IMPLIED)
 
 
 def _cut(allocations: Rows, frees: Rows, at: np.uint64) -> tuple[tuple[Rows, Rows], tuple[Rows, Rows]]:
     """What comes before a place in the stream, and what comes from there on; both are in stream order."""
     first, second = np.searchsorted(allocations["sequence"], at), np.searchsorted(frees["sequence"], at)
     return (allocations[:first], frees[:second]), (allocations[first:], frees[second:])
-
-
-@dataclass(frozen=True, slots=True)
-class _Endings:
-    """Endings of allocations, in parallel arrays."""
-
-    closed: Closed
-    sequence: U64
-    """Place in the stream of the event that ended each."""
-    lifetimes: U64
-
-
-def _describe(allocations: Rows, closed: Closed) -> None:
-    """Fill in which allocations they were that ended."""
-    for name in ("object", "time_ns", "stack", "bytes_req", "bytes_alloc", "jiffies", "kind"):
-        closed[name] = allocations[name]
-
-
-def _endings(closed: Closed, closers: Rows, lifetimes: U64, ending: Ending) -> _Endings:
-    """Add to `closed` how the allocations ended: by the frees or allocations `closers`."""
-    closed["closed_ns"] = closers["time_ns"]
-    closed["closed_tid"] = closers["tid"]
-    if ending is not Ending.IMPLIED:
-        closed["free_site"] = closers["call_site"]
-    closed["ending"] = ending
-    return _Endings(closed, np.ascontiguousarray(closers["sequence"]), lifetimes)
-
-
-def _unmatched(frees: Rows) -> _Endings:
-    closed = np.zeros(frees.size, CLOSED)
-    closed["object"], closed["kind"] = frees["object"], frees["kind"]
-    return _endings(closed, frees, np.zeros(frees.size, np.uint64), Ending.UNMATCHED)
-
-
-def _lifetimes(born_ns: U64, died_ns: U64) -> U64:
-    """Return ages at death; 0 where two CPUs' clocks put the death first."""
-    lifetimes: U64 = np.maximum(died_ns, born_ns) - born_ns
-    return lifetimes
 
 
 def _within(times: U64, from_ns: int | None, by_ns: int | None) -> slice | Mask:

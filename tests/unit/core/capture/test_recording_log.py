@@ -20,8 +20,7 @@ from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.loss import Loss, LossWindow
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Kind, hide
 from kleaktrace.core.growth.level_history import LevelHistory
-from kleaktrace.core.ledger import ledger as ledger_module
-from kleaktrace.core.ledger import outstanding_table
+from kleaktrace.core.ledger import ending_memory, outstanding_table
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import Kernel
@@ -173,7 +172,7 @@ def test_what_is_read_back_is_what_was_told(actions: list[Any]) -> None:
 def test_parts_of_endings_that_are_forgotten_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     capacity = 40
     monkeypatch.setattr(ledger_log, "HISTORY_CAPACITY", capacity)
-    monkeypatch.setattr(ledger_module, "HISTORY_CAPACITY", capacity)
+    monkeypatch.setattr(ending_memory, "HISTORY_CAPACITY", capacity)
     monkeypatch.setattr(recording_log, "ENDINGS_A_PART", capacity // (PARTS_KEPT["endings_part"] - 2))
     run = Run(Ledger(history_capacity=capacity))
     for step in range(150):

@@ -14,8 +14,7 @@ from naive_ledger import NaiveLedger
 
 from kleaktrace.core.events.loss import LossWindow
 from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind
-from kleaktrace.core.ledger import ledger as ledger_module
-from kleaktrace.core.ledger import outstanding_table
+from kleaktrace.core.ledger import ending_memory, outstanding_table
 from kleaktrace.core.ledger.free_history import Ending
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.ledger.outstanding_table import OUTSTANDING
@@ -281,7 +280,7 @@ def test_history_forgets_the_oldest_and_says_since_when_it_is_complete():
 
 
 def test_history_keeps_only_what_lived_long_enough_to_be_a_suspect():
-    lived = ledger_module.HISTORY_MIN_LIFETIME_NS
+    lived = ending_memory.HISTORY_MIN_LIFETIME_NS
     ledger = played(allocation(BASE, 0), free(BASE, lived - 1), allocation(BASE + 64, 0), free(BASE + 64, lived))
     assert ledger.history([BASE, BASE + 64])["object"].tolist() == [BASE + 64]
 
