@@ -152,7 +152,7 @@ def inject(
                 growth_windows=[(walk.runs[0].start_ns, walk.end_ns)],
                 settled=settled,
                 walk=walk,
-                gaps=[*gaps, *walk_gaps(walk)],
+                gaps=[*gaps, *walker.gaps, *walk_gaps(walk)],
             )
 
         recording, suspects = judged(

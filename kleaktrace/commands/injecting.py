@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from kleaktrace.commands.injected_run import run_once
@@ -17,12 +18,11 @@ from kleaktrace.core.injection.asked_stacks import (
     passed_over,
     paths_through_modules,
 )
-from kleaktrace.core.injection.error_paths import PathOutcome
 from kleaktrace.core.injection.unexplained import ROUNDS
 from kleaktrace.core.symbols.call_stacks import function_of
 from kleaktrace.core.symbols.symbol_table import FunctionPlace
 from kleaktrace.edge.injection.injector import Injector, Namer, Told
-from kleaktrace.edge.injection.walk_file import KnownPath, WalkFile
+from kleaktrace.edge.injection.walk_file import WalkFile
 from kleaktrace.edge.machine.kernel_bugs import KernelBugs
 from kleaktrace.errors import UsageError
 
@@ -134,16 +134,12 @@ class Walker:
 
     def _go_on(self, file: WalkFile) -> None:
         """Have what is known from before the machine was restarted count, and what it died of."""
+        deadly = file.died() if file.running else None
+        if deadly is not None:
+            now_ns = time.monotonic_ns()
+            said = ("the machine did not live to tell",)
+            self._runs.append(InjectedRun(len(self._runs), now_ns, now_ns, deadly, 0, RunEnd.CRASHED, said))
         known = {one.key for one in file.known}
-        if file.running:
-            deadly = next((one for one in self.could_fail if one.key not in known), None)
-            if deadly is not None:
-                # Only one allocation fails in a run: up to there, that run was like the plain one.
-                now_ns = time.monotonic_ns()
-                said = ("the machine did not live to tell",)
-                self._runs.append(InjectedRun(len(self._runs), now_ns, now_ns, deadly, 0, RunEnd.CRASHED, said))
-                file.add([KnownPath(deadly.key, deadly.stack, PathOutcome.CRASH)], finished=False)
-                known.add(deadly.key)
         self._injector.has_failed(sorted(known))
         self.planned -= sum(one.key in known for one in self.could_fail)
 
@@ -152,13 +148,12 @@ class Walker:
         began = time.monotonic()
         by_number = self._limits.again or not self._injector.sees_stacks
         failed_at: dict[int, FailedAllocation] = {}
-        while not self._is_enough():
+        if self._file is not None:
+            self._fail_each(self._file, began)
+        while self._may_newcomers_fail and not self._is_enough():
             self._progress.failing(self._done, 0 if by_number else self.planned, time.monotonic() - began)
-            if self._file is not None:
-                self._file.begin_run()
-            run, _ = self._run(Aim.NUMBER if by_number else Aim.NEXT, self._done + 1, self._timeout_s)
-            if self._file is not None:
-                self._file.end_run()
+            with self._noted(None):
+                run, _ = self._run(Aim.NUMBER if by_number else Aim.NEXT, self._done + 1, self._timeout_s)
             self._add(run)
             if run.failed is None:
                 break
@@ -167,6 +162,37 @@ class Walker:
                 failed_at[self._done] = run.failed
         if not self._injector.sees_stacks:
             self._fail_what_was_passed_over(failed_at)
+
+    def _fail_each(self, file: WalkFile, began: float) -> None:
+        """Have one after the other fail of what the plain run asked for, and the file know each before it does."""
+        known = {one.key for one in file.known}
+        for one in self.could_fail:
+            if self._is_enough():
+                return
+            if one.key in known:
+                continue
+            self._progress.failing(self._done, self.planned, time.monotonic() - began)
+            with self._noted(one):
+                run, _ = self._run(Aim.CHOSEN, one.key, self._timeout_s)
+            self._add(run)
+            self._done += run.failed is not None
+
+    def _noted(self, trying: FailedAllocation | None) -> AbstractContextManager[None]:
+        """The file knows what the machine dies of, if it dies meanwhile."""
+        return nullcontext() if self._file is None else self._file.run(trying)
+
+    @property
+    def _may_newcomers_fail(self) -> bool:
+        return self._file is None or self._file.newcomers
+
+    @property
+    def gaps(self) -> list[str]:
+        """Why not all has failed that could, line by line."""
+        if self._may_newcomers_fail:
+            return []
+        return [
+            "what the plain run did not ask for has not failed: the machine died of such, and of which is not known"
+        ]
 
     @property
     def passed_over(self) -> list[FailedAllocation]:
@@ -216,7 +242,8 @@ class Walker:
                     return
                 self._progress.tell(f"repeating error path {place} of {len(runs)}, to see what grows")
                 aim, key = (Aim.CHOSEN, run.failed.key) if run.failed else (Aim.NOTHING, 0)
-                again, _ = self._run(aim, key, self._timeout_s)
+                with self._noted(run.failed) if run.failed else nullcontext():
+                    again, _ = self._run(aim, key, self._timeout_s)
                 self._add(replace(again, again=True))
                 if run.failed is not None and again.failed is None:
                     break  # it was not asked for this time: there is nothing to compare

@@ -117,7 +117,12 @@ def test_frees_that_were_lost_do_not_make_leaks_of_what_an_unloaded_module_left(
 def test_what_was_allocated_after_the_loss_is_judged_as_ever(steps: Steps) -> None:
     until_ns = steps.stalled_until_ns("stalled")
     leaks = [one for one in steps.judged("stalled") if one.leaked and one.verdict]
-    assert {one.verdict for one in leaks if one.truth.allocated_ns <= until_ns} == {"undecided"}
+    before = [one for one in leaks if one.truth.allocated_ns <= until_ns]
+    assert {one.verdict for one in before if one.truth.case != "leak_vmalloc_5k"} == {"undecided"}
+    # Of vmalloc it may be that no free was lost.
+    lost_vfrees = any("vfrees" in lost["cause"] for lost in steps.document("stalled")["loss"]["causes"])
+    of_vmalloc = {one.verdict for one in before if one.truth.case == "leak_vmalloc_5k"}
+    assert of_vmalloc == {"undecided" if lost_vfrees else "confirmed"}
     later = [one for one in leaks if one.truth.allocated_ns > until_ns]
     assert len({one.truth.case for one in later if one.verdict == "confirmed"}) >= 3, later
     assert steps.status("stalled") == 1

@@ -2,18 +2,22 @@
 """Which call stacks have failed, in a file: what `inject --resume` goes on with after the machine was restarted.
 
 Written anew before each run and after it, and put in place as a whole, so that it is right whenever the machine dies.
-What had failed, but was not judged when the machine died, has to fail again; what it died of, never.
+It says what is to fail in the run that begins, so that nothing else can be taken for what the machine died of. What had
+failed, but was not judged when the machine died, has to fail again; what it died of, never.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kleaktrace.core.evidence.injected_runs import Asked, FailedAllocation
+from kleaktrace.core.injection.error_paths import PathOutcome
 from kleaktrace.errors import UsageError
 
 _FORMAT = 1
@@ -30,12 +34,18 @@ class KnownPath:
 
 @dataclass
 class WalkFile:
-    """The file and what is in it. running: a run began in which an allocation was to fail, and did not end."""
+    """The file and what is in it.
+
+    running: a run began in which an allocation was to fail, and did not end. trying: which; None: one that the plain
+    run had not asked for. newcomers: whether such may fail: if the machine has died of one, nobody knows of which.
+    """
 
     path: Path
     command: tuple[str, ...]
     known: list[KnownPath] = field(default_factory=list)
     running: bool = False
+    trying: FailedAllocation | None = None
+    newcomers: bool = True
     finished: bool = False
 
     @classmethod
@@ -63,6 +73,11 @@ class WalkFile:
             raise UsageError(f"{self.path} is of another command: {' '.join(held['command'])}", "give another file")
         self.known = [KnownPath(int(one["key"]), tuple(one["stack"]), str(one["outcome"])) for one in held["known"]]
         self.running = bool(held["running"])
+        self.newcomers = bool(held["newcomers"])
+        if held["trying"] is not None:
+            one = held["trying"]
+            stack, asked = tuple(map(str, one["stack"])), Asked(one["asked"])
+            self.trying = FailedAllocation(0, stack, int(one["bytes"]), asked, int(one["key"]))
         return self
 
     def write(self) -> None:
@@ -71,6 +86,8 @@ class WalkFile:
             "inject": _FORMAT,
             "command": list(self.command),
             "running": self.running,
+            "trying": None if self.trying is None else _written(self.trying),
+            "newcomers": self.newcomers,
             "finished": self.finished,
             "known": [asdict(one) for one in self.known],
         }
@@ -85,20 +102,33 @@ class WalkFile:
         except OSError as error:
             raise UsageError(f"{self.path}: {error.strerror}", "give a file that can be written") from error
 
-    def begin_run(self) -> None:
-        """A run begins in which something is to fail."""
-        self.running = True
+    @contextmanager
+    def run(self, trying: FailedAllocation | None) -> Iterator[None]:
+        """While a run goes on in which this is to fail (None: who knows what), and the machine may die."""
+        self.running, self.trying = True, trying
+        self.write()
+        yield
+        self.running, self.trying = False, None
         self.write()
 
-    def end_run(self) -> None:
-        """It ended, and the machine is still there."""
-        self.running = False
+    def died(self) -> FailedAllocation | None:
+        """What the machine died of in the run that did not end, known from now on; None: nobody knows what it was."""
+        deadly = self.trying
+        self.running, self.trying = False, None
+        if deadly is None:
+            self.newcomers = False
+        else:
+            self.known.append(KnownPath(deadly.key, deadly.stack, PathOutcome.CRASH))
         self.write()
+        return deadly
 
     def add(self, paths: Sequence[KnownPath], finished: bool) -> None:
         """These were judged; they need not fail again. finished: nothing is left to fail."""
         keys = {one.key for one in self.known}
         self.known += [path for path in paths if path.key not in keys]
         self.finished = finished
-        self.running = False
         self.write()
+
+
+def _written(one: FailedAllocation) -> dict[str, Any]:
+    return {"key": one.key, "stack": one.stack, "bytes": one.bytes, "asked": one.asked}

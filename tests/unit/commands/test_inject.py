@@ -23,7 +23,6 @@ from kleaktrace.core.injection.aim import Aim
 from kleaktrace.core.symbols.symbol_table import FunctionPlace
 from kleaktrace.edge.injection.choose import Chosen
 from kleaktrace.edge.injection.injector import Namer, Told
-from kleaktrace.edge.injection.walk_file import WalkFile
 from kleaktrace.session.session import Session
 
 A = 0xFFFF888100010000
@@ -283,13 +282,56 @@ def test_the_file_has_what_came_of_it_also_of_what_is_known(machine: Machine, tm
     assert len(paths) == 3
 
 
-def test_what_the_machine_died_of_is_told_and_does_not_fail_again(machine: Machine, tmp_path: Path) -> None:
-    file = tmp_path / "walk"
-    WalkFile.opened(file, ("true",)).begin_run()
-    done = machine.inject("--resume", str(file))
+class Died(BaseException):
+    """The machine did."""
+
+
+def die_of(machine: Machine, deadly: str, file: Path) -> None:
+    """Walk until this fails, of which the machine dies; and have it restarted."""
+
+    def during(call: str | None) -> None:
+        if call == deadly:
+            raise Died
+
+    machine.injector.during = during
+    with pytest.raises(Died):
+        machine.inject("--resume", str(file))
+    machine.injector = MadeUpInjector(machine.injector.calls)
+
+
+@pytest.mark.parametrize("deadly", CALLS)
+def test_what_the_machine_died_of_is_told_and_does_not_fail_again(
+    machine: Machine, deadly: str, tmp_path: Path
+) -> None:
+    die_of(machine, deadly, tmp_path / "walk")
+    done = machine.inject("--resume", str(tmp_path / "walk"))
     assert done.exit_code == 4, done.output
-    assert machine.outcomes() == {"alloc_ctx": "crash", "alloc_name": "clean", "alloc_ring": "clean"}
-    assert "CRASH when 64 bytes in alloc_ctx+0x12 fails: the machine did not live to tell" in done.output
+    assert machine.outcomes() == {call: "crash" if call == deadly else "clean" for call in CALLS}
+    assert f"CRASH when 64 bytes in {deadly}+0x12 fails: the machine did not live to tell" in done.output
+
+
+class WithNewcomer(MadeUpInjector):
+    """The last of the calls is not made in the plain run."""
+
+    def begin(self, run: int, aim: Aim, wanted: int = 0) -> None:
+        self.calls = CALLS[:2] if aim is Aim.NOTHING else CALLS
+        super().begin(run, aim, wanted)
+
+
+def test_what_the_machine_died_of_is_not_made_up_where_nobody_knows_it(machine: Machine, tmp_path: Path) -> None:
+    machine.injector = WithNewcomer(CALLS)
+    die_of(machine, "alloc_ring", tmp_path / "walk")
+    machine.injector = WithNewcomer(CALLS)
+    done = machine.inject("--resume", str(tmp_path / "walk"))
+    assert done.exit_code == 4, done.output
+    assert machine.outcomes() == {"alloc_ctx": "clean", "alloc_name": "clean"}
+    assert gaps(machine, "the machine died of such")
+
+
+def test_what_the_plain_run_did_not_ask_for_fails_with_a_file_too(machine: Machine, tmp_path: Path) -> None:
+    machine.injector = WithNewcomer(CALLS)
+    assert machine.inject("--resume", str(tmp_path / "walk")).exit_code == 0
+    assert machine.outcomes() == dict.fromkeys(CALLS, "clean")
 
 
 def count_only(machine: Machine, fail: int, loaded: Sequence[int] = (), every: int = 1) -> ByNumber:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from kleaktrace.core.evidence.injected_runs import Asked, FailedAllocation
 from kleaktrace.edge.injection.walk_file import KnownPath, WalkFile
 from kleaktrace.errors import UsageError
 
 RING = KnownPath(0xFEEDFACECAFEBEEF, ("alloc_ring+0x12/0x40 [drv]",), "leaks")
+MAP = FailedAllocation(0, ("alloc_map+0x12/0x40 [drv]",), 8192, Asked.PAGES, 0xFEEDFACECAFEBEE1)
 
 
 def test_what_was_judged_is_read_again(tmp_path: Path) -> None:
@@ -22,13 +24,30 @@ def test_what_was_judged_is_read_again(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_run_that_did_not_end_is_known(tmp_path: Path) -> None:
+def test_what_a_run_died_of_is_known(tmp_path: Path) -> None:
     file = tmp_path / "walk"
     first = WalkFile.opened(file, ["true"])
-    first.begin_run()
-    assert WalkFile.opened(file, ["true"]).running
-    first.end_run()
+    with first.run(MAP):
+        left = file.read_bytes()
     assert not WalkFile.opened(file, ["true"]).running
+    file.write_bytes(left)
+    second = WalkFile.opened(file, ["true"])
+    assert second.running
+    assert second.died() == MAP
+    third = WalkFile.opened(file, ["true"])
+    assert third.known == [KnownPath(MAP.key, MAP.stack, "crash")]
+    assert (third.running, third.trying, third.newcomers) == (False, None, True)
+
+
+def test_when_nobody_knows_what_a_run_died_of_there_are_no_more_newcomers(tmp_path: Path) -> None:
+    file = tmp_path / "walk"
+    first = WalkFile.opened(file, ["true"])
+    with first.run(None):
+        left = file.read_bytes()
+    file.write_bytes(left)
+    assert WalkFile.opened(file, ["true"]).died() is None
+    third = WalkFile.opened(file, ["true"])
+    assert (third.known, third.running, third.newcomers) == ([], False, False)
 
 
 def test_another_commands_file_is_refused(tmp_path: Path) -> None:
