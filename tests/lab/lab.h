@@ -8,6 +8,8 @@
 #include <linux/compiler.h>
 #include <linux/init.h>
 #include <linux/seq_file.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
 #include <linux/types.h>
 
 #undef pr_fmt
@@ -47,6 +49,11 @@ struct lab_case {
 
 /* A stale word somewhere may hide any one object from kmemleak. So a leak loses several. */
 #define LEAKS 4
+
+/*
+ * More than kmalloc has, which kvmalloc() tries first. With pages of 64 KiB that would be 512 MiB: there kmalloc has it.
+ */
+#define KVMALLOC_LARGE ((KMALLOC_MAX_SIZE < SZ_8M ? KMALLOC_MAX_SIZE : SZ_4M) + PAGE_SIZE)
 
 /* Each ends with a row without a name. */
 extern const struct lab_case lab_leaks[], lab_context_leaks[], lab_innocents[], lab_kept[];

@@ -343,8 +343,6 @@ static LAB_SITE void lab_release_kvfree(void *address)
 	kvfree(address);
 }
 
-#define KVMALLOC_LARGE (KMALLOC_MAX_SIZE + PAGE_SIZE)
-
 static LAB_SITE void lab_freed_kvmalloc(void)
 {
 	lab_free_later("freed_kvmalloc", kvzalloc(KVMALLOC_LARGE, GFP_KERNEL), KVMALLOC_LARGE, SOON_MS,

@@ -270,12 +270,9 @@ static LAB_SITE void lab_leak_kvmalloc_small(void)
 }
 
 /*
- * kvmalloc() tries kmalloc first, as long as that can have so much. What is larger begins at a multiple of a huge
- * page; the free range in front of it then ends at its address, which kmemleak takes for a reference (6.12): alone, it
- * does not list it.
+ * What is so large begins at a multiple of a huge page; the free range in front of it then ends at its address, which
+ * kmemleak takes for a reference (6.12): alone, it does not list it.
  */
-#define KVMALLOC_LARGE (KMALLOC_MAX_SIZE + PAGE_SIZE)
-
 static LAB_SITE void lab_leak_kvmalloc_large(void)
 {
 	lab_book("leak_kvmalloc_large", kvzalloc(KVMALLOC_LARGE, GFP_KERNEL), KVMALLOC_LARGE);
