@@ -259,34 +259,67 @@ RECORD_ONCE(kmem_cache_free, CACHE_FREE, ctx->args[KMEM_CACHE_FREE_PTR], RECORD_
 
 #ifdef BULK_FREE
 /*
- * mm/slub.c frees whole arrays without an event: kfree_bulk, and with it every kfree_rcu batch. KVFREE_BULK_MAX_ENTR
- * (kernel/rcu/tree.c) keeps those below BULK_LIMIT.
+ * mm/slub.c frees whole arrays without an event: kfree_bulk, and with it every kfree_rcu batch, which is a page of pointers
+ * (KVFREE_BULK_MAX_ENTR in kernel/rcu/tree.c). Verifiers follow each turn of a loop, up to some thousands: where pages are
+ * large, the first program takes one half, and the second the other. Of 64 KiB that is half of what there may be.
  */
+#define BULK_FREES (PAGE_BYTES == 4096 ? BULK_LIMIT : PAGE_BYTES == 16384 ? 1024 : 2048)
 
-INLINE void on_bulk_free(void *ctx, struct scratch *s, u64 length, u64 objects)
+/* Returns how many are left. */
+INLINE u64 on_bulk_free(void *ctx, struct scratch *s, u64 length, u64 objects, u64 start)
 {
 	u64 call_site = caller_of(ctx, s, BULK_FREE, BULK_FREE_LENGTH);
 
-	for (u32 i = 0; i < BULK_LIMIT; i++) {
-		if (i >= length)
-			return;
-		freed(word_at(objects + 8 * i), call_site, CACHE);
+	for (u32 i = 0; i < BULK_FREES; i++) {
+		if (start + i >= length)
+			return 0;
+		freed(word_at(objects + 8 * (start + i)), call_site, CACHE);
 	}
-	if (length > BULK_LIMIT)
+	return length - start - BULK_FREES;
+}
+
+INLINE void on_first_bulk_free(void *ctx, struct scratch *s)
+{
+	struct scratch *second = scratch_of(ON_BULK_FREE + PROGRAMS);
+
+	/* If the second program is at work underneath, it can't be run for what is left. */
+	if (on_bulk_free(ctx, s, function_argument(ctx, 1), function_argument(ctx, 2), 0) && second && second->at_work)
 		count(LONG_BULK_FREE);
 }
 
-#define RECORD_BULK_FREE on_bulk_free(ctx, s, function_argument(ctx, 1), function_argument(ctx, 2))
 #define FIRST_OF_BULK \
 	word_at(function_argument(ctx, 2)) /* the array itself is at one place of the stack again and again */
-RECORD_FREE_ONCE(KFUNC_PROBE, kmem_cache_free_bulk, BULK_FREE, FIRST_OF_BULK, RECORD_BULK_FREE)
+
+KFUNC_PROBE(kmem_cache_free_bulk)
+{
+	RECORD_FIRST(ON_BULK_FREE, FIRST_OF_BULK, on_first_bulk_free(ctx, s));
+}
+
+int second_kmem_cache_free_bulk(unsigned long long *ctx)
+{
+	u64 length = function_argument(ctx, 1);
+	struct scratch *s = scratch_of_second(ctx, ON_BULK_FREE, TAKEN_BULK_FREE, FIRST_OF_BULK);
+	bool recorded = !s;
+
+	if (recorded && length > BULK_FREES)
+		s = scratch_of(ON_BULK_FREE + PROGRAMS);
+	if (!s)
+		return 0;
+	STORE(s->at_work, true);
+	/* Through memory: the verifier, to whom it is any number then, follows the loop once. */
+	STORE(s->length, recorded ? BULK_FREES : 0);
+	if (on_bulk_free(ctx, s, length, function_argument(ctx, 2), LOAD(s->length)))
+		count(LONG_BULK_FREE);
+	STORE(s->at_work, false);
+	return 0;
+}
 
 int on_kmem_cache_free_bulk(struct pt_regs *ctx)
 {
 	struct scratch *s = scratch_of(ON_BULK_FREE);
 
-	if (s)
-		on_bulk_free(ctx, s, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
+	if (s && on_bulk_free(ctx, s, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), 0))
+		count(LONG_BULK_FREE);
 	return 0;
 }
 #endif
