@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,6 +25,8 @@ class Rule:
     reason: str
     caches: re.Pattern[str] | None = None
     functions: re.Pattern[str] | None = None
+    called: tuple[re.Pattern[str], re.Pattern[str]] | None = None
+    """A function, and one that must have called it."""
     until_needed: bool = False
     """Whether it stays only while nobody needs the memory, as what is cached does. What a module itself had made, and
     what is left of it every time the module has gone, is not cached: somebody has a reference."""
@@ -32,7 +35,13 @@ class Rule:
         """Whether it is about this allocation."""
         if self.caches is not None and self.caches.fullmatch(cache):
             return True
-        return self.functions is not None and any(f.name and self.functions.fullmatch(f.name) for f in stack.frames)
+        names = [frame.name or "" for frame in stack.frames]
+        if self.functions is not None and any(map(self.functions.fullmatch, names)):
+            return True
+        if self.called is None:
+            return False
+        callee, caller = self.called
+        return any(callee.fullmatch(inner) and caller.fullmatch(outer) for inner, outer in pairwise(names))
 
 
 RECLAIMABLE = Rule(
@@ -61,6 +70,8 @@ RULES = (
         "alias of a slab cache",
         "the name of a slab cache that was merged with others, and its node in sysfs, stay",  # mm/slub.c
         functions=re.compile(r"sysfs_slab_alias|__kmem_cache_alias|sysfs_slab_add|create_unique_id"),
+        # The first two may be inlined. Nothing else there makes links.
+        called=(re.compile(r"sysfs_(do_)?create_link(_sd)?(\..*)?"), re.compile(r"(__)?kmem_cache_create\w*")),
     ),
     Rule(
         "the kernel's own page tables",
@@ -105,6 +116,16 @@ def rule_for(cache: str, stack: Stack, reclaimable: bool) -> Rule | None:
     """The rule that says that this is kept on purpose; None if there is none. `cache` is the slab cache's name."""
     found = next((rule for rule in RULES if rule.holds(cache, stack)), None)
     return found or (RECLAIMABLE if reclaimable else None)
+
+
+def is_bookkeeping(kind: int, stack: Stack) -> bool:
+    """Whether this is what vmalloc or the per-CPU allocator took to describe what it gave out.
+
+    It goes when that goes, which is judged for itself.
+    """
+    if kind in (Kind.KMALLOC, Kind.CACHE, Kind.PAGES):
+        return stack.below_machinery
+    return kind == Kind.VMALLOC and stack.within_vmalloc
 
 
 def rule_for_row(names: KernelNames, kind: int, cache: int, size: int, stack: int, gfp_flags: int) -> Rule | None:

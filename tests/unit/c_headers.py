@@ -35,7 +35,7 @@ def program_names() -> frozenset[str]:
     """
     text = "\n".join(source.read_text() for source in sorted(BPF.glob("*.[ch]")))
     text = re.sub(r"^#define.*?(?<!\\)$", "", text, flags=re.DOTALL | re.MULTILINE)
-    found = set(re.findall(r"^int (\w+)\((?:struct \w+|void) \*ctx\)$", text, re.MULTILINE))
+    found = set(re.findall(r"^int (\w+)\((?:struct \w+|unsigned long long|void) \*ctx\)$", text, re.MULTILINE))
     for probe, name in re.findall(r"^RECORD_FREE_ONCE\((KFUNC|KRETFUNC)_PROBE, (\w+)", text, re.MULTILINE):
         found |= {f"{probe.lower()}__{name}", f"second_{name}"}
     found |= {f"kfunc__{name}" for name in re.findall(r"^KFUNC_PROBE\((\w+)", text, re.MULTILINE)}

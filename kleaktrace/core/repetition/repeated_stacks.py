@@ -13,6 +13,7 @@ from kleaktrace.core.events.records import may_be_task
 from kleaktrace.core.evidence.evidence import Evidence
 from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator
+from kleaktrace.core.kept_on_purpose import is_bookkeeping
 from kleaktrace.core.repetition.sign_test import ANY, ENOUGH, GONE, Counts, Course, Repetition, repetition, warm_up
 from kleaktrace.core.symbols.call_stacks import Stack
 
@@ -101,10 +102,10 @@ class RepeatedStacks:
         some &= snapshot.stacks != 0
         keys = snapshot.stacks[some]
         numbers = StackDeduplicator(names.stacks.get).numbers(keys)
-        survivors = ledger.survivors(keys)
+        groups, times = self._survivors(keys, numbers)
         found: dict[int, list[tuple[RoundSeries, Counts]]] = {}
         for series in self._evidence.series:
-            for group, left in _by_round(numbers[survivors.stack_index], survivors.time_ns, series).items():
+            for group, left in _by_round(groups, times, series).items():
                 found.setdefault(group, []).append((series, left))
         for group, counted in found.items():
             of_group = keys[numbers == group]
@@ -113,6 +114,21 @@ class RepeatedStacks:
             if best.course is Course.GROWS and not stack.modules:
                 best = self._without_the_living(stack, of_group, best)
             self._found.update(dict.fromkeys(of_group.tolist(), best))
+
+    def _survivors(self, keys: U64, numbers: Index) -> tuple[Index, U64]:
+        """The group and the time of what is outstanding of these stacks, but for what allocators keep their books in.
+
+        Who asks for memory of vmalloc has the same stack by name as the books of it.
+        """
+        ledger, named = self._evidence.ledger, self._evidence.names.stacks
+        inside = np.array([named.get(key).below_machinery for key in keys.tolist()], np.bool_)
+        survivors = ledger.survivors(keys[~inside])
+        rows = ledger.outstanding(keys[inside].tolist())
+        rows = rows[[not is_bookkeeping(kind, named.get(key)) for kind, key in rows[["kind", "stack"]].tolist()]]
+        order = np.argsort(keys)
+        places = order[np.searchsorted(keys, rows["stack"], sorter=order)]
+        groups = np.concatenate([numbers[~inside][survivors.stack_index], numbers[places]])
+        return groups, np.concatenate([survivors.time_ns, rows["time_ns"]])
 
     def _judge(self, stack: Stack, series: RoundSeries, left: Counts) -> StackRounds:
         lost = sum(w.all_frees for w in self._evidence.loss.windows if series.edges and w.to_ns >= series.edges[0])

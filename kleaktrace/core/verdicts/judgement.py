@@ -10,7 +10,7 @@ from kleaktrace.core.events.records import Context, Kind, context_told, hide
 from kleaktrace.core.evidence.evidence import Evidence, Question
 from kleaktrace.core.evidence.stack_evidence import StackEvidence
 from kleaktrace.core.evidence.suspect_cases import OutstandingAllocation
-from kleaktrace.core.kept_on_purpose import Rule, rule_for_row
+from kleaktrace.core.kept_on_purpose import Rule, is_bookkeeping, rule_for_row
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 
 _OF_SLABS = {
@@ -59,14 +59,8 @@ class Judgement:
         return rule_for_row(self.evidence.names, row.kind, row.cache, row.bytes_alloc, row.stack, row.gfp_flags)
 
     def is_bookkeeping(self, row: OutstandingAllocation) -> bool:
-        """Whether this is what vmalloc or the per-CPU allocator took to describe what it gave out.
-
-        It goes when that goes, which is judged for itself.
-        """
-        stack = self.evidence.names.stacks.get(row.stack)
-        if row.kind in (Kind.KMALLOC, Kind.CACHE, Kind.PAGES):
-            return stack.below_machinery
-        return row.kind == Kind.VMALLOC and stack.within_vmalloc
+        """Whether this is what an allocator took to describe what it gave out: see `kept_on_purpose.is_bookkeeping`."""
+        return is_bookkeeping(row.kind, self.evidence.names.stacks.get(row.stack))
 
     def unseen_free(self, row: OutstandingAllocation) -> str:
         """How it may have been freed unseen on this kernel, with the figure; empty: its free would have been seen."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What modules left behind that kmemleak may have overlooked: of each slab cache, the latest objects (since v7.0).
+"""What modules left behind that kmemleak may have overlooked, and that neither rounds nor unloading speak of.
 
-Where a CPU took them from there are still pointers to them (mm/slub.c, `struct slab_sheaf`), and kmemleak takes those
-for references. Nobody else says anything of such objects, unless rounds or unloading do.
+Of each slab cache these are the latest objects, since v7.0: where a CPU took them from there are still pointers to them
+(mm/slub.c, `struct slab_sheaf`), and kmemleak takes those for references. Before v6.12, it is all per-CPU memory.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from kleaktrace.core.events.records import Kind, Rows, hide
 from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect
 from kleaktrace.core.evidence.stack_evidence import StackEvidence
 from kleaktrace.core.kept_on_purpose import without_kept
+from kleaktrace.core.ledger.outstanding_table import keys_of, object_keys
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.symbols.call_stacks import requester_words
 from kleaktrace.core.symbols.kernel_names import KernelNames
 
 _NAMED = 5
+_SHEAF = "a CPU's sheaf of that cache points there still; try --repeat, or boot with slab_debug=F"
+_PERCPU = "whether anything points there it does not tell; try --repeat, or unload the module before the end"
+_LISTS_PERCPU = "pointer_update_refs"
+"""A function of mm/kmemleak.c that is there since it lists per-CPU memory (v6.12, 6c99d4eb7c5e)."""
 _LISTED_FROM_NS = 5 * 10**9
 """kmemleak lists nothing that is younger (mm/kmemleak.c, MSECS_MIN_AGE)."""
 
@@ -33,36 +38,57 @@ def overlooked(
 
     handed_out: hidden addresses that sheaves point to; None: that can't be read on this kernel, which has sheaves.
     """
-    rows = _unjudged(evidence, suspects, repeated)
+    rows = _old_enough(evidence, _unjudged(evidence, suspects, repeated))
+    per_cpu = rows["kind"] == Kind.PERCPU
+    return [*_in_sheaves(evidence, rows[~per_cpu], handed_out), *_never_listed(evidence, rows[per_cpu])]
+
+
+def _in_sheaves(evidence: Evidence, rows: Rows, handed_out: U64 | None) -> list[str]:
     if handed_out is None:
-        rows = _old_enough(evidence, rows)
         unread = (
             f"kmemleak may overlook any of {rows.size:,} allocations of modules: what sheaves point to can't be read"
         )
         return [f"{unread}; boot with slab_debug=F"] if rows.size else []
-    rows = _old_enough(evidence, rows[np.isin(rows["object"], handed_out)])
+    return _lines(evidence, rows[np.isin(rows["object"], handed_out)], "kmemleak may overlook", _SHEAF)
+
+
+def _never_listed(evidence: Evidence, rows: Rows) -> list[str]:
+    """Before v6.12, whatever per-CPU memory nothing points to, kmemleak does not list it."""
+    if evidence.names.symbols.places_of(_LISTS_PERCPU):
+        return []
+    return _lines(evidence, rows, "kmemleak of this kernel does not list", _PERCPU)
+
+
+def _lines(evidence: Evidence, rows: Rows, begin: str, why: str) -> list[str]:
     names, counted = evidence.names, Counter[tuple[str, str]]()
     fields = (rows[name].tolist() for name in ("kind", "cache", "bytes_alloc", "stack"))
     for kind, cache, size, stack in zip(*fields, strict=True):
         counted[names.cache(kind, cache, size), requester_words(names.stacks.get(stack).lines())] += 1
-    lines = [_line(*of_what, objects) for of_what, objects in counted.most_common(_NAMED)]
+    lines = [
+        f"{begin} {objects} {'object' if objects == 1 else 'objects'} of {of_cache}, asked for by {requester}: {why}"
+        for (of_cache, requester), objects in counted.most_common(_NAMED)
+    ]
     rest = len(counted) - len(lines)
-    return [*lines, f"kmemleak may overlook what {rest} more asked for in the same way"] if rest else lines
+    return [*lines, f"{begin} what {rest} more asked for in the same way"] if rest else lines
 
 
 def _unjudged(evidence: Evidence, suspects: Sequence[JudgedSuspect], repeated: RepeatedStacks) -> Rows:
-    """OUTSTANDING rows of slab caches that are modules' own memory, and that nobody has said anything of.
+    """OUTSTANDING rows of slab caches and per-CPU memory that are modules' own, and that nobody has said anything of.
 
     Rounds have said something of stacks of which no more is left with each; and of what is kept on purpose there
     is nothing to be said.
     """
     rows = evidence.ledger.outstanding()
-    rows = rows[(rows["kind"] == Kind.CACHE) | (rows["kind"] == Kind.KMALLOC)]
-    judged = np.array([hide(suspect.address) for suspect in suspects if not suspect.percpu], np.uint64)
-    rows = rows[~np.isin(rows["object"], judged)]
+    rows = rows[np.isin(rows["kind"], (Kind.CACHE, Kind.KMALLOC, Kind.PERCPU))]
+    rows = rows[~np.isin(keys_of(rows), _keys_of_judged(suspects))]
     keys = [key for key in np.unique(rows["stack"]).tolist() if _is_of_module(evidence.names, key)]
     unbounded = np.array([key for key in keys if key not in repeated.bounded], np.uint64)
     return without_kept(rows[np.isin(rows["stack"], unbounded)], evidence.names)
+
+
+def _keys_of_judged(suspects: Sequence[JudgedSuspect]) -> U64:
+    names = np.array([hide(suspect.address) for suspect in suspects], np.uint64)
+    return object_keys(names, np.array([suspect.percpu for suspect in suspects], np.bool_))
 
 
 def _is_of_module(names: KernelNames, stack: int) -> bool:
@@ -78,11 +104,3 @@ def _old_enough(evidence: Evidence, rows: Rows) -> Rows:
     ages = evidence.clock.end.time_ns - rows["time_ns"].astype(np.int64)
     old: Rows = rows[ages >= np.array([least[stack] for stack in rows["stack"].tolist()], np.int64)]
     return old
-
-
-def _line(cache: str, requester: str, objects: int) -> str:
-    what = "object" if objects == 1 else "objects"
-    return (
-        f"kmemleak may overlook {objects} {what} of {cache}, asked for by {requester}: a CPU's sheaf of that cache "
-        "points there still; try --repeat, or boot with slab_debug=F"
-    )

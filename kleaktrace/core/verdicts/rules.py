@@ -31,6 +31,7 @@ from kleaktrace.core.evidence.suspect_cases import (
 from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.core.ledger.free_history import Ending
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
+from kleaktrace.core.repetition.sign_test import Course
 from kleaktrace.core.verdicts.judgement import Judgement
 from kleaktrace.core.verdicts.repetition_rules import judge_repeated
 from kleaktrace.core.verdicts.unload_rules import judge_unloaded, unlisted_suspect
@@ -248,7 +249,7 @@ def _judge_outstanding(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
         reason = f"referenced again: listed by one scan, not by the {case.missed_last} after it"
         return _verdict(trial, case, Verdict.DISMISSED, reason)
     row = case.matched
-    for doubt in (_sizes_differ, _scans_disagree, _loss_in_lifetime, _siblings_live_longer, _siblings_freed_unseen):
+    for doubt in _DOUBTS:
         reason = doubt(trial, case, row)
         if reason:
             return _verdict(trial, case, Verdict.UNDECIDED, reason)
@@ -325,6 +326,27 @@ def _siblings_freed_unseen(trial: Judgement, _: SuspectCase, row: OutstandingAll
         f"events were lost: {older} siblings from the same stack may have been freed unseen when they were older than "
         f"this one, which is {age_ns / 1e9:.1f} s old"
     )
+
+
+def _next_round_frees_it(trial: Judgement, _: SuspectCase, row: OutstandingAllocation) -> str:
+    """Where something keeps a pointer as another number, kmemleak lists what it points to; the rounds know better."""
+    rounds = trial.repeated.of(row.stack)
+    if rounds is None or rounds.course is not Course.PENDING:
+        return ""
+    names = trial.evidence.names
+    if any(names.symbols.unloaded_after(module, row.time_ns) for module in names.stacks.get(row.stack).modules):
+        return ""
+    return f"only the last of {rounds.left.size} rounds left any, so the next one may free it"
+
+
+_DOUBTS = (
+    _sizes_differ,
+    _scans_disagree,
+    _loss_in_lifetime,
+    _siblings_live_longer,
+    _siblings_freed_unseen,
+    _next_round_frees_it,
+)
 
 
 def _kmemleak_context(suspect: Suspect) -> Context:

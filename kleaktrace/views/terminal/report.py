@@ -53,6 +53,8 @@ def show(console: Console, report: Report) -> None:
         print_line(console, sentence, "dim")
     for gap in report.gaps:
         print_line(console, f"evidence incomplete: {gap}", "yellow")
+    if report.outcome is Outcome.CLEAN and not report.known and (report.command is None or report.command.runs == 1):
+        _show_still_allocated(console, report)
     _show_outcome(console, report)
 
 
@@ -94,6 +96,19 @@ def leak_words(alike: Sequence[Leak]) -> str:
     words = f"{first.module or 'kernel'}: {who}: {amount}: confirmed by {' and '.join(sources)}"
     held = [held_words(leak.cause.group, leak.cause.requester) for leak in alike if leak.cause]
     return "; ".join([words, *filter(None, held)])
+
+
+def _show_still_allocated(console: Console, report: Report) -> None:
+    """What a single run says nothing of: what modules have, and something points to."""
+    objects, size = Counter[str](), 0
+    for group in report.outstanding:
+        owner = group.stack.owner
+        if owner is not None and owner.module and not group.reclaimable and not group.stack.below_machinery:
+            objects[owner.module] += group.count
+            size += group.bytes
+    if objects:
+        total = f"{units.count(sum(objects.values()), 'object')} of {', '.join(sorted(objects))}, {units.size(size)}"
+        print_line(console, f"still allocated by modules: {total}; what of it leaks, --repeat tells", "dim")
 
 
 def _apart(

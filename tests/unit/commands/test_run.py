@@ -20,6 +20,7 @@ from kleaktrace.commands import run as run_module
 from kleaktrace.core.events.records import Kind, hide
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.symbols.kernel_names import CacheName
+from kleaktrace.core.verdicts import overlooked
 from kleaktrace.errors import EvidenceLost
 
 A, B, C, D = (0xFFFF888100010000 + (number << 16) for number in range(4))
@@ -163,6 +164,34 @@ def test_where_sheaves_can_not_be_read_nothing_is_clean_that_they_may_hide(machi
     assert machine.run("true").exit_code == 4
     (gap,) = machine.document["gaps"]
     assert gap.startswith("kmemleak may overlook any of 1 allocations of modules: what sheaves point to can't be read")
+
+
+@pytest.mark.parametrize("lists_percpu", [False, True])
+def test_where_kmemleak_lists_no_per_cpu_memory_it_is_told_of(
+    machine: Machine, lists_percpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two, one is freed; of what core code asked for nobody says anything."""
+    if lists_percpu:
+        monkeypatch.setattr(overlooked, "_LISTS_PERCPU", "core_alloc")  # a function that is there
+    machine.source.names.stacks.add(3, [inside("core_alloc")])
+    for at, stack in ((0x100, 1), (0x200, 1), (0x300, 3)):
+        allocate_before(machine, at, kind=Kind.PERCPU, cache=0, stack=stack)
+    machine.source.free(0x200, kind=Kind.PERCPU)
+    done = machine.run("true")
+    told = (
+        "kmemleak of this kernel does not list 1 object of percpu, asked for by drv_probe [drv]: "
+        "whether anything points there it does not tell; try --repeat, or unload the module before the end"
+    )
+    assert machine.document["gaps"] == ([] if lists_percpu else [told]), done.output
+    assert done.exit_code == (0 if lists_percpu else 4)
+
+
+def test_a_clean_run_tells_what_modules_still_have(machine: Machine) -> None:
+    machine.source.allocate(A, bytes_alloc=1024)
+    machine.source.allocate(B, bytes_alloc=1024)
+    said = "still allocated by modules: 2 objects of drv, 2.0 KiB; what of it leaks, --repeat tells"
+    assert said in machine.run("true").output
+    assert "still allocated" not in machine.run("--repeat", "2", "true").output
 
 
 def test_of_many_those_with_most_objects_are_named(machine: Machine) -> None:

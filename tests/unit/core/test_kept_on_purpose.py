@@ -27,6 +27,11 @@ def stack(*functions: str) -> Stack:
         ("inode or dentry", "kernfs_iattrs_cache", ("__kernfs_iattrs",)),
         ("inode or dentry", "lsm_inode_cache", ("security_inode_alloc",)),
         ("alias of a slab cache", "kernfs_node_cache", ("__kernfs_new_node", "sysfs_slab_alias")),
+        (
+            "alias of a slab cache",
+            "kernfs_node_cache",
+            ("kernfs_create_link", "sysfs_do_create_link_sd.isra.0", "__kmem_cache_create_args", "drv_init"),
+        ),
         ("until its timer", "tw_sock_TCP", ("inet_twsk_alloc",)),
         ("until its timer", "kmalloc-512", ("___neigh_create",)),
         ("until its timer", "ip_dst_cache", ("dst_alloc", "rt_dst_alloc")),
@@ -50,6 +55,7 @@ def test_each_rule_holds(rule: str, cache: str, functions: tuple[str, ...]) -> N
     ("cache", "functions"),
     [
         ("kernfs_node_cache", ("__kernfs_new_node", "kernfs_create_dir_ns", "kobject_add_internal")),
+        ("kernfs_node_cache", ("kernfs_create_link", "sysfs_do_create_link_sd", "device_add", "drv_init")),
         ("kmalloc-512", ("blk_mq_alloc_and_init_hctx", "blk_mq_init_allocated_queue")),
         ("kmalloc-256", ("alloc_workqueue", "drv_probe")),
         ("filp", ("alloc_empty_file",)),

@@ -102,6 +102,35 @@ def test_what_the_next_round_frees_is_not_in_the_way_of_clean() -> None:
     assert (one.verdict, one.counts_against_clean, one.rule) == (Verdict.UNDECIDED, False, "pending")
 
 
+@pytest.mark.parametrize("unload", [False, True])
+def test_what_the_next_round_frees_is_not_confirmed_where_kmemleak_lists_it(unload: bool) -> None:
+    """As it does where a driver keeps a pointer as another number. When the module is gone, nobody frees it."""
+    scene = leaking([0, 0, 0, 0, 0, 0, 1], unload=False, stack=1)
+    if unload:
+        scene.unload(8.5)
+    listed = [suspect(7.2, address(0))]
+    (one,) = scene.judge(listed, listed, series=[rounds(7)])
+    assert one.verdict is (Verdict.CONFIRMED if unload else Verdict.UNDECIDED)
+    assert unload or one.reason == "only the last of 7 rounds left any, so the next one may free it"
+    assert one.counts_against_clean
+
+
+def test_what_vmalloc_keeps_its_books_in_is_not_counted_with_what_it_gave() -> None:
+    """Both are asked for by the same functions, by name."""
+    scene = leaking([])
+    frames = [inside("vmalloc_noprof"), inside("drv_probe")]
+    scene.names.stacks.add(7, [inside("__vmalloc_node_range_noprof"), *frames])
+    scene.names.stacks.add(8, [inside("__kmalloc_noprof"), inside("__get_vm_area_node"), *frames])
+    for number in range(8):
+        at_s = 1.2 + number
+        scene.allocate(at_s, address(3 * number), stack=7, kind=Kind.VMALLOC, bytes_req=8192, bytes_alloc=8192)
+        scene.allocate(at_s, address(3 * number + 1), stack=8)
+        scene.allocate(at_s, address(3 * number + 2), stack=8)
+    judged = scene.judge(series=[rounds(8)])
+    assert {one.rounds for one in judged} == {Rounds(7, 7, 1)}
+    assert [one.cache for one in judged] == ["vmalloc"] * 8
+
+
 @pytest.mark.parametrize(
     ("left", "bounded"),
     [

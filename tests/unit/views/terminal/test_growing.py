@@ -76,4 +76,5 @@ def test_the_report_has_it_before_its_outcome_and_stays_clean() -> None:
     show(screen, report(growing=[growing_stack(frames=STACK.frames)]))
     text = printed(screen)
     assert "\n\ngrowing: " in text
-    assert text.endswith("points there.\n\nclean: 0 confirmed, 0 dismissed, 0 undecided\n")
+    assert "points there.\nstill allocated by modules: " in text
+    assert text.endswith("\n\nclean: 0 confirmed, 0 dismissed, 0 undecided\n")
