@@ -50,8 +50,6 @@ RECLAIMABLE = Rule(
 
 BOOKKEEPING = Rule("bookkeeping", "describes what vmalloc or the per-CPU allocator gave out, and goes later than that")
 
-SKB_HEADS = "skbuff_head_cache"
-
 RULES = (
     Rule(
         "index node",
@@ -107,7 +105,7 @@ RULES = (
     Rule(
         "head of an skb",
         "these go round in a list of each CPU's own, 64 at most, whoever asked for them",  # net/core/skbuff.c
-        caches=re.compile(SKB_HEADS),
+        caches=re.compile(r"skbuff_head_cache"),
         until_needed=True,
     ),
 )

@@ -16,7 +16,7 @@ from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.records import Kind, Rows, hide
 from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect
 from kleaktrace.core.evidence.stack_evidence import StackEvidence
-from kleaktrace.core.kept_on_purpose import SKB_HEADS, without_kept
+from kleaktrace.core.kept_on_purpose import without_kept
 from kleaktrace.core.ledger.outstanding_table import keys_of, object_keys
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.symbols.call_stacks import requester_words
@@ -27,7 +27,6 @@ _SHEAF = "a CPU's sheaf of that cache points there still; try --repeat, or boot 
 _PERCPU = "whether anything points there it does not tell; try --repeat, or unload the module before the end"
 _LISTS_PERCPU = "pointer_update_refs"
 """A function of mm/kmemleak.c that is there since it lists per-CPU memory (v6.12, 6c99d4eb7c5e)."""
-_AT_ONCE_NS = 1_000_000
 _LISTED_FROM_NS = 5 * 10**9
 """kmemleak lists nothing that is younger (mm/kmemleak.c, MSECS_MIN_AGE)."""
 
@@ -84,23 +83,7 @@ def _unjudged(evidence: Evidence, suspects: Sequence[JudgedSuspect], repeated: R
     rows = rows[~np.isin(keys_of(rows), _keys_of_judged(suspects))]
     keys = [key for key in np.unique(rows["stack"]).tolist() if _is_of_module(evidence.names, key)]
     unbounded = np.array([key for key in keys if key not in repeated.bounded], np.uint64)
-    rows = rows[np.isin(rows["stack"], unbounded)]
-    others = without_kept(rows, evidence.names)
-    return np.concatenate([others, _heads_with_data(rows, others, evidence.names)])
-
-
-def _heads_with_data(rows: Rows, others: Rows, names: KernelNames) -> Rows:
-    """The heads of skbs whose data is still there, which the same task asked for at once: no idle ones of a CPU."""
-    caches = [key for key, cache in names.caches.items() if cache.name == SKB_HEADS]
-    heads = rows[np.isin(rows["cache"], np.array(caches, np.uint64))]
-    has_data = np.zeros(heads.size, np.bool_)
-    for tid in np.unique(heads["tid"]).tolist():
-        of_task = heads["tid"] == tid
-        asked = np.sort(others["time_ns"][others["tid"] == tid])
-        at = heads["time_ns"][of_task]
-        has_data[of_task] = np.searchsorted(asked, at) < np.searchsorted(asked, at + np.uint64(_AT_ONCE_NS))
-    with_data: Rows = heads[has_data]
-    return with_data
+    return without_kept(rows[np.isin(rows["stack"], unbounded)], evidence.names)
 
 
 def _keys_of_judged(suspects: Sequence[JudgedSuspect]) -> U64:

@@ -155,21 +155,6 @@ def test_what_is_kept_on_purpose_is_not_overlooked(machine: Machine) -> None:
     assert machine.run("true").exit_code == 0
 
 
-@pytest.mark.parametrize("data_is_there", [False, True])
-def test_heads_of_skbs_are_overlooked_if_their_data_is_there(machine: Machine, data_is_there: bool) -> None:
-    """Else they may be idle ones, which a CPU keeps on purpose. What only they point to kmemleak overlooks, too."""
-    machine.source.names.caches[ITEM] = CacheName(ITEM, "skbuff_head_cache", 232, 256)
-    at_ns = time.monotonic_ns() - int(BORN_S * 1e9)
-    allocate_before(machine, A, time_ns=at_ns)
-    machine.source.allocate(B, time_ns=at_ns + 100_000)
-    if not data_is_there:
-        machine.source.free(B)
-    done = machine.run("true")
-    assert done.exit_code == (4 if data_is_there else 0), done.output
-    told = [OVERLOOKED.format("1 object", "skbuff_head_cache")]
-    assert machine.document["gaps"] == (told if data_is_there else [])
-
-
 def test_where_sheaves_can_not_be_read_nothing_is_clean_that_they_may_hide(machine: Machine) -> None:
     machine.source.in_sheaves = None
     assert machine.run("true").exit_code == 0
