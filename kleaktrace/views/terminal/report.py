@@ -102,9 +102,9 @@ def _show_still_allocated(console: Console, report: Report) -> None:
     """What a single run says nothing of: what modules have, and something points to."""
     objects, size = Counter[str](), 0
     for group in report.outstanding:
-        owner = group.stack.owner
-        if owner is not None and owner.module and not group.reclaimable and not group.stack.below_machinery:
-            objects[owner.module] += group.count
+        asked = group.stack.requester
+        if asked is not None and asked.module and not group.reclaimable and not group.stack.below_machinery:
+            objects[asked.module] += group.count
             size += group.bytes
     if objects:
         total = f"{units.count(sum(objects.values()), 'object')} of {', '.join(sorted(objects))}, {units.size(size)}"
