@@ -10,6 +10,7 @@ account); and for a reader that stood still, STEP.stalled: from when until when 
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from kleaktrace.edge.tracing import filters, tracer
 from kleaktrace.session import drain, live
 
 OUT, MODULE = Path(sys.argv[1]), sys.argv[2]
-TINY_RING, SMALL_RING = 1 << 14, 1 << 20
+TINY_RING, SMALL_RING = max(1 << 14, mmap.PAGESIZE), 1 << 20
 CAUGHT_UP = Path("/tmp/caught_up")
 LAB = Path("/sys/kernel/debug/kleaktrace_lab")
 
