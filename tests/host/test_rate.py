@@ -77,7 +77,7 @@ def test_every_event_once_at_full_rate(load: Path) -> None:
 def test_command_keeps_up(load: Path, tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
     begun = kleaktrace(tmp_path, "trace", "--comm", "nobody", "--duration", 0.1)
-    with load_on_all_cores(load, "kt-churn", "churn", 60):
+    with load_on_all_cores(load, "kt-churn", "churn", 600):
         done = kleaktrace(tmp_path, "trace", "--duration", 8, "--json", file)
     assert done.status == 0, done.stderr
     document = read_json(file)
@@ -140,8 +140,8 @@ def test_starting_under_load_loses_nothing(load: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(BpfObject, "_attach_raw", attach_slowly)
     with (
-        load_on_all_cores(load, "kt-sockets", "sockets", 60),
-        load_on_all_cores(load, "kt-churn", "churn", 60),
+        load_on_all_cores(load, "kt-sockets", "sockets", 600),
+        load_on_all_cores(load, "kt-churn", "churn", 600),
         live_session() as session,
     ):
         session.stop()

@@ -48,7 +48,7 @@ def the_group(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_the_interval_holds_the_set_rate_over_a_load(load: Path, tmp_path: Path) -> None:
-    with leaking(), load_on_all_cores(load, "kt-churn", "churn", 60):
+    with leaking(), load_on_all_cores(load, "kt-churn", "churn", 600):
         document, done = rates(tmp_path, "--by", "comm", "--cache", "filp", "--duration", 25)
     group = the_group(document, COMM)
     size = group["bytes"] / group["outstanding"]

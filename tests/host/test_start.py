@@ -49,7 +49,7 @@ def the_file() -> Path:
 
 def traced(load: Path, **options: Any) -> tuple[set[tuple[str, str | None]], int]:
     """What a session covers, and how many allocations of a load it sees."""
-    with load_on_all_cores(load, "kt-start", "sockets", 60), live_session(**options) as session:
+    with load_on_all_cores(load, "kt-start", "sockets", 600), live_session(**options) as session:
         seen = 0
         while seen < ENOUGH:
             seen = session.counts().totals.allocations

@@ -47,8 +47,8 @@ Hold = Callable[[str], Holder]
 def test_trace_under_load(load: Path, tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
     with (
-        load_on_all_cores(load, "kt-churn", "churn", 60),
-        load_on_all_cores(load, "kt-sockets", "sockets", 60),
+        load_on_all_cores(load, "kt-churn", "churn", 600),
+        load_on_all_cores(load, "kt-sockets", "sockets", 600),
     ):
         done = kleaktrace(tmp_path, "trace", "--duration", 6, "--json", file)
     assert done.status == 0, done.stderr
