@@ -123,14 +123,16 @@ def is_bookkeeping(kind: int, stack: Stack) -> bool:
 
     It goes when that goes, which is judged for itself.
     """
-    if kind in (Kind.KMALLOC, Kind.CACHE, Kind.PAGES):
-        return stack.below_machinery
-    return kind == Kind.VMALLOC and stack.within_vmalloc
+    return _is_of_books(kind, stack) or (kind == Kind.VMALLOC and stack.within_vmalloc)
+
+
+def _is_of_books(kind: int, stack: Stack) -> bool:
+    return kind in (Kind.KMALLOC, Kind.CACHE, Kind.PAGES) and stack.below_machinery
 
 
 def rule_for_row(names: KernelNames, kind: int, cache: int, size: int, stack: int, gfp_flags: int) -> Rule | None:
     """The same for an allocation as the ledger has it: keys of cache and stack, size in bytes as given."""
-    if kind in (Kind.KMALLOC, Kind.CACHE, Kind.PAGES) and names.stacks.get(stack).below_machinery:
+    if _is_of_books(kind, names.stacks.get(stack)):
         return BOOKKEEPING
     known = names.caches.get(cache)
     reclaimable = (known is not None and known.reclaimable) or is_reclaimable(gfp_flags)

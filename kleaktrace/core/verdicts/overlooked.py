@@ -38,25 +38,20 @@ def overlooked(
 
     handed_out: hidden addresses that sheaves point to; None: that can't be read on this kernel, which has sheaves.
     """
-    rows = _old_enough(evidence, _unjudged(evidence, suspects, repeated))
+    rows = _unjudged(evidence, suspects, repeated)
     per_cpu = rows["kind"] == Kind.PERCPU
-    return [*_in_sheaves(evidence, rows[~per_cpu], handed_out), *_never_listed(evidence, rows[per_cpu])]
+    # Before v6.12, whatever per-CPU memory nothing points to, kmemleak does not list it.
+    never_listed = _old_enough(evidence, rows[per_cpu & (not evidence.names.symbols.places_of(_LISTS_PERCPU))])
+    hidden = ~per_cpu if handed_out is None else ~per_cpu & np.isin(rows["object"], handed_out)
+    of_percpu = _lines(evidence, never_listed, "kmemleak of this kernel does not list", _PERCPU)
+    return [*_in_sheaves(evidence, _old_enough(evidence, rows[hidden]), handed_out is not None), *of_percpu]
 
 
-def _in_sheaves(evidence: Evidence, rows: Rows, handed_out: U64 | None) -> list[str]:
-    if handed_out is None:
-        unread = (
-            f"kmemleak may overlook any of {rows.size:,} allocations of modules: what sheaves point to can't be read"
-        )
-        return [f"{unread}; boot with slab_debug=F"] if rows.size else []
-    return _lines(evidence, rows[np.isin(rows["object"], handed_out)], "kmemleak may overlook", _SHEAF)
-
-
-def _never_listed(evidence: Evidence, rows: Rows) -> list[str]:
-    """Before v6.12, whatever per-CPU memory nothing points to, kmemleak does not list it."""
-    if evidence.names.symbols.places_of(_LISTS_PERCPU):
-        return []
-    return _lines(evidence, rows, "kmemleak of this kernel does not list", _PERCPU)
+def _in_sheaves(evidence: Evidence, rows: Rows, is_read: bool) -> list[str]:
+    if is_read or not rows.size:
+        return _lines(evidence, rows, "kmemleak may overlook", _SHEAF)
+    unread = f"kmemleak may overlook any of {rows.size:,} allocations of modules: what sheaves point to can't be read"
+    return [f"{unread}; boot with slab_debug=F"]
 
 
 def _lines(evidence: Evidence, rows: Rows, begin: str, why: str) -> list[str]:
