@@ -103,7 +103,9 @@ def _show_still_allocated(console: Console, report: Report) -> None:
     objects, size = Counter[str](), 0
     for group in report.outstanding:
         asked = group.stack.requester
-        if asked is not None and asked.module and not group.reclaimable and not group.stack.below_machinery:
+        # What vmalloc and the per-CPU allocator give out comes through their inside, as what they take for themselves.
+        is_of_books = group.stack.below_machinery and group.cache not in ("vmalloc", "percpu")
+        if asked is not None and asked.module and not group.reclaimable and not is_of_books:
             objects[asked.module] += group.count
             size += group.bytes
     if objects:

@@ -194,6 +194,15 @@ def test_a_clean_run_tells_what_modules_still_have(machine: Machine) -> None:
     assert "still allocated" not in machine.run("--repeat", "2", "true").output
 
 
+def test_memory_of_vmalloc_is_told_of_and_its_books_are_not(machine: Machine) -> None:
+    frames = [inside("__vmalloc_node_range_noprof"), inside("vmalloc_noprof"), inside("drv_probe")]
+    machine.source.names.stacks.add(5, frames)
+    machine.source.names.stacks.add(6, [inside("__kmalloc_noprof"), inside("__get_vm_area_node"), *frames])
+    machine.source.allocate(A, kind=Kind.VMALLOC, bytes_alloc=8192, stack=5)
+    machine.source.allocate(B, stack=6)
+    assert "still allocated by modules: 1 object of drv, 8.0 KiB" in machine.run("true").output
+
+
 def test_of_many_those_with_most_objects_are_named(machine: Machine) -> None:
     for number in range(7):
         machine.source.names.caches[100 + number] = CacheName(100 + number, f"drv_{number}", 100, 128)
