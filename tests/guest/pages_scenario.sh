@@ -5,6 +5,7 @@
 set -e
 kleaktrace=$1 lab_module=$2 pages_module=$3 out=$4
 lab=/sys/kernel/debug/kleaktrace_lab
+python3 -c 'import mmap; print(mmap.PAGESIZE)' > "$out/page_size"
 
 # Runs all cases, and keeps the books; $1: where.
 cases="insmod $lab_module init_leaks=0

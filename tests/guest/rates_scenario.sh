@@ -4,7 +4,7 @@
 #
 #   rates_scenario.sh OUT LAB.KO
 #
-# Leaves in OUT: context.json, comm.json, trace.json, what was printed, and the lab's account before and after.
+# Leaves in OUT: context.json, comm.json, trace.json, what was printed, the lab's account before and after, and slabinfo.
 out=$1 lab_ko=$2 seconds=60
 lab=/sys/kernel/debug/kleaktrace_lab
 
@@ -41,4 +41,6 @@ for pid in $pids; do
 	wait $pid || status=7
 done
 cp $lab/rates "$out/after"
+# How many bytes an object takes, in the kernel's own words: KASAN has it take more. SLUB_DEBUG brings it.
+cp /proc/slabinfo "$out/slabinfo"
 exit $status

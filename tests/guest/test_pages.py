@@ -18,7 +18,6 @@ from museum_lib.piece import Module
 
 pytestmark = pytest.mark.guest
 
-PAGE = 4096
 BY_KMALLOC = "lab_large_kmalloc_too"
 SPLIT = {"lab_leak_split_page", "lab_freed_split_pages", "lab_freed_exact_pages"}
 
@@ -31,6 +30,8 @@ class Seen:
     books: dict[str, list[Object]]
     cases: dict[str, Case]
     texts: dict[str, str]
+    page: int
+    """Bytes of one."""
 
     def left(self, name: str) -> Counter[str]:
         """Bytes that are left of each case, by its function, as the books have it."""
@@ -53,6 +54,7 @@ def seen(guest: Guest, kernel_tree: Path, lab_module: Path, tmp_path_factory: py
         {path.stem: Object.read(path) for path in out.glob("*.objects")},
         Case.read(out / "page_cases"),
         {path.stem: path.read_text() for path in out.glob("*.txt")},
+        int((out / "page_size").read_text()),
     )
 
 
@@ -104,13 +106,14 @@ def test_what_an_unloaded_module_has_left_is_confirmed_and_nothing_else(seen: Se
     expected = seen.left("unloaded")
     del expected[BY_KMALLOC]
     assert found == expected
+    page = seen.page
     assert caches == {
-        "lab_leak_page": ("pages (order 0)", PAGE),
-        "lab_leak_pages": ("pages (order 3)", 8 * PAGE),
-        "lab_leak_free_pages": ("pages (order 1)", 2 * PAGE),
-        "lab_leak_dma_buffer": ("pages (order 2)", 4 * PAGE),
-        "lab_leak_split_page": ("pages (order 3)", PAGE),
-        "lab_leak_bulk_pages": ("pages (order 0)", PAGE),
+        "lab_leak_page": ("pages (order 0)", page),
+        "lab_leak_pages": ("pages (order 3)", 8 * page),
+        "lab_leak_free_pages": ("pages (order 1)", 2 * page),
+        "lab_leak_dma_buffer": ("pages (order 2)", 4 * page),
+        "lab_leak_split_page": ("pages (order 3)", page),
+        "lab_leak_bulk_pages": ("pages (order 0)", page),
     }
     assert seen.documents["unloaded"]["verdict"] == "leaks"
     kmallocs = [s for s in seen.documents["unloaded"]["suspects"] if of_lab(seen, s["stack"]) == BY_KMALLOC]
@@ -156,9 +159,10 @@ def test_what_vmalloc_took_for_the_modules_is_told_of_as_vmalloc_s(seen: Seen) -
 
 @pytest.mark.long
 def test_a_page_for_each_open_of_a_device_of_the_kernels_own_is_found_and_named(
-    guest: Guest, kernel_tree: Path, tmp_path: Path
+    seen: Seen, guest: Guest, kernel_tree: Path, tmp_path: Path
 ) -> None:
-    """cuse without the free of the page in which it asks a server of its: 20 MB in 5,000 opens that nobody answers."""
+    """cuse without the free of the page in which it asks a server of its: 20 MB, in 5,000 opens that nobody answers."""
+    count = 5000 * 4096 // seen.page
     edit = Edit(
         file="fs/fuse/cuse.c",
         function="cuse_process_init_reply",
@@ -167,9 +171,8 @@ def test_a_page_for_each_open_of_a_device_of_the_kernels_own_is_found_and_named(
     )
     built_files = built(kernel_tree, [Module("fs/fuse/cuse", ("CONFIG_CUSE",))], [edit], print)
     (tmp_path / "cuse.ko").write_bytes(built_files["cuse"].read_bytes())
-    (tmp_path / "opens").write_text(
-        f"insmod {tmp_path}/cuse.ko\nfor ((i = 0; i < 5000; i++)); do exec 3<> /dev/cuse; exec 3>&-; done\nrmmod cuse\n"
-    )
+    open_all = f"for ((i = 0; i < {count}; i++)); do exec 3<> /dev/cuse; exec 3>&-; done"
+    (tmp_path / "opens").write_text(f"insmod {tmp_path}/cuse.ko\n{open_all}\nrmmod cuse\n")
     options = ("--pages", "--no-kmemleak", "--json", str(tmp_path / "report.json"))
     opens = ("bash", str(tmp_path / "opens"))
     guest(
@@ -177,5 +180,5 @@ def test_a_page_for_each_open_of_a_device_of_the_kernels_own_is_found_and_named(
     )
     report = json.loads((tmp_path / "report.json").read_text())
     (leak,) = report["leaks"]
-    assert (leak["module"], leak["requester"], leak["objects"]) == ("cuse", "cuse_channel_open", 5000)
-    assert (leak["bytes"], report["loss"]["events"], report["verdict"]) == (5000 * PAGE, 0, "leaks")
+    assert (leak["module"], leak["requester"], leak["objects"]) == ("cuse", "cuse_channel_open", count)
+    assert (leak["bytes"], report["loss"]["events"], report["verdict"]) == (count * seen.page, 0, "leaks")

@@ -15,8 +15,8 @@ from schemas import validated
 pytestmark = pytest.mark.guest
 
 SCENARIO = PROJECT / "tests" / "guest" / "rates_scenario.sh"
-# Object size of the kmalloc cache that each is served from.
-BUCKETS = {"rate_task": 256, "rate_kworker": 512, "rate_timer": 1024, "rate_hardirq": 2048}
+CACHES = {"rate_task": "256", "rate_kworker": "512", "rate_timer": "1k", "rate_hardirq": "2k"}
+NOMINAL = {"256": 256, "512": 512, "1k": 1024, "2k": 2048}
 GROUPS = {
     "rate_task": ("comm", "lab_rate_task"),
     "rate_kworker": ("context", "kworker: rate_work [kleaktrace_lab]"),
@@ -30,10 +30,16 @@ CONTEXTS = {"rate_task": "task", "rate_kworker": "task", "rate_timer": "softirq"
 
 @dataclass(frozen=True)
 class Seen:
-    """What one boot has brought: documents by name, and what the lab says it leaks, in bytes a second."""
+    """What one boot has brought: documents by name, and what the lab says it leaks, in objects and bytes a second."""
 
     directory: Path
-    truth: dict[str, float]
+    objects: dict[str, float]
+    sizes: dict[str, int]
+    """Bytes that an object takes."""
+
+    @property
+    def truth(self) -> dict[str, float]:
+        return {name: rate * self.sizes[name] for name, rate in self.objects.items()}
 
     def document(self, name: str) -> dict[str, Any]:
         document: dict[str, Any] = validated(json.loads((self.directory / f"{name}.json").read_text()))
@@ -56,26 +62,30 @@ def _leaked(path: Path) -> dict[str, tuple[int, int]]:
     return {row[0]: (int(row[6]) - int(row[7]), int(row[8])) for row in rows}
 
 
+def _sizes(slabinfo: Path) -> dict[str, int]:
+    """Bytes that an object of each rate takes: of its cache, as the kernel has it, if it has that file."""
+    rows = [line.split() for line in slabinfo.read_text().splitlines()[2:]] if slabinfo.exists() else []
+    known = {row[0].removeprefix("kmalloc-"): int(row[3]) for row in rows if row[0].startswith("kmalloc-")}
+    return {name: known.get(cache, NOMINAL[cache]) for name, cache in CACHES.items()}
+
+
 @pytest.fixture(scope="module")
 def seen(guest: Guest, lab_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     out = tmp_path_factory.mktemp("rates")
     result = guest("bash", str(SCENARIO), str(out), str(lab_module), rwdirs=[out], timeout_s=600)
     assert result.status == 0, result.stderr + "".join(file.read_text() for file in out.glob("*.txt"))
     before, after = _leaked(out / "before"), _leaked(out / "after")
-    truth = {
-        name: (after[name][0] - before[name][0]) * size * 1e9 / (after[name][1] - before[name][1])
-        for name, size in BUCKETS.items()
-    }
-    return Seen(out, truth)
+    objects = {name: (after[name][0] - before[name][0]) * 1e9 / (after[name][1] - before[name][1]) for name in CACHES}
+    return Seen(out, objects, _sizes(out / "slabinfo"))
 
 
-@pytest.mark.parametrize("name", BUCKETS)
+@pytest.mark.parametrize("name", CACHES)
 def test_the_interval_of_each_rate_holds_the_truth(seen: Seen, name: str) -> None:
     group = seen.group(*GROUPS[name])
     low, high = _widened(group)
     assert low <= seen.truth[name] <= high, group
     assert group["ci95"][1] < 2 * seen.truth[name], "and says something, though the emulated machine may stall"
-    assert group["allocations_per_s"] == pytest.approx(seen.truth[name] / BUCKETS[name], rel=0.1)
+    assert group["allocations_per_s"] == pytest.approx(seen.objects[name], rel=0.1)
     assert group["frees_per_s"] < 0.05, "an allocation that is recorded twice, which is rare, implies one"
 
 
@@ -93,7 +103,7 @@ def test_growing_lists_exactly_what_leaks(seen: Seen) -> None:
         if one["comm"] == "kleaktrace":
             continue  # another one starts meanwhile, and takes a while to where others use the machine, too
         found.setdefault(one["stack"][0].partition("+")[0], []).append(one)
-    assert set(found) == {f"lab_{name}" for name in BUCKETS}
+    assert set(found) == {f"lab_{name}" for name in CACHES}
     assert document["loss"]["events"] <= 8, "more would make it forget what was before"
     for name, truth in seen.truth.items():
         # Another processor may run the timer of one that is idle, by a call stack of its own (timer_expire_remote).
@@ -104,7 +114,7 @@ def test_growing_lists_exactly_what_leaks(seen: Seen) -> None:
         for one in ways:
             assert one["leak_fraction"] > 0.99
             assert one["context"] == CONTEXTS[name]
-            assert one["outstanding"] * BUCKETS[name] == one["bytes"]
+            assert one["outstanding"] * seen.sizes[name] == one["bytes"]
             assert one["listed"] is None
     assert found["lab_rate_task"][0]["comm"] == "lab_rate_task"
     assert found["lab_rate_timer"][0]["comm"] == "", "an interrupt comes upon anybody"

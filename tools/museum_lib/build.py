@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from guest_lib.external_module import kbuild_variables
+
 from museum_lib.edit import Edit, EditFailed, apply_all
 from museum_lib.piece import Module, Piece
 
@@ -136,7 +138,7 @@ def _make(tree: Path, directory: Path, wanted: Sequence[Module], symbols: Sequen
     options = [_option(option) for option in sorted({option for module in wanted for option in module.config})]
     made = subprocess.run(
         [
-            *("make", "-C", str(tree), f"M={directory}", f"-j{os.cpu_count() or 1}"),
+            *("make", "-C", str(tree), f"M={directory}", f"-j{os.cpu_count() or 1}", *kbuild_variables(tree)),
             *(f"{name}={value}" for name, value in options),
             f"KCFLAGS={' '.join(_define(name, value) for name, value in options)}",
             f"KBUILD_EXTRA_SYMBOLS={' '.join(map(str, symbols))}",

@@ -41,8 +41,11 @@ _MADE_BY_COMPILER = re.compile(r"(\.(isra|constprop|part|cold|llvm|lto_priv)(\.\
 
 _SOFTIRQ = re.compile(r"^(handle_softirqs|__do_softirq)(\..*)?$")
 _NMI = re.compile(r"^(asm_)?(exc_nmi|default_do_nmi|do_nmi|nmi_handle)\b")
+# kernel/irq/handle.c and irqdesc.c, and what calls them: arch/x86/kernel/irq.c, arch/arm64/kernel/entry-common.c. The
+# innermost are the same whether the kernel was interrupted, on whichever of its stacks, or a program (el0_interrupt).
 _HARDIRQ = re.compile(
-    r"^(__?)?(sysvec_\w+|common_interrupt|do_IRQ|handle_irq_event\w*|el1h?_irq\w*|el1_interrupt)(\..*)?$"
+    r"^(__?)?(sysvec_\w+|common_interrupt|do_IRQ|handle_irq_event\w*|handle_irq_desc|generic_handle_domain_irq"
+    r"|do_interrupt_handler|el1h?_irq\w*|el[01]_interrupt)(\..*)?$"
 )
 _BACK_TO_TASK = re.compile(
     r"^(irqentry_exit\w*|exit_to_user_mode\w*|raw_irqentry_exit_cond_resched|preempt_schedule_irq)"

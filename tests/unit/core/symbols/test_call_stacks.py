@@ -125,6 +125,11 @@ X86_TIMER = "__sysvec_apic_timer_interrupt sysvec_apic_timer_interrupt asm_sysve
             "drv_irq[drv] gic_handle_irq call_on_irq_stack el1_interrupt el1h_64_irq_handler el1h_64_irq",
             Context.HARDIRQ,
         ),
+        (
+            "drv_irq[drv] gic_handle_irq do_interrupt_handler el0_interrupt __el0_irq_handler_common el0t_64_irq",
+            Context.HARDIRQ,
+        ),
+        ("drv_irq[drv] gic_handle_irq el0_interrupt __el0_irq_handler_common", Context.HARDIRQ),
         ("drv_irq[drv] do_IRQ ret_from_intr", Context.HARDIRQ),
         # a softirq: when an interrupt ends, from local_bh_enable(), and in ksoftirqd
         (f"drv_rx[drv] net_rx_action handle_softirqs __irq_exit_rcu {X86_TIMER}", Context.SOFTIRQ),
@@ -233,6 +238,10 @@ def test_what_a_slab_takes_for_its_own_books_is_marked(function: str) -> None:
         ("drv_get do_one_initcall", 2),
         ("drv_timer call_timer_fn handle_softirqs irq_exit_rcu drv_other", 3),
         ("drv_irq __handle_irq_event_percpu common_interrupt asm_common_interrupt drv_other", 2),
+        # arm64: the kernel was interrupted, on its own stack or on that of interrupts, or a program was
+        ("drv_irq handle_irq_desc gic_handle_irq call_on_irq_stack do_interrupt_handler el1_interrupt drv_other", 2),
+        ("drv_irq handle_irq_desc gic_handle_irq do_interrupt_handler el1_interrupt drv_other", 2),
+        ("drv_irq handle_irq_desc gic_handle_irq call_on_irq_stack do_interrupt_handler el0_interrupt", 2),
         ("drv_get exit_to_user_mode_loop do_syscall_64", 3),
         ("", 0),
     ],
