@@ -203,7 +203,7 @@ def _sheaves() -> list[Check]:
     if not caches:
         return []
     found = (
-        f"{caches} slab caches have some, whose old pointers kmemleak takes for references: those of plain kmallocs "
+        f"{caches} slab caches have some, whose old pointers kmemleak takes for references: those of kmallocs and skbs "
         "are cleared away before it scans, and what others may hide is told of (slab_debug=F at boot: there are none)"
     )
     return [Check("sheaves", Health.OK, found)]

@@ -126,7 +126,7 @@ def test_what_runs_where(seen: Seen) -> None:
 
 def test_what_cannot_be_run_is_refused(seen: Seen) -> None:
     assert set((seen.directory / "refused").read_text().split()) == {
-        *("init_leak", "leak_device_name", "leak_device_private", "leak_devm", "reuse_again"),
+        *("init_leak", "leak_device_name", "leak_device_private", "leak_devm", "leak_skb_data", "reuse_again"),
     }
 
 

@@ -10,6 +10,7 @@
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/sched.h>
+#include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/vmalloc.h>
@@ -337,6 +338,32 @@ static LAB_SITE void lab_leak_kmemdup(void)
 	lab_book("leak_kmemdup", kmemdup(template, sizeof(template), GFP_KERNEL), sizeof(template));
 }
 
+/* Charged to the writer's cgroup: of a slab cache that is not that of other kmallocs of its size. */
+static LAB_SITE void lab_leak_accounted(void)
+{
+	lab_book("leak_accounted", kzalloc(72, GFP_KERNEL_ACCOUNT), 72);
+}
+
+/* Of the writer's arguments, which are there: of slab caches of its own (CONFIG_SLAB_BUCKETS). */
+static LAB_SITE void lab_leak_memdup_user(void)
+{
+	void *copy = memdup_user((const void __user *)current->mm->arg_start, 60);
+
+	if (!IS_ERR(copy))
+		lab_book("leak_memdup_user", copy, 60);
+}
+
+/* Of slab caches that all of the network takes from; what it points to is lost with it. */
+static LAB_SITE void lab_leak_skb(void)
+{
+	struct sk_buff *skb = alloc_skb(128, GFP_KERNEL);
+
+	if (!skb)
+		return;
+	lab_book("leak_skb_data", skb->head, 0);
+	lab_book("leak_skb", skb, 0);
+}
+
 /* -- the table */
 
 const struct lab_case lab_leaks[] = {
@@ -369,6 +396,10 @@ const struct lab_case lab_leaks[] = {
 	{ CASE(leak_krealloc_in_place), .size = 520, .calls = LEAKS },
 	{ CASE(leak_kstrdup), .size = 44, .calls = LEAKS },
 	{ CASE(leak_kmemdup), .size = 200, .calls = LEAKS },
+	{ CASE(leak_accounted), .size = 72, .calls = LEAKS },
+	{ CASE(leak_memdup_user), .size = 60, .calls = LEAKS },
+	{ CASE(leak_skb), .calls = LEAKS },
+	{ CASE_OF(leak_skb_data, lab_leak_skb, NULL), .calls = LEAKS },
 	{},
 };
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -92,6 +93,9 @@ def facts(suspect: Suspect) -> tuple[object, ...]:
     )
 
 
+# A module whose name is eight hexadecimal digits reads like an address, which some tools print in such brackets.
+NO_MODULE = re.compile(r"inline|[0-9a-f]{8}")
+module_names = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True).filter(lambda name: not NO_MODULE.fullmatch(name))
 names = st.from_regex(r"[a-z_][a-z0-9_.]{0,20}", fullmatch=True)
 frames = st.one_of(
     st.builds(
@@ -99,7 +103,8 @@ frames = st.one_of(
         names,
         st.integers(0, 0xFFFF),
         st.integers(1, 0xFFFF),
-        st.none() | st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True).filter(lambda m: m != "inline"),
+        st.none()
+        | st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True).filter(lambda name: not NO_MODULE.fullmatch(name)),
     ),
     st.integers(0xFFFFFFFFC0000000, 0xFFFFFFFFC0FFFFFF).map(KmemleakFrame),
 )

@@ -114,9 +114,10 @@ _HELPERS: Mapping[str, tuple[str, ...]] = {
     "net/core/sock.c": ("sock_kmalloc", "sock_kmemdup", "sock_kzalloc"),
 }
 
+_PACKETS = "net/core/skbuff.c"
 _SHARING: Mapping[str, tuple[str, ...]] = {
     # Sent, queued and freed by whoever comes last.
-    "net/core/skbuff.c": (
+    _PACKETS: (
         *("alloc_skb", "alloc_skb_with_frags", "netdev_alloc_skb", "napi_alloc_skb", "napi_skb_cache_get"),
         "dev_alloc_skb",
         *("build_skb", "build_skb_around", "napi_build_skb", "slab_build_skb", "kmalloc_reserve", "pskb_expand_head"),
@@ -236,6 +237,11 @@ def owns(function: str) -> bool:
     True of functions that share: their callers are not to blame for what others keep.
     """
     return role_of(function) in (None, Role.SHARING)
+
+
+def makes_packets(function: str) -> bool:
+    """Whether it allocates skbs, or their data."""
+    return _COMPILED.sub("", function).lstrip("_") in _SHARING[_PACKETS]
 
 
 def requester_place(functions: Sequence[tuple[str | None, bool]]) -> int | None:

@@ -21,6 +21,7 @@ from kleaktrace.core.ledger.outstanding_table import keys_of, object_keys
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.symbols.call_stacks import requester_words
 from kleaktrace.core.symbols.kernel_names import KernelNames
+from kleaktrace.core.symbols.requesters import makes_packets
 
 _NAMED = 5
 _SHEAF = "a CPU's sheaf of that cache points there still; try --repeat, or boot with slab_debug=F"
@@ -86,9 +87,12 @@ def _keys_of_judged(suspects: Sequence[JudgedSuspect]) -> U64:
     return object_keys(names, np.array([suspect.percpu for suspect in suspects], np.bool_))
 
 
-def _is_of_module(names: KernelNames, stack: int) -> bool:
-    owner = names.stacks.get(stack).owner
-    return owner is not None and bool(owner.module)
+def _is_of_module(names: KernelNames, key: int) -> bool:
+    """Whether a module is to free it, or has asked for an skb: others may, but hardly any lives so long."""
+    stack = names.stacks.get(key)
+    if stack.owner is None or stack.owner.module:
+        return stack.owner is not None
+    return makes_packets(stack.owner.name or "") and stack.requester is not None and bool(stack.requester.module)
 
 
 def _old_enough(evidence: Evidence, rows: Rows) -> Rows:

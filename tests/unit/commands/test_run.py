@@ -149,6 +149,13 @@ def test_what_others_lived_as_long_as_is_not_overlooked(machine: Machine) -> Non
     assert machine.run("true").exit_code == 0
 
 
+@pytest.mark.parametrize(("asked_by", "status"), [("drv_probe", 4), ("core_alloc", 0)])
+def test_a_module_s_skbs_may_be_overlooked_too(machine: Machine, asked_by: str, status: int) -> None:
+    machine.source.names.stacks.add(3, [inside("__alloc_skb"), inside(asked_by)])
+    allocate_before(machine, A, stack=3)
+    assert machine.run("true").exit_code == status
+
+
 def test_what_is_kept_on_purpose_is_not_overlooked(machine: Machine) -> None:
     machine.source.names.caches[ITEM] = CacheName(ITEM, "drv_inode_cache", 100, 128, reclaimable=True)
     allocate_before(machine, A)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kleaktrace.edge.kmemleak.sheaf_scrub import scrub_sheaves
+from kleaktrace.edge.kmemleak.sheaf_scrub import names_of_caches, scrub_sheaves
 
 
 def test_a_kernel_without_sheaves_is_left_alone(tmp_path: Path) -> None:
@@ -46,3 +46,13 @@ def test_where_no_object_can_be_taken_it_ends(tmp_path: Path) -> None:
     (cache / "shrink").touch()
     (cache / "object_size").write_text("many\n")
     assert scrub_sheaves(tmp_path) == 1
+
+
+def test_a_merged_cache_goes_by_all_its_names(tmp_path: Path) -> None:
+    """Without CONFIG_HARDENED_USERCOPY accounted kmallocs share caches with whatever is accounted and of their size."""
+    merged, other = tmp_path / ":A-0000064", tmp_path / "kmalloc-64"
+    merged.mkdir()
+    other.mkdir()
+    for name in ("kmalloc-cg-64", "a_cache"):
+        (tmp_path / name).symlink_to(merged.name)
+    assert names_of_caches(tmp_path) == {merged: [":A-0000064", "a_cache", "kmalloc-cg-64"], other: ["kmalloc-64"]}
