@@ -18,6 +18,7 @@ from kleaktrace.commands.injecting import Limits, Progress, Walker
 from kleaktrace.commands.judging import judged
 from kleaktrace.commands.options import OutputFile, json_option, known_option
 from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
+from kleaktrace.commands.settling import settle_what_is_left
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
@@ -38,7 +39,6 @@ from kleaktrace.edge.injection.walk_file import KnownPath, WalkFile
 from kleaktrace.edge.kmemleak.freelist_scrub import scrub_freelists
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
 from kleaktrace.edge.machine.processes import living
-from kleaktrace.edge.machine.settle import settle
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.errors import EnvironmentRefusal, UsageError
 from kleaktrace.session.live import live_session
@@ -264,10 +264,7 @@ def _settled(session: Session, ending: DeferredInterrupt, module: str | None) ->
             unexplained = count_unexplained(recording, module)
         return session.left_behind() + unexplained
 
-    try:
-        return settle(left, ending.sleep) if left() else None
-    except KeyboardInterrupt:
-        return None
+    return settle_what_is_left(session, ending, left)
 
 
 def _result(command: tuple[str, ...], walk: Walk) -> CommandResult:

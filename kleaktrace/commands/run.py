@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -21,6 +21,7 @@ from kleaktrace.commands.judging import judged
 from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option, known_option, pages_option
 from kleaktrace.commands.running import Launch, run_command
 from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
+from kleaktrace.commands.settling import settle_what_is_left
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
 from kleaktrace.commands.unseen_events import say_unseen
@@ -34,7 +35,6 @@ from kleaktrace.edge.machine.invoking_user import InvokingUser, invoking_user
 from kleaktrace.edge.machine.marks import marks
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
 from kleaktrace.edge.machine.processes import living
-from kleaktrace.edge.machine.settle import settle
 from kleaktrace.errors import UsageError
 from kleaktrace.session.live import live_session
 from kleaktrace.session.session import Session
@@ -174,10 +174,7 @@ def _settle(session: Session, ending: DeferredInterrupt, compared_ns: int | None
     def left() -> int:
         return session.left_behind() if compared_ns is None else session.left_of(compared_ns)
 
-    with suppress(KeyboardInterrupt):
-        if left():
-            return settle(left, ending.sleep)
-    return None
+    return settle_what_is_left(session, ending, left)
 
 
 def _windows(started_ns: int, marks: Sequence[tuple[int, str]], ended_ns: int) -> list[tuple[int, int]]:

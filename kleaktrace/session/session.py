@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import mmap
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,7 @@ from kleaktrace.core.ledger.tally import Tally
 from kleaktrace.core.machine.unexplained_memory import Explained, explained_by
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.symbols.kernel_names import KernelNames
+from kleaktrace.core.symbols.requesters import plain_name
 from kleaktrace.session.drain import Drain, Observer
 from kleaktrace.session.source import EventSource
 
@@ -162,6 +163,28 @@ class Session:
         some = books.outstanding > 0
         through = [bool(self.names.stacks.get(key).modules & gone) for key in books.stacks[some].tolist()]
         return int(books.outstanding[some][np.array(through, np.bool_)].sum())
+
+    def left_behind_by(self, functions: Collection[str]) -> list[tuple[str, int]]:
+        """Hidden addresses of what these functions allocated for modules that are gone, each with its function.
+
+        functions: by their plain names (`requesters.plain_name`).
+        """
+        rows = self.outstanding()
+        gone = self.names.symbols.unloaded
+        makers: dict[int, str] = {}
+        for key in np.unique(rows["stack"]).tolist():
+            stack = self.names.stacks.get(key)
+            owner = plain_name(stack.owner.name or "") if stack.owner else ""
+            if owner in functions and stack.modules & gone:
+                makers[key] = owner
+        rows = rows[(rows["kind"] == Kind.CACHE) & np.isin(rows["stack"], np.array([*makers], np.uint64))]
+        return [
+            (makers[key], hidden) for key, hidden in zip(*(rows[n].tolist() for n in ("stack", "object")), strict=True)
+        ]
+
+    def read_memory(self, objects: Sequence[tuple[int, int]]) -> Sequence[U64]:
+        """As the source has it: the complements of words, by hidden address and bytes."""
+        return self._source.read_objects(objects)
 
     def left_of(self, end_ns: int) -> int:
         """How many allocations are outstanding, right now, of those made by then (CLOCK_MONOTONIC)."""

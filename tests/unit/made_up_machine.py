@@ -10,6 +10,7 @@ from made_up_source import MadeUpSource
 
 from kleaktrace.commands import confirm as confirm_module
 from kleaktrace.commands import run as run_module
+from kleaktrace.commands import settling
 from kleaktrace.commands import signals as signals_module
 from kleaktrace.session.session import Session
 
@@ -32,6 +33,6 @@ class MadeUpMachine:
             monkeypatch.setattr(module, "missing_since", lambda *_: [])
         monkeypatch.setattr(run_module, "kmemleak_if_on", lambda: (self.kmemleak, []))
         monkeypatch.setattr(run_module, "scrub_freelists", lambda: None)
-        monkeypatch.setattr(run_module, "settle", lambda left, sleep: None)
+        monkeypatch.setattr(settling, "settle", lambda left, sleep: None)
         monkeypatch.setattr(confirm_module, "KmemleakClient", lambda: self.kmemleak)
         monkeypatch.setattr(signals_module.time, "sleep", lambda seconds: None)

@@ -41,8 +41,10 @@ COMM = (
     rf"\s*,?{COMM_TAIL}"
 )
 _LOOSE_COMM = re.compile(COMM)
+# A plain quote is closed by one: any other may be of a comm that goes on in the next line.
 _COMM_ONLY = re.compile(
-    rf"comm:?\s+[{_QUOTES}](?P<comm>[^\n]{{0,{MOST_COMM}}}?)[{_QUOTES}](?:,?\s*pid\s+(?P<pid>\d{{1,10}}))?(?P<rest>.*)$"
+    rf"comm:?\s+(?:(?P<plain>\")|[{_QUOTES[1:]}])(?P<comm>[^\n]{{0,{MOST_COMM}}}?)(?(plain)\"|[{_QUOTES}])"
+    r"(?:,?\s*pid\s+(?P<pid>\d{1,10}))?(?P<rest>.*)$"
 )
 _COMM_LAST_PART = re.compile(rf'(?P<comm>.*)",{COMM_TAIL}\s*$')
 

@@ -215,10 +215,15 @@ _ROLES: Mapping[str, Role] = {
 }
 
 
+def plain_name(function: str) -> str:
+    """The name as the tables here have it: `kernfs_new_node` of `__kernfs_new_node.isra.0`."""
+    return _COMPILED.sub("", function).lstrip("_")
+
+
 @lru_cache(1 << 14)
 def role_of(function: str, in_module: bool = False) -> Role | None:
     """The role of a function, by its name as the kernel prints it; None: it wants memory for itself."""
-    name = _COMPILED.sub("", function).lstrip("_")
+    name = plain_name(function)
     if name in _ROLES:
         return _ROLES[name]
     if _FAMILIES.fullmatch(name):
@@ -241,7 +246,7 @@ def owns(function: str) -> bool:
 
 def makes_packets(function: str) -> bool:
     """Whether it allocates skbs, or their data."""
-    return _COMPILED.sub("", function).lstrip("_") in _SHARING[_PACKETS]
+    return plain_name(function) in _SHARING[_PACKETS]
 
 
 def requester_place(functions: Sequence[tuple[str | None, bool]]) -> int | None:

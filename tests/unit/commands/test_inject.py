@@ -16,7 +16,7 @@ from made_up_machine import MadeUpMachine
 from schemas import validated
 
 from kleaktrace.commands import inject as inject_module
-from kleaktrace.commands import injecting
+from kleaktrace.commands import injecting, settling
 from kleaktrace.commands import report as report_module
 from kleaktrace.core.evidence.injected_runs import FailedAllocation, RunEnd
 from kleaktrace.core.injection.aim import Aim
@@ -144,7 +144,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     monkeypatch.setattr(inject_module, "missing_since", lambda *_: [])
     monkeypatch.setattr(inject_module, "kmemleak_if_on", lambda: (made.kmemleak, []))
     monkeypatch.setattr(inject_module, "scrub_freelists", lambda: None)
-    monkeypatch.setattr(inject_module, "settle", lambda left, sleep: None)
+    monkeypatch.setattr(settling, "settle", lambda left, sleep: None)
     monkeypatch.setattr(inject_module, "choose", lambda module: Chosen(made.injector))
     return made
 

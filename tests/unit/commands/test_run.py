@@ -15,7 +15,7 @@ from made_up_machine import MadeUpMachine
 from schemas import validated
 
 from kleaktrace.commands import confirm as confirm_module
-from kleaktrace.commands import judging
+from kleaktrace.commands import judging, settling
 from kleaktrace.commands import run as run_module
 from kleaktrace.core.events.records import Kind, hide
 from kleaktrace.core.kmemleak.report_parser import Suspect
@@ -264,13 +264,30 @@ def test_rounds_without_scans_are_compared_once_what_anybody_set_going_is_done(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[int] = []
-    monkeypatch.setattr(run_module, "settle", lambda left, sleep: waited.append(left()))
+    monkeypatch.setattr(settling, "settle", lambda left, sleep: waited.append(left()))
     machine.source.allocate(A, stack=2)
     for arguments in (["--repeat=3"], ["--no-kmemleak"], ["--no-kmemleak", "--repeat=3"]):
         assert waited == []  # the scans take longer; nothing is compared
         machine.source.polled = 0
         machine.run(*arguments, "true")
     assert waited == [1]
+
+
+def test_what_is_gone_from_sysfs_with_its_module_is_asked_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(settling, "let_go", lambda entries, btf, read: asked.extend(entries))
+    machine.source.names.stacks.add(3, [inside("kernfs_new_node"), inside("drv_probe")])
+    machine.source.names.stacks.add(4, [inside("kernfs_new_node"), inside("core_alloc")])
+    for address, stack, kind in ((A, 3, Kind.CACHE), (B, 4, Kind.CACHE), (C, 2, Kind.CACHE), (D, 3, Kind.KMALLOC)):
+        machine.source.allocate(address, stack=stack, kind=kind)
+    machine.run("true")
+    assert asked == []
+    machine.unload()
+    machine.source.polled = 0
+    machine.run("true")
+    assert asked == [("kernfs_new_node", hide(A))]
 
 
 def test_what_was_allocated_before_is_only_watched(machine: Machine) -> None:
