@@ -202,12 +202,13 @@ class Session:
         seen = kinds_seen(self._source.coverage)
         by_rcu = {CoverageKind.SLAB_SHEAF_FREE, CoverageKind.SLAB_RCU_FREE}
         rcu_missed = not by_rcu.isdisjoint(kinds_missed(self._source.coverage))
-        known = explained_by(self.counts().outstanding)
+        known = explained_by(self.counts().outstanding, mmap.PAGESIZE)
         return Explained(
             slab=known.slab if CoverageKind.SLAB_BULK_FREE in seen and not rcu_missed else None,
             vmalloc=known.vmalloc if {CoverageKind.VMALLOC, CoverageKind.VFREE} <= seen else None,
             percpu=known.percpu if CoverageKind.PERCPU in seen else None,
             pages=known.pages if CoverageKind.PAGES in seen else None,
+            rounding=known.rounding,
         )
 
     def read_contents(self, recording: Recording, suspects: Sequence[JudgedSuspect]) -> ObjectContents:

@@ -134,6 +134,8 @@ class Explained:
     percpu: int | None
     pages: int | None = None
     """Those that no other allocator took."""
+    rounding: int = 0
+    """What vmalloc may have taken on top of its own, to map it by huge pages (mm/vmalloc.c, VM_ALLOW_HUGE_VMAP)."""
 
     def since(self, before: Explained) -> Explained:
         """How much more than before."""
@@ -142,17 +144,21 @@ class Explained:
             _more(self.vmalloc, before.vmalloc),
             _more(self.percpu, before.percpu),
             _more(self.pages, before.pages),
+            max(self.rounding - before.rounding, 0),
         )
 
 
-def explained_by(tally: Tally) -> Explained:
-    """What outstanding allocations explain, if all kinds can be seen."""
+def explained_by(tally: Tally, page: int = 4096) -> Explained:
+    """What outstanding allocations explain, if all kinds can be seen. page: bytes."""
     kinds = tally.rows["kind"]
+    huge = page * page // 8  # what one table of page tables maps
+    sizes = tally.rows["bytes_alloc"].astype(np.int64)
+    rounded = (kinds == Kind.VMALLOC) & (sizes >= huge)
     slab, vmalloc, percpu, pages = (
         int(tally.bytes[np.isin(kinds, of_allocator)].sum())
         for of_allocator in ((Kind.KMALLOC, Kind.CACHE), (Kind.VMALLOC,), (Kind.PERCPU,), (Kind.PAGES,))
     )
-    return Explained(slab, vmalloc, percpu, pages)
+    return Explained(slab, vmalloc, percpu, pages, int((tally.counts * (-sizes % huge))[rounded].sum()))
 
 
 class MissingMemory(StrEnum):
@@ -221,13 +227,13 @@ def _slab(before: MachineMemory, after: MachineMemory, more: Explained) -> Itera
 
 
 def _areas(before: MachineMemory, after: MachineMemory, more: Explained) -> Iterator[Unexplained]:
-    for name, words, line, known in (
-        (MissingMemory.VMALLOC, "in vmalloc areas", "VmallocUsed", more.vmalloc),
-        (MissingMemory.PERCPU, "in per-CPU memory", "Percpu", more.percpu),
+    for name, words, line, known, rounding in (
+        (MissingMemory.VMALLOC, "in vmalloc areas", "VmallocUsed", more.vmalloc, more.rounding),
+        (MissingMemory.PERCPU, "in per-CPU memory", "Percpu", more.percpu, 0),
     ):
         used = _more(after.meminfo.get(line), before.meminfo.get(line))
         gone = _more(used, known)
-        if gone is not None and gone > after.allowed(_AREAS_MIB, _AREAS_MIB_PER_CPU):
+        if gone is not None and gone > after.allowed(_AREAS_MIB, _AREAS_MIB_PER_CPU) + rounding:
             meaning = f"more {words} than the traced allocations explain: some came by a path without an event"
             yield Unexplained(name, gone, meaning)
 

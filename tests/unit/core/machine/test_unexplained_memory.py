@@ -218,6 +218,17 @@ def test_what_is_outstanding_explains_its_allocator() -> None:
     assert explained_by(tally(rows(OUTSTANDING))) == Explained(0, 0, 0, 0)
 
 
+def test_vmalloc_may_have_rounded_up_to_huge_pages() -> None:
+    sizes = (4 * MIB + 4096, 4 * MIB + 4096, 6 * MIB, MIB + 4096)
+    held = ({"kind": Kind.VMALLOC, "bytes_alloc": size} for size in sizes)
+    known = explained_by(tally(rows(OUTSTANDING, *held)))
+    assert known.rounding == 2 * (2 * MIB - 4096)
+    assert known.since(known).rounding == 0
+    before, after = machine(), more(machine(), MemFree=-19, VmallocUsed=19)  # 12, 6 and 1 MiB
+    assert not unexplained(before, after, known)
+    assert names(unexplained(before, after, replace(known, rounding=0))) == ["vmalloc"]
+
+
 ZONEINFO = """\
 Node 0, zone    DMA32
   pages free     5000
