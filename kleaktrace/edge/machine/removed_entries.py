@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.records import hide
 from kleaktrace.edge.bpf.btf import Btf
+from kleaktrace.edge.tracing.object_reader import Read
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,8 +43,6 @@ KINDS = (
     EntryKind("kernfs_new_node", "kernfs_node", ("parent", "__parent"), Path("/sys")),
     EntryKind("proc_create", "proc_dir_entry", ("parent",), Path("/proc")),
 )
-Read = Callable[[Sequence[tuple[int, int]]], Sequence[U64]]
-"""As `Tracer.read_objects`."""
 
 
 class EntryPaths:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from kleaktrace.edge.tracing.abi import CONTENTS_WORDS
 _WORD = 8
 MOST_BYTES = CONTENTS_WORDS * _WORD
 """Of each object."""
+
+Read = Callable[[Sequence[tuple[int, int]]], Sequence[U64]]
+"""As `ObjectReader.read`."""
 
 _PROGRAM, _MAP = "read_object", "contents"
 

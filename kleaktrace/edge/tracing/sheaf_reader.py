@@ -6,7 +6,7 @@ kmemleak takes these old pointers for references: see edge/kmemleak/sheaf_scrub.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,7 @@ from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.records import hide
 from kleaktrace.edge.bpf.btf import Btf
 from kleaktrace.edge.tracing.abi import CONTENTS_WORDS
-
-Read = Callable[[Sequence[tuple[int, int]]], Sequence[U64]]
-"""As `Tracer.read_objects`."""
+from kleaktrace.edge.tracing.object_reader import Read
 
 _WORD = 8
 _WORD_BITS = (1 << 64) - 1
