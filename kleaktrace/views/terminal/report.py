@@ -91,7 +91,10 @@ def leak_words(alike: Sequence[Leak]) -> str:
         amount += f", at {len(alike)} places"
     per_round = sum(leak.rounds.per_round for leak in alike if leak.rounds)
     if per_round:
-        amount += f", {per_round:g} per round ({units.size(round(sum(leak.bytes_per_round for leak in alike)))})"
+        # Of what core code keeps for whoever asks (skbs, nodes of an index) rounds tell nothing.
+        least = "" if all(leak.rounds for leak in alike) else "at least "
+        size_of_round = units.size(round(sum(leak.bytes_per_round for leak in alike)))
+        amount += f", {least}{per_round:g} per round ({size_of_round})"
     sources = sorted({source for leak in alike for source in leak.sources})
     words = f"{first.module or 'kernel'}: {who}: {amount}: confirmed by {' and '.join(sources)}"
     held = [held_words(leak.cause.group, leak.cause.requester) for leak in alike if leak.cause]

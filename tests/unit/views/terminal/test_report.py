@@ -234,6 +234,17 @@ def test_the_report_begins_with_one_line_for_each_leak() -> None:
     assert "kept on purpose, says nothing: 1 object (1 index node)" in text
 
 
+def test_figures_of_rounds_that_not_all_places_have_are_the_least_there_can_be() -> None:
+    """Of what core code keeps for whoever asks, rounds tell nothing."""
+    by_core = ("__alloc_skb+0x22/0x1000", *STACK.lines())
+    suspects = [judged(size=64, rounds=Rounds(9, 9, 1)), judged(stack=by_core, size=208)]
+    first = shown(report(suspects=suspects, outcome=Outcome.LEAKS)).splitlines()[0]
+    assert (
+        first
+        == "LEAK drv: drv_probe: 2 objects, 272 B, at 2 places, at least 1 per round (64 B): confirmed by kmemleak"
+    )
+
+
 @pytest.mark.parametrize("traced", [False, True])
 def test_pages_that_are_gone_may_be_asked_for_by_name(traced: bool) -> None:
     gone = Unexplained(MissingMemory.PAGES, 21 << 20, "of pages are gone")
