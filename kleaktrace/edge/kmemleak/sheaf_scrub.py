@@ -67,7 +67,7 @@ def scrub_sheaves(caches: Path = CACHES) -> int:
 
 
 def caches_with_sheaves(caches: Path = CACHES) -> Iterator[Path]:
-    """Directories of caches; of merged ones there are links, too: see `_names`. Modules' ones may go."""
+    """Directories of caches; of merged ones there are links, too: see `names_of_caches`. Modules' ones may go."""
     for capacity in sorted(caches.glob("*/sheaf_capacity")):
         with contextlib.suppress(OSError, ValueError):
             if not capacity.parent.is_symlink() and int(capacity.read_text()):
@@ -85,11 +85,25 @@ def _take_on_each_cpu(caches: Sequence[Path], names: Mapping[Path, Sequence[str]
     Who frees one there in between puts it into the old sheaf, which is not replaced then.
     """
     with contextlib.ExitStack() as stack:
-        takes = [(cache, take) for cache in caches if (take := take_of(cache, names.get(cache, ()), stack)) is not None]
+        takes: dict[Path, Take] = {}
+        for cache in caches:
+            with _refused(cache):
+                take = take_of(cache, names.get(cache, ()), stack)
+                takes |= {} if take is None else {cache: take}
         for _ in on_each_cpu():
-            for cache, take in takes:
+            for cache, take in takes.items():
                 _shrink(cache)
-                take()
+                with _refused(cache):
+                    take()
+
+
+@contextlib.contextmanager
+def _refused(cache: Path) -> Iterator[None]:
+    """What we may not do for one cache does not keep us from the others."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        _LOG.info("no object of %s was taken: %s", cache.name, error)
 
 
 def names_of_caches(caches: Path = CACHES) -> dict[Path, list[str]]:

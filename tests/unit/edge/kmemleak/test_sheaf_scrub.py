@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import ExitStack
 from pathlib import Path
 
-from kleaktrace.edge.kmemleak.sheaf_scrub import names_of_caches, scrub_sheaves
+import pytest
+
+from kleaktrace.edge.kmemleak import sheaf_scrub
+from kleaktrace.edge.kmemleak.sheaf_scrub import Take, names_of_caches, scrub_sheaves
 
 
 def test_a_kernel_without_sheaves_is_left_alone(tmp_path: Path) -> None:
@@ -39,13 +44,27 @@ def test_a_cache_that_goes_meanwhile_does_not_keep_the_others(tmp_path: Path) ->
     assert (other / "shrink").read_text() == "1"
 
 
-def test_where_no_object_can_be_taken_it_ends(tmp_path: Path) -> None:
-    cache = tmp_path / "kmalloc-64"
-    cache.mkdir()
-    (cache / "sheaf_capacity").write_text("60\n")
-    (cache / "shrink").touch()
-    (cache / "object_size").write_text("many\n")
-    assert scrub_sheaves(tmp_path) == 1
+def test_where_no_object_can_be_taken_the_others_have_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("kmalloc-32", "many"), ("kmalloc-64", "64"), ("skbuff_head_cache", "232")):
+        cache = tmp_path / name
+        cache.mkdir()
+        (cache / "sheaf_capacity").write_text("60\n")
+        (cache / "shrink").touch()
+        (cache / "object_size").write_text(f"{size}\n")
+    taken: list[str] = []
+
+    def refuse(size: int, stack: ExitStack) -> Take:
+        raise PermissionError("made up")
+
+    def take(size: int, stack: ExitStack) -> Take:
+        return lambda: taken.append(f"kmalloc-{size}")
+
+    ways = ((re.compile("skbuff.*"), refuse), (re.compile("kmalloc.*"), take))
+    monkeypatch.setattr(sheaf_scrub, "_WAYS", ways)
+    assert scrub_sheaves(tmp_path) == 3
+    assert set(taken) == {"kmalloc-64"}
 
 
 def test_a_merged_cache_goes_by_all_its_names(tmp_path: Path) -> None:
