@@ -120,11 +120,12 @@ def anatomy(
     """
     groups = root_groups(rows, object_graph(rows, words, _descriptions(rows, names), _code_until(rows, names)))
     notes = []
+    of_slab = np.isin(rows["kind"], (Kind.KMALLOC, Kind.CACHE))
     for key in np.unique(rows["stack"]).tolist():
         numbers = np.flatnonzero(rows["stack"] == key)
         said = [
             overwritten(key, rows[numbers]),
-            *_common_facts([words[n] for n in numbers[:_LOOKED_INTO]], function_at),
+            *_common_facts([(words[n], bool(of_slab[n])) for n in numbers[:_LOOKED_INTO]], function_at),
         ]
         lines = tuple(names.stacks.get(key).lines())
         if any(said) and lines:
@@ -151,9 +152,12 @@ def _code_until(rows: Rows, names: KernelNames) -> npt.NDArray[np.uint64]:
     return until
 
 
-def _common_facts(several: Sequence[Words], function_at: Callable[[int], str | None]) -> list[str]:
-    """What the first of the objects tells, with how many of those looked at tell the same."""
-    told = [facts(words, function_at) for words in several]
+def _common_facts(several: Sequence[tuple[Words, bool]], function_at: Callable[[int], str | None]) -> list[str]:
+    """What the first of the objects tells, with how many of those looked at tell the same.
+
+    several: what each holds, and whether it is a slab's.
+    """
+    told = [facts(words, function_at, of_slab=of_slab) for words, of_slab in several]
     first = told[0] if told else ()
     return [
         fact if len(told) == 1 else f"{fact} ({_of(sum(fact in each for each in told), len(told))})" for fact in first

@@ -43,10 +43,11 @@ _MOST_REFERENCES = 64
 _COUNTS_LOOKED_AT = 4
 
 
-def facts(words: U64, function_at: FunctionAt) -> tuple[str, ...]:
+def facts(words: U64, function_at: FunctionAt, *, of_slab: bool = True) -> tuple[str, ...]:
     """Say what the words of an object tell, the most telling first; at most six short strings, none if empty.
 
-    `function_at` gets the few words that may be kernel addresses, plain, one at a time.
+    `function_at` gets the few words that may be kernel addresses, plain, one at a time. of_slab: a slab may have
+    poisoned it.
     """
     if not words.size:
         return ()
@@ -58,7 +59,7 @@ def facts(words: U64, function_at: FunctionAt) -> tuple[str, ...]:
         _spinlocks(words),
         _off_list(words),
         _errors(words),
-        _poison(words),
+        _poison(words) if of_slab else (),
         _references(words),
     )
     return tuple(fact for kind in kinds for fact in kind)[:_MOST_FACTS]
@@ -134,7 +135,7 @@ def _poison(words: U64) -> Iterator[str]:
     for byte, patterns in _POISON.items():
         count = len(_places(words, patterns))
         if count:
-            yield f"{count} of {words.size} words never written (SLUB's poison {byte:x})"
+            yield f"maybe never written: {count} of {words.size} words are SLUB's poison {byte:x}"
 
 
 def _references(words: U64) -> Iterator[str]:

@@ -97,8 +97,12 @@ def test_no_error_pointers(value):
 
 
 def test_slub_poison_is_counted():
-    assert told(bytes([0x6B] * 23 + [0xA5]), 0) == ("3 of 4 words never written (SLUB's poison 6b)",)
-    assert told(bytes([0x5A] * 16), 0) == ("2 of 3 words never written (SLUB's poison 5a)",)
+    assert told(bytes([0x6B] * 23 + [0xA5]), 0) == ("maybe never written: 3 of 4 words are SLUB's poison 6b",)
+    assert told(bytes([0x5A] * 16), 0) == ("maybe never written: 2 of 3 words are SLUB's poison 5a",)
+
+
+def test_what_is_not_of_a_slab_is_not_poisoned_by_it():
+    assert facts(words(bytes([0x5A] * 16)), FUNCTIONS.get, of_slab=False) == ()
 
 
 def test_poison_is_no_part_of_a_text():
