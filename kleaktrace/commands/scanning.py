@@ -23,6 +23,9 @@ from kleaktrace.views.terminal import console
 _QUIESCE_S = 1.0
 """For what was set going before: RCU callbacks, delayed work, dying tasks."""
 
+_CLEARINGS = 4
+"""At most; one nearly always does."""
+
 Progress = Callable[[int, int, ScanPhase], None]
 Telling = Callable[[], AbstractContextManager[Progress]]
 """Gives what is told of the progress while scans go on."""
@@ -89,8 +92,7 @@ def _scan_and_watch(
         ending.sleep(seconds)
 
     began = session.start.jiffies
-    scrub_sheaves()
-    session.look_into_sheaves()
+    _clear_sheaves(session)
     vmallocs = session.outstanding_vmallocs()
     with filled_vmap_areas(vmallocs, session.free_before), telling() as progress:
         scanned = scan_protocol(
@@ -98,6 +100,15 @@ def _scan_and_watch(
         )
     session.look_into_sheaves()
     return readings + [list(reading.objects) for reading in scanned]
+
+
+def _clear_sheaves(session: Session) -> None:
+    """Have sheaves replaced; once more where somebody has freed an object meanwhile, for which an old one stayed."""
+    for _ in range(_CLEARINGS):
+        scrub_sheaves()
+        session.look_into_sheaves()
+        if not session.hidden_in_sheaves():
+            return
 
 
 def _unsettled(readings: Sequence[ScanReading], began: int) -> bool:

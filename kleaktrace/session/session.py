@@ -27,6 +27,7 @@ from kleaktrace.core.machine.unexplained_memory import Explained, explained_by
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.symbols.kernel_names import KernelNames
 from kleaktrace.core.symbols.requesters import plain_name
+from kleaktrace.core.verdicts.overlooked import clearable
 from kleaktrace.session.drain import Drain, Observer
 from kleaktrace.session.source import EventSource
 
@@ -221,6 +222,11 @@ class Session:
     def look_into_sheaves(self) -> None:
         """Remember what sheaves of slab caches point to now, which a scan of now takes for referenced."""
         self._handed_out.append(self._source.handed_out())
+
+    def hidden_in_sheaves(self) -> int:
+        """How many objects the last look has found that need not be hidden: see `overlooked.clearable`."""
+        last = self._handed_out[-1] if self._handed_out else None
+        return 0 if last is None else clearable(self.outstanding(), self.names, last)
 
     def overlooked(self, recording: Recording, suspects: Sequence[JudgedSuspect]) -> list[str]:
         """What kmemleak may have overlooked of what modules left behind, in words; nothing if it was not asked."""

@@ -48,6 +48,16 @@ def overlooked(
     return [*_in_sheaves(evidence, _old_enough(evidence, rows[hidden]), handed_out is not None), *of_percpu]
 
 
+def clearable(rows: Rows, names: KernelNames, handed_out: U64) -> int:
+    """How many OUTSTANDING rows are modules' kmallocs and skbs that sheaves point to, which anybody can replace.
+
+    handed_out: as of `overlooked`.
+    """
+    rows = rows[np.isin(rows["kind"], (Kind.CACHE, Kind.KMALLOC)) & np.isin(rows["object"], handed_out)]
+    kinds = zip(rows["stack"].tolist(), (rows["kind"] == Kind.KMALLOC).tolist(), strict=True)
+    return sum(_is_of_module(names, key) and (is_kmalloc or _is_packet(names, key)) for key, is_kmalloc in kinds)
+
+
 def _in_sheaves(evidence: Evidence, rows: Rows, is_read: bool) -> list[str]:
     if is_read or not rows.size:
         return _lines(evidence, rows, "kmemleak may overlook", _SHEAF)
@@ -92,7 +102,12 @@ def _is_of_module(names: KernelNames, key: int) -> bool:
     stack = names.stacks.get(key)
     if stack.owner is None or stack.owner.module:
         return stack.owner is not None
-    return makes_packets(stack.owner.name or "") and stack.requester is not None and bool(stack.requester.module)
+    return _is_packet(names, key) and stack.requester is not None and bool(stack.requester.module)
+
+
+def _is_packet(names: KernelNames, key: int) -> bool:
+    owner = names.stacks.get(key).owner
+    return owner is not None and makes_packets(owner.name or "")
 
 
 def _old_enough(evidence: Evidence, rows: Rows) -> Rows:

@@ -15,7 +15,7 @@ from made_up_machine import MadeUpMachine
 from schemas import validated
 
 from kleaktrace.commands import confirm as confirm_module
-from kleaktrace.commands import judging, settling
+from kleaktrace.commands import judging, scanning, settling
 from kleaktrace.commands import run as run_module
 from kleaktrace.core.events.records import Kind, hide
 from kleaktrace.core.kmemleak.report_parser import Suspect
@@ -147,6 +147,27 @@ def test_what_others_lived_as_long_as_is_not_overlooked(machine: Machine) -> Non
         machine.source.free(address)
     allocate_before(machine, A)
     assert machine.run("true").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed", "done"),
+    [(Kind.KMALLOC, 1, 1), (Kind.KMALLOC, 3, 3), (Kind.KMALLOC, 9, 4), (Kind.CACHE, 9, 1)],
+)
+def test_sheaves_are_cleared_until_nothing_is_hidden_that_need_not_be(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, kind: Kind, needed: int, done: int
+) -> None:
+    """Somebody may free an object meanwhile; of what only the module can take, once is enough."""
+    cleared: list[int] = []
+
+    def clear() -> None:
+        cleared.append(1)
+        if len(cleared) == needed:
+            machine.source.in_sheaves = []
+
+    monkeypatch.setattr(scanning, "scrub_sheaves", clear)
+    allocate_before(machine, A, kind=kind)
+    assert machine.run("true").exit_code == (0 if needed == done else 4)
+    assert len(cleared) == done
 
 
 @pytest.mark.parametrize(("asked_by", "status"), [("drv_probe", 4), ("core_alloc", 0)])
