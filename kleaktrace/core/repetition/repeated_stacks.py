@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -12,6 +13,7 @@ from kleaktrace.core.arrays.types import U64, Index
 from kleaktrace.core.events.records import may_be_task
 from kleaktrace.core.evidence.evidence import Evidence
 from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource
+from kleaktrace.core.evidence.suspect_cases import OutstandingAllocation
 from kleaktrace.core.growth.growing_stacks import StackDeduplicator
 from kleaktrace.core.kept_on_purpose import is_bookkeeping
 from kleaktrace.core.repetition.sign_test import ANY, ENOUGH, GONE, Counts, Course, Repetition, repetition, warm_up
@@ -54,18 +56,16 @@ class StackRounds:
         """When the first round began that left something behind."""
         return self.series.edges[int(np.flatnonzero(self.left)[0])]
 
-    def usual(self) -> int:
-        """The most that a round left behind, of those that are neither warm-up nor the last."""
-        between = self.left[warm_up(self.left.size) : -1]
-        return int(between.max(initial=0))
-
     def is_certain(self, number: int) -> bool:
         """Whether all that a round left behind belongs to what it leaves every time.
 
-        In the first rounds there may be more, which a cache keeps; in the last, what is still to be freed.
+        In the first rounds there may be more, which a cache keeps; in the last what is still to be freed, and in those
+        before it the rest of what a cache has that keeps the youngest.
         """
-        within = warm_up(self.left.size) <= number < self.left.size - 1
-        return within or int(self.left[number]) <= self.usual()
+        first, last = warm_up(self.left.size), self.left.size - 1
+        middle = (first + last + 1) // 2
+        usual = self.left[first : last if number < first else middle]
+        return first <= number < middle or int(self.left[number]) <= int(usual.max(initial=0))
 
 
 class RepeatedStacks:
@@ -89,6 +89,21 @@ class RepeatedStacks:
     def growing(self) -> dict[int, StackRounds]:
         """By key, the stacks that leave more behind in each round."""
         return {key: found for key, found in self._found.items() if found.course is Course.GROWS}
+
+    def growing_without(self, rows: Iterable[OutstandingAllocation]) -> dict[int, StackRounds]:
+        """By key, what the rounds say of the growing stacks that these outstanding allocations are of, without them."""
+        counted: dict[int, Counts] = {}  # of the stacks that are one by name, which share what was found
+        for row in rows:
+            found = self.growing[row.stack]
+            number = found.round_of(row.time_ns)
+            if number is not None:
+                counted.setdefault(id(found), np.zeros(found.left.size, np.int64))[number] += 1
+        names = self._evidence.names
+        return {
+            key: self._judge(names.stacks.get(key), found.series, np.maximum(found.left - counted[id(found)], 0))
+            for key, found in self.growing.items()
+            if id(found) in counted
+        }
 
     @property
     def bounded(self) -> frozenset[int]:

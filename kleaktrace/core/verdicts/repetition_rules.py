@@ -3,27 +3,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from kleaktrace.core.evidence.evidence import Rounds, Verdict
-from kleaktrace.core.evidence.suspect_cases import OutstandingAllocation, as_tuples
+from kleaktrace.core.evidence.suspect_cases import ObjectKey, OutstandingAllocation, as_tuples
 from kleaktrace.core.kept_on_purpose import Rule
 from kleaktrace.core.repetition.repeated_stacks import StackRounds, rounds_in_words
+from kleaktrace.core.repetition.sign_test import Course
 from kleaktrace.core.verdicts.judgement import Judgement
 from kleaktrace.core.verdicts.unload_rules import Opinion
 
 _RULE = "repetition"
 
 
-def judge_repeated(trial: Judgement) -> Iterator[tuple[OutstandingAllocation, Opinion, Rounds]]:
-    """Judge what the stacks that grow in every round left behind in their rounds."""
+def judge_repeated(
+    trial: Judgement, listed: Collection[ObjectKey] = ()
+) -> Iterator[tuple[OutstandingAllocation, Opinion, Rounds]]:
+    """Judge what the stacks that grow in every round left behind in their rounds.
+
+    listed: what kmemleak lists. Where that is all that grows, the others of its stack are referenced, and few enough.
+    """
     growing = trial.repeated.growing
-    for row in as_tuples(trial.evidence.ledger.outstanding(growing), OutstandingAllocation) if growing else ():
-        rounds = growing[row.stack]
+    rows = list(as_tuples(trial.evidence.ledger.outstanding(growing), OutstandingAllocation)) if growing else []
+    unlisted = {**growing, **trial.repeated.growing_without(row for row in rows if row.key in listed)}
+    for row in rows:
+        whole = growing[row.stack]
+        rounds = whole if row.key in listed else unlisted[row.stack]
         number = rounds.round_of(row.time_ns)
-        if number is None or trial.is_bookkeeping(row) or _is_excused(trial.kept(row), rounds):
+        if number is None or rounds.course is not Course.GROWS:
             continue
-        said = rounds.repetition
+        if trial.is_bookkeeping(row) or _is_excused(trial.kept(row), rounds):
+            continue
+        said = whole.repetition
         yield row, _opinion(trial, row, rounds, number), Rounds(said.total, said.grew_in, said.per_round)
 
 

@@ -61,12 +61,13 @@ def judge(evidence: Evidence, repeated: RepeatedStacks | None = None) -> list[Ju
     judged = {case.key: _judge_suspect(trial, case) for case in suspected}
     # What is listed is judged. What was listed only before may be left behind all the same.
     matched = {case.matched.key: case for case in suspected if case.matches_row}
-    for place, left in judge_unloaded(trial, {place for place, case in matched.items() if case.listed_last}):
+    listed = {place for place, case in matched.items() if case.listed_last}
+    for place, left in judge_unloaded(trial, listed):
         if place not in matched:
             judged[*place, -1] = left
         elif left.verdict is not Verdict.UNDECIDED:
             judged[matched[place].key] = left
-    for row, opinion, rounds in judge_repeated(trial):
+    for row, opinion, rounds in judge_repeated(trial, listed):
         which = matched[row.key].key if row.key in matched else (*row.key, -1)
         known = judged.get(which)
         if known is None or _says_more(opinion.verdict, known):
@@ -83,7 +84,7 @@ def open_questions(evidence: Evidence, repeated: RepeatedStacks | None = None) -
     suspected = cases(evidence.ledger, evidence.readings, evidence.clock.hz)
     trial = Judgement(evidence, _stack_evidence(evidence, suspected), repeated or RepeatedStacks(evidence))
     listed = {case.matched.key for case in suspected if case.matches_row and case.listed_last}
-    for _ in (*judge_unloaded(trial, listed), *judge_repeated(trial)):
+    for _ in (*judge_unloaded(trial, listed), *judge_repeated(trial, listed)):
         pass
     for case in suspected:
         if not case.listed_last:

@@ -57,6 +57,43 @@ def test_what_core_code_leaves_behind_in_every_round_is_a_leak() -> None:
     assert one.rounds == Rounds(9, 9, 2)
 
 
+LEFT = [5] * 8 + [9, 25]
+"""Five leak in each round; and of 24 that a cache keeps, the last round has made 20 and the one before 4."""
+
+
+def numbers_of(left: Iterable[int], of_each: slice) -> list[tuple[int, int]]:
+    """The round and the number of some of the objects of each round."""
+    found, first = [], 0
+    for number, count in enumerate(left):
+        found += [(number, at) for at in range(first, first + count)[of_each]]
+        first += count
+    return found
+
+
+def test_a_cache_that_keeps_the_youngest_is_not_convicted_with_what_leaks_beside_it() -> None:
+    judged = leaking(LEFT, unload=False, stack=1).judge(series=[rounds(10)])
+    assert {one.address for one in confirmed(judged)} == {address(number) for number in range(40)}
+    assert len(judged) == sum(LEFT)
+    assert any("this round left 9, and which of them the others will not tell" in one.reason for one in judged)
+
+
+def test_where_all_that_grows_is_listed_the_others_of_its_stack_are_not_convicted() -> None:
+    leaked = numbers_of(LEFT, slice(5))
+    listed = [suspect(1.2 + number, address(at)) for number, at in leaked]
+    judged = leaking(LEFT, unload=False, stack=1).judge(listed, listed, series=[rounds(10)])
+    assert {one.address for one in confirmed(judged)} == {address(at) for _, at in leaked}
+    assert len(judged) == len(leaked), "of the others there is nothing to say"
+
+
+def test_what_is_not_listed_is_convicted_where_it_grows_by_itself() -> None:
+    """Two of each five are listed; to the others something points."""
+    listed = [suspect(1.2 + number, address(at)) for number, at in numbers_of([5] * 10, slice(2))]
+    judged = leaking([5] * 10, unload=False, stack=1).judge(listed, listed, series=[rounds(10)])
+    assert len(confirmed(judged)) == 50
+    assert {one.reason.partition(" objects")[0] for one in judged if one.source == "repetition"} == {"3"}
+    assert {one.rounds for one in judged} == {Rounds(9, 9, 5)}
+
+
 def test_loads_and_unloads_are_rounds_by_themselves() -> None:
     scene = leaking([1] * 7)
     symbols = scene.names.symbols
