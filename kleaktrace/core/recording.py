@@ -28,6 +28,7 @@ from kleaktrace.core.growth.growing_stacks import (
     growth_evidence,
     module_births,
     named_growing,
+    of_books,
 )
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.known_leaks import NOTHING_KNOWN, KnownLeaks
@@ -109,7 +110,10 @@ class Recording(Evidence):
 
     def growing(self, suspects: Sequence[JudgedSuspect] = ()) -> list[GrowingStack]:
         """The stacks that keep growing, fastest first; without those that the suspects' rounds convict."""
-        evidence = growth_evidence(self.ledger, self._same, self.clock.start.time_ns, self.clock.end.time_ns)
+        # What vmalloc takes to describe its areas goes, later, when they go; those are looked at themselves.
+        books = of_books(self.ledger, self.names) if self.covers(CoverageKind.VMALLOC) else frozenset()
+        start_ns, end_ns = self.clock.start.time_ns, self.clock.end.time_ns
+        evidence = growth_evidence(self.ledger, self._same, start_ns, end_ns, without=books)
         windows = self.growth_windows
         found = growing_within(evidence, windows) if windows else growing(evidence)
         if windows:
@@ -117,15 +121,12 @@ class Recording(Evidence):
             sudden = bursts(evidence, births, self.names, self._same, windows)
             found += [one for one in sudden if one.stack not in {known.stack for known in found}]
         stacks = self.names.stacks
-        if self.covers(CoverageKind.VMALLOC):
-            # What vmalloc takes to describe its areas goes, later, when they go; those are looked at themselves.
-            found = [one for one in found if not stacks.get(one.stack).below_machinery]
         convicted = {s.stack for s in suspects if s.verdict is Verdict.CONFIRMED and s.rounds is not None}
         known = convicted | {tuple(stacks.get(key).lines()) for key in self._repeated.bounded}
         found = [one for one in found if tuple(stacks.get(one.stack).lines()) not in known]
         if not found:
             return []
-        keys = {key for one in found for key in self._same.keys_of_same_stack(one.stack).tolist()}
+        keys = {key for one in found for key in self._same.keys_of_same_stack(one.stack).tolist()} - books
         listed = [s.stack for s in suspects if s.source == SuspectSource.KMEMLEAK] if self.readings else None
         return named_growing(found, self._same, self.ledger.outstanding(keys), self.names, listed, self.alive)
 

@@ -18,7 +18,7 @@ from kleaktrace.core.events.loss import LossWindow
 from kleaktrace.core.events.records import Context, Rows, may_be_task
 from kleaktrace.core.grouping.outstanding_groups import as_one
 from kleaktrace.core.growth.detection import MIN_SURVIVORS, Growing, GrowthEvidence, grown_at_once
-from kleaktrace.core.kept_on_purpose import rule_for_row
+from kleaktrace.core.kept_on_purpose import is_bookkeeping, rule_for_row
 from kleaktrace.core.ledger.ledger import Ledger, Survivors
 from kleaktrace.core.ledger.stack_counters import LIFETIME_BINS
 from kleaktrace.core.symbols.call_stacks import Stack
@@ -85,10 +85,29 @@ class StackDeduplicator:
         return self._number_of_name.setdefault(named, len(self._number_of_name))
 
 
+def of_books(ledger: Ledger, names: KernelNames) -> frozenset[int]:
+    """Keys of the stacks by which vmalloc and the per-CPU allocator describe what they give out, which tells by itself.
+
+    Who asks for memory of vmalloc has the same stack by name as the books of it, but not the same key.
+    """
+    inside = [key for key in ledger.snapshot().stacks.tolist() if names.stacks.get(key).below_machinery]
+    rows = ledger.outstanding(inside)
+    kinds = np.unique(rows[["kind", "stack"]]).tolist()
+    given_out = {key for kind, key in kinds if not is_bookkeeping(kind, names.stacks.get(key))}
+    return frozenset(inside) - given_out
+
+
 def growth_evidence(
-    ledger: Ledger, same: StackDeduplicator, start_ns: int, now_ns: int, until_ns: int | None = None
+    ledger: Ledger,
+    same: StackDeduplicator,
+    start_ns: int,
+    now_ns: int,
+    until_ns: int | None = None,
+    without: frozenset[int] = frozenset(),
 ) -> GrowthEvidence:
     """Copy what is needed out of the ledger; tracing began at `start_ns`. Some 50 ns for each outstanding allocation.
+
+    without: keys of stacks that are left out.
 
     What is the same stack by name counts as one, under the first one's key. A lost free makes a survivor of what has
     died: of a session with losses, only what was allocated after the last one counts; leak fractions then are too
@@ -98,14 +117,15 @@ def growth_evidence(
     origin_ns, lost = _origin(ledger.losses, start_ns)
     snapshot = ledger.snapshot()
     numbers = same.numbers(snapshot.stacks)
+    wanted = ~np.isin(snapshot.stacks, np.array(sorted(without), np.uint64))
     first, numbers = np.unique(numbers, return_index=True, return_inverse=True)[1:]
-    totals = np.bincount(numbers, snapshot.outstanding.astype(np.float64), first.size)
+    totals = np.bincount(numbers, np.where(wanted, snapshot.outstanding, 0).astype(np.float64), first.size)
     # Stack 0 is everything of which no stack could be taken: no one place in the code.
     chosen = np.flatnonzero((totals >= MIN_SURVIVORS) & (snapshot.stacks[first] != 0))
     group_of = np.full(first.size, -1, np.intp)
     group_of[chosen] = np.arange(chosen.size)
     of_stack = group_of[numbers]
-    members = np.flatnonzero(of_stack >= 0)
+    members = np.flatnonzero((of_stack >= 0) & wanted)
     groups = of_stack[members].astype(np.int32)
 
     def summed(counts: U64) -> U64:

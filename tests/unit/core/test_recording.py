@@ -10,11 +10,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from builders import FULL_COVERAGE, SECOND, START_JIFFIES, START_NS, Scene, jiffies_at, suspect
+from builders import FULL_COVERAGE, SECOND, START_JIFFIES, START_NS, Scene, inside, jiffies_at, suspect
 
 from kleaktrace.core.events.clock import JiffiesClock, Moment
 from kleaktrace.core.events.coverage import CoverageKind
 from kleaktrace.core.events.loss import Loss
+from kleaktrace.core.events.records import Kind
 from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.recording import Recording
@@ -88,6 +89,19 @@ def test_what_vmalloc_describes_its_areas_with_is_no_growth_of_its_own(covered: 
     known = FULL_COVERAGE if covered else [one for one in FULL_COVERAGE if one.kind is not CoverageKind.VMALLOC]
     during = recording(scene, growth_windows=[(START_NS, START_NS + 3 * SECOND)])
     assert len(replace(during, coverage=known).growing()) == (0 if covered else 1)
+
+
+@pytest.mark.parametrize("kind", [Kind.VMALLOC, Kind.PERCPU])
+def test_what_vmalloc_and_the_per_cpu_allocator_give_out_grows_and_not_their_books(kind: Kind) -> None:
+    """Both go through the inside of their allocators, and have the same stack by name: the driver's."""
+    scene = Scene()
+    scene.names.stacks.add(7, [inside("__get_vm_area_node", 0x44), inside("vmalloc_noprof"), inside("drv_probe")])
+    for number in range(60):
+        scene.allocate(0.05 * number, A + 256 * number, stack=4)
+        scene.allocate(0.05 * number, B + (number << 16), stack=7, kind=kind)
+    (found,) = recording(scene, growth_windows=[(START_NS, START_NS + 3 * SECOND)]).growing()
+    assert found.growing.outstanding == 60
+    assert found.cache == ("vmalloc" if kind is Kind.VMALLOC else "percpu")
 
 
 def test_nothing_of_the_edge_is_needed() -> None:
