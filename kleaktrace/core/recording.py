@@ -32,7 +32,14 @@ from kleaktrace.core.growth.growing_stacks import (
 )
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.known_leaks import NOTHING_KNOWN, KnownLeaks
-from kleaktrace.core.leaked_objects.anatomy import Anatomy, ObjectContents, anatomy, leaked_rows, overwritten_words
+from kleaktrace.core.leaked_objects.anatomy import (
+    Anatomy,
+    ObjectContents,
+    anatomy,
+    leaked_rows,
+    overwritten_words,
+    referenced_rows,
+)
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.machine.traced_pages import unjudged_pages
 from kleaktrace.core.machine.unexplained_memory import Unexplained
@@ -190,7 +197,8 @@ class Recording(Evidence):
         words = [held.get(address, np.zeros(0, np.uint64)) for address in rows["object"].tolist()]
         start_ns, end_ns = self.clock.start.time_ns, self.clock.end.time_ns
         overwritten = overwritten_words(self.ledger, self.series, start_ns, end_ns)
-        return anatomy(rows, words, self.names, self.names.symbols.function_at, overwritten)
+        referenced = referenced_rows(rows, suspects) if self.readings else None
+        return anatomy(rows, words, self.names, self.names.symbols.function_at, overwritten, referenced)
 
 
 def _known_apart(

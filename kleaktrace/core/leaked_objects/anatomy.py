@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import Kind, Rows, hide
-from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.evidence import JudgedSuspect, SuspectSource, Verdict
 from kleaktrace.core.evidence.rounds import RoundSeries
 from kleaktrace.core.kept_on_purpose import without_kept
 from kleaktrace.core.leaked_objects.contents import facts
@@ -106,19 +106,30 @@ def leaked_rows(ledger: Ledger, suspects: Sequence[JudgedSuspect], names: Kernel
     return oldest
 
 
+def referenced_rows(rows: Rows, suspects: Sequence[JudgedSuspect]) -> npt.NDArray[np.bool_]:
+    """Which of the leaked objects kmemleak knows and does not list, nor any other of their call stacks."""
+    listed = {(s.percpu, hide(s.address)) for s in suspects if s.source == SuspectSource.KMEMLEAK}
+    keys = zip((rows["kind"] == Kind.PERCPU).tolist(), rows["object"].tolist(), strict=True)
+    is_listed = np.array([key in listed for key in keys], np.bool_)
+    unlisted: npt.NDArray[np.bool_] = ~np.isin(rows["stack"], rows["stack"][is_listed]) & (rows["kind"] != Kind.PERCPU)
+    return unlisted
+
+
 def anatomy(
     rows: Rows,
     words: Sequence[Words],
     names: KernelNames,
     function_at: Callable[[int], str | None],
     overwritten: Callable[[int, Rows], str],
+    referenced: npt.NDArray[np.bool_] | None = None,
 ) -> Anatomy:
     """Look into leaked objects: `rows` are OUTSTANDING, `words` what each holds, complemented; empty if unknown.
 
     function_at: the name of the function that begins at an address. overwritten: what tells that a pointer to the
-    objects of a call stack was overwritten.
+    objects of a call stack was overwritten. referenced: see `object_graph`.
     """
-    groups = root_groups(rows, object_graph(rows, words, _descriptions(rows, names), _code_until(rows, names)))
+    graph = object_graph(rows, words, _descriptions(rows, names), _code_until(rows, names), referenced)
+    groups = root_groups(rows, graph)
     notes = []
     of_slab = np.isin(rows["kind"], (Kind.KMALLOC, Kind.CACHE))
     for key in np.unique(rows["stack"]).tolist():

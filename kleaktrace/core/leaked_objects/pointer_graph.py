@@ -12,6 +12,8 @@ What counts as holding:
   pointers. SLUB's link to the next free object, in the middle of a free one, may be left there too: not counted.
 - Not what was allocated after the code was gone whose memory the holder is: who would have written that pointer? It was
   to what was there before, as from a device that leaked to one that did not, whose memory was used again.
+- Not what kmemleak has found referenced, by what it has not: it follows pointers from whatever is referenced, so
+  something else points to it as well. What the other one pointed to was freed, and its memory used again.
 - Per-CPU memory is held by its exact offset; as offsets are small, near ones may be numbers. It is not searched.
 
 Objects of the same call stack are equals, and none is the cause of the other: ten that are leaked, each on the driver's
@@ -75,14 +77,19 @@ class ObjectGraph:
 
 
 def object_graph(
-    rows: Rows, words: Sequence[U64], descriptions: Descriptions | None = None, until_ns: U64 | None = None
+    rows: Rows,
+    words: Sequence[U64],
+    descriptions: Descriptions | None = None,
+    until_ns: U64 | None = None,
+    referenced: npt.NDArray[np.bool_] | None = None,
 ) -> ObjectGraph:
     """Find the roots among objects.
 
     rows: OUTSTANDING, no two of the same object. words: of each the words of its memory from its start on,
     complemented, as many as could be read. Leave out index nodes (of IDRs, XArrays, maple trees): they hold whatever is
-    in the index. descriptions: see there. until_ns: of each when the code went whose it is. The order of objects makes
-    no difference. Needs memory as the square of their number: 16 MiB for 4,096.
+    in the index. descriptions: see there. until_ns: of each when the code went whose it is. referenced: which of them
+    kmemleak knows and does not list. The order of objects makes no difference. Needs memory as the square of their
+    number: 16 MiB for 4,096.
     """
     size = rows["bytes_alloc"].astype(np.int64)
     order = np.lexsort((~rows["object"], rows["time_ns"], -size))  # largest, oldest, lowest: the first decide
@@ -91,6 +98,10 @@ def object_graph(
     if until_ns is not None:
         earlier = ranked["time_ns"][targets] <= until_ns[order][holders]
         holders, targets = holders[earlier], targets[earlier]
+    if referenced is not None:
+        reached = referenced[order]
+        possible = reached[holders] | ~reached[targets]
+        holders, targets = holders[possible], targets[possible]
     if descriptions is not None:
         holders, targets = _downwards(holders, targets, descriptions.nodes[order], descriptions.parts[order])
     stacks = np.unique(ranked["stack"], return_inverse=True)[1]

@@ -67,6 +67,11 @@ class StackRounds:
         usual = self.left[first : last if number < first else middle]
         return first <= number < middle or int(self.left[number]) <= int(usual.max(initial=0))
 
+    def is_least(self, number: int) -> bool:
+        """Whether a round left no more behind than any does: then nothing of it is anything else."""
+        between = self.left[warm_up(self.left.size) : -1]
+        return between.size > 0 and int(self.left[number]) <= int(between.min())
+
 
 class RepeatedStacks:
     """The call stacks that left something behind, against the rounds of each series; worked out when first asked for.

@@ -21,16 +21,19 @@ def judge_repeated(
 ) -> Iterator[tuple[OutstandingAllocation, Opinion, Rounds]]:
     """Judge what the stacks that grow in every round left behind in their rounds.
 
-    listed: what kmemleak lists. Where that is all that grows, the others of its stack are referenced, and few enough.
+    listed: what kmemleak lists. Where that is all that grows, the others of its stack are referenced, or were hidden
+    from it by chance: those are convicted of which a round has left no more than any does.
     """
     growing = trial.repeated.growing
     rows = list(as_tuples(trial.evidence.ledger.outstanding(growing), OutstandingAllocation)) if growing else []
     unlisted = {**growing, **trial.repeated.growing_without(row for row in rows if row.key in listed)}
     for row in rows:
         whole = growing[row.stack]
-        rounds = whole if row.key in listed else unlisted[row.stack]
-        number = rounds.round_of(row.time_ns)
-        if number is None or rounds.course is not Course.GROWS:
+        number = whole.round_of(row.time_ns)
+        if number is None:
+            continue
+        rounds = whole if row.key in listed or whole.is_least(number) else unlisted[row.stack]
+        if rounds.course is not Course.GROWS:
             continue
         if trial.is_bookkeeping(row) or _is_excused(trial.kept(row), rounds):
             continue

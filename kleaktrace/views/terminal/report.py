@@ -93,7 +93,8 @@ def leak_words(alike: Sequence[Leak]) -> str:
     if per_round:
         # Of what core code keeps for whoever asks (skbs, nodes of an index) rounds tell nothing.
         least = "" if all(leak.rounds for leak in alike) else "at least "
-        size_of_round = units.size(round(sum(leak.bytes_per_round for leak in alike)))
+        each_round = (leak.rounds.per_round * leak.bytes / leak.objects for leak in alike if leak.rounds)
+        size_of_round = units.size(round(sum(each_round)))  # as the total: without what hangs on it
         amount += f", {least}{per_round:g} per round ({size_of_round})"
     sources = sorted({source for leak in alike for source in leak.sources})
     words = f"{first.module or 'kernel'}: {who}: {amount}: confirmed by {' and '.join(sources)}"

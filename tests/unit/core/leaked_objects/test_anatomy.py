@@ -9,9 +9,9 @@ import numpy as np
 from builders import SECOND, START_NS, Scene, inside
 
 from kleaktrace.core.events.records import Kind, hide
-from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.evidence import JudgedSuspect, SuspectSource, Verdict
 from kleaktrace.core.evidence.rounds import repeated
-from kleaktrace.core.leaked_objects.anatomy import Anatomy, anatomy, leaked_rows, overwritten_words
+from kleaktrace.core.leaked_objects.anatomy import Anatomy, anatomy, leaked_rows, overwritten_words, referenced_rows
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks, stack_key
 from kleaktrace.core.symbols.kernel_names import CacheName
 
@@ -68,6 +68,19 @@ def test_nothing_hangs_on_what_a_module_left_before_it_was_allocated() -> None:
         scene.allocate(1.5 + number, A + 1024 * number, size=64, bytes_alloc=64, stack=2)
     _, listed = looked_into(scene)
     assert [leak.hangs_on for leak in listed] == ["", ""]
+
+
+def test_referenced_is_what_kmemleak_lists_nothing_of() -> None:
+    scene = devices_with_names()
+    suspects = confirmed_in(scene)
+    rows = leaked_rows(scene.ledger, suspects, scene.names)
+    names = rows["stack"] == 2
+    one = next(s for s in suspects if s.bytes_req == 256)
+    listed = [s._replace(source=SuspectSource.KMEMLEAK) if s is one else s for s in suspects]
+    assert referenced_rows(rows, suspects).all()
+    assert referenced_rows(rows, listed).tolist() == names.tolist()
+    rows["kind"][names] = Kind.PERCPU
+    assert not referenced_rows(rows, listed).any()
 
 
 def test_functions_in_the_objects_are_named() -> None:

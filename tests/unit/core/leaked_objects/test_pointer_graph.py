@@ -229,6 +229,21 @@ def test_what_several_hold_hangs_on_the_nearest_then_on_the_larger():
     assert graph.held.tolist() == [1, 0, 1, 0, 0]
 
 
+def test_what_is_referenced_does_not_hang_on_what_is_not():
+    """The pointer is an old one: what it pointed to was freed, and its memory used again."""
+    heap = Heap()
+    device, entry = heap.add(DEVICE, 512), heap.add(NAME)
+    heap.point(device, entry)
+    for device_is, entry_is, roots in (
+        (False, True, [device, entry]),
+        (True, True, [device]),
+        (False, False, [device]),
+        (True, False, [device]),
+    ):
+        graph = object_graph(heap.rows, heap.words, referenced=np.array([device_is, entry_is]))
+        assert graph.roots.tolist() == roots
+
+
 def test_percpu_memory_is_held_by_its_offset_only():
     heap = Heap()
     device, counters = heap.add(DEVICE), heap.add(QUEUE, 64, kind=Kind.PERCPU, object=hide(0x3A0F8))
