@@ -11,7 +11,7 @@ import pytest
 
 from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.records import hide
-from kleaktrace.edge.machine.removed_entries import EntryKind, EntryPaths
+from kleaktrace.edge.tracing.removed_entries import EntryKind, EntryPaths
 
 ROOT, DIRECTORY, FILE = (0xFFFF888100010000 + (number << 12) for number in range(3))
 NAMES = 0x100000
