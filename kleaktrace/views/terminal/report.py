@@ -230,7 +230,11 @@ def show_group(console: Console, group: Sequence[JudgedSuspect], leak: Leak | No
 def _show_outcome(console: Console, report: Report) -> None:
     console.print()
     counts = {verdict: sum(s.verdict is verdict for s in report.suspects) for verdict in Verdict}
-    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict) + known.not_counted(report.known)
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    kept = sum(s.verdict is Verdict.UNDECIDED and not s.counts_against_clean for s in report.suspects)
+    if kept:
+        summary += f" ({'' if kept == counts[Verdict.UNDECIDED] else f'{kept} '}kept on purpose)"
+    summary += known.not_counted(report.known)
     match report.outcome:
         case Outcome.LEAKS:
             print_line(console, f"LEAKS: {summary}", "bold red")

@@ -232,6 +232,7 @@ def test_the_report_begins_with_one_line_for_each_leak() -> None:
         "LEAK drv: drv_probe: 2 objects, 1.1 KiB, at 2 places: confirmed by kmemleak",
     ]
     assert "kept on purpose, says nothing: 1 object (1 index node)" in text
+    assert text.endswith("LEAKS: 22 confirmed, 0 dismissed, 1 undecided (kept on purpose)\n")
 
 
 def test_figures_of_rounds_that_not_all_places_have_are_the_least_there_can_be() -> None:
