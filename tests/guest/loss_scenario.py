@@ -4,7 +4,7 @@
 loss_scenario.py OUT LAB.KO
 
 Leaves in OUT, for each STEP: STEP.json, STEP.txt (what was printed), STEP.status, and STEP.objects (the lab's own
-account); and for a reader that stood still, STEP.stalled: from when until when (s since boot).
+account); and for a reader that stood still, STEP.stalled: from when until when (s since boot). And page_size (bytes).
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def wait_for_table(name: str) -> None:
 
 
 def main() -> None:
+    (OUT / "page_size").write_text(f"{mmap.PAGESIZE}\n")
     run(
         "unloaded",
         stalling_ring,

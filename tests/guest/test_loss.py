@@ -97,9 +97,10 @@ def test_it_is_never_clean(steps: Steps, step: str) -> None:
 
 @pytest.mark.parametrize("step", ["unloaded", "overflowing"])
 def test_what_lived_through_the_loss_is_undecided(steps: Steps, step: str) -> None:
-    """In these two, that is everything, unless no vfree was lost since a leaked vmalloc."""
+    """In these two, that is everything. With large pages few vfrees are lost, and perhaps none since a vmalloc."""
+    has_large_pages = int((steps.directory / "page_size").read_text()) > 4096
     confirmed = {one.truth.case for one in steps.judged(step) if one.verdict == "confirmed"}
-    assert confirmed <= {"leak_vmalloc_5k"}
+    assert confirmed <= ({"leak_vmalloc_5k"} if has_large_pages and step == "overflowing" else set())
     assert steps.status(step) == (1 if confirmed else 4), steps.printed(step)
     assert steps.document(step)["verdict"] == ("leaks" if confirmed else "incomplete")
     leaks = [one for one in steps.judged(step) if one.leaked and one.verdict == "undecided"]
