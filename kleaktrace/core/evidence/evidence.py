@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from kleaktrace.core.arrays.types import U64
 from kleaktrace.core.events.clock import JiffiesClock
 from kleaktrace.core.events.coverage import Coverage, CoverageKind, kinds_missed, kinds_seen
 from kleaktrace.core.events.loss import Loss
-from kleaktrace.core.events.records import Context
+from kleaktrace.core.events.records import Context, hide
 from kleaktrace.core.evidence.contrasts import Contrast
 from kleaktrace.core.evidence.rounds import RoundSeries
 from kleaktrace.core.evidence.stack_evidence import Siblings
 from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.ledger.outstanding_table import object_keys
 from kleaktrace.core.symbols.kernel_names import KernelNames
 
 if TYPE_CHECKING:
@@ -91,6 +95,12 @@ class JudgedSuspect(NamedTuple):
     arguments: tuple[str, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
     percpu: bool = False
+
+
+def keys_of_judged(suspects: Sequence[JudgedSuspect]) -> U64:
+    """Their object keys, as of rows (`outstanding_table.keys_of`)."""
+    names = np.array([hide(suspect.address) for suspect in suspects], np.uint64)
+    return object_keys(names, np.array([suspect.percpu for suspect in suspects], np.bool_))
 
 
 class Question(NamedTuple):

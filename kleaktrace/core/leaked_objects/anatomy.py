@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import Kind, Rows, hide
-from kleaktrace.core.evidence.evidence import JudgedSuspect, SuspectSource, Verdict
+from kleaktrace.core.evidence.evidence import JudgedSuspect, SuspectSource, Verdict, keys_of_judged
 from kleaktrace.core.evidence.rounds import RoundSeries
 from kleaktrace.core.kept_on_purpose import without_kept
 from kleaktrace.core.leaked_objects.contents import facts
@@ -19,6 +19,7 @@ from kleaktrace.core.leaked_objects.overwritten_pointers import overwritten_poin
 from kleaktrace.core.leaked_objects.pointer_graph import Descriptions, object_graph
 from kleaktrace.core.leaked_objects.root_groups import RootGroup, root_groups
 from kleaktrace.core.ledger.ledger import Ledger
+from kleaktrace.core.ledger.outstanding_table import keys_of
 from kleaktrace.core.symbols.call_stacks import Stack
 from kleaktrace.core.symbols.kernel_names import KernelNames
 
@@ -108,9 +109,7 @@ def leaked_rows(ledger: Ledger, suspects: Sequence[JudgedSuspect], names: Kernel
 
 def referenced_rows(rows: Rows, suspects: Sequence[JudgedSuspect]) -> npt.NDArray[np.bool_]:
     """Which of the leaked objects kmemleak knows and does not list, nor any other of their call stacks."""
-    listed = {(s.percpu, hide(s.address)) for s in suspects if s.source == SuspectSource.KMEMLEAK}
-    keys = zip((rows["kind"] == Kind.PERCPU).tolist(), rows["object"].tolist(), strict=True)
-    is_listed = np.array([key in listed for key in keys], np.bool_)
+    is_listed = np.isin(keys_of(rows), keys_of_judged([s for s in suspects if s.source == SuspectSource.KMEMLEAK]))
     unlisted: npt.NDArray[np.bool_] = ~np.isin(rows["stack"], rows["stack"][is_listed]) & (rows["kind"] != Kind.PERCPU)
     return unlisted
 
@@ -131,12 +130,12 @@ def anatomy(
     graph = object_graph(rows, words, _descriptions(rows, names), _code_until(rows, names), referenced)
     groups = root_groups(rows, graph)
     notes = []
-    of_slab = np.isin(rows["kind"], (Kind.KMALLOC, Kind.CACHE))
     for key in np.unique(rows["stack"]).tolist():
         numbers = np.flatnonzero(rows["stack"] == key)
+        of_slab = rows["kind"][numbers[0]] in (Kind.KMALLOC, Kind.CACHE)
         said = [
             overwritten(key, rows[numbers]),
-            *_common_facts([(words[n], bool(of_slab[n])) for n in numbers[:_LOOKED_INTO]], function_at),
+            *_common_facts([words[n] for n in numbers[:_LOOKED_INTO]], function_at, of_slab),
         ]
         lines = tuple(names.stacks.get(key).lines())
         if any(said) and lines:
@@ -163,12 +162,9 @@ def _code_until(rows: Rows, names: KernelNames) -> npt.NDArray[np.uint64]:
     return until
 
 
-def _common_facts(several: Sequence[tuple[Words, bool]], function_at: Callable[[int], str | None]) -> list[str]:
-    """What the first of the objects tells, with how many of those looked at tell the same.
-
-    several: what each holds, and whether it is a slab's.
-    """
-    told = [facts(words, function_at, of_slab=of_slab) for words, of_slab in several]
+def _common_facts(several: Sequence[Words], function_at: Callable[[int], str | None], of_slab: bool) -> list[str]:
+    """What the first of the objects tells, with how many of those looked at tell the same."""
+    told = [facts(words, function_at, of_slab=of_slab) for words in several]
     first = told[0] if told else ()
     return [
         fact if len(told) == 1 else f"{fact} ({_of(sum(fact in each for each in told), len(told))})" for fact in first

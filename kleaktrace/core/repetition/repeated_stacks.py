@@ -14,8 +14,7 @@ from kleaktrace.core.events.records import may_be_task
 from kleaktrace.core.evidence.evidence import Evidence
 from kleaktrace.core.evidence.rounds import RoundSeries, RoundSource
 from kleaktrace.core.evidence.suspect_cases import OutstandingAllocation
-from kleaktrace.core.growth.growing_stacks import StackDeduplicator
-from kleaktrace.core.kept_on_purpose import is_bookkeeping
+from kleaktrace.core.growth.growing_stacks import StackDeduplicator, of_books
 from kleaktrace.core.repetition.sign_test import ANY, ENOUGH, GONE, Counts, Course, Repetition, repetition, warm_up
 from kleaktrace.core.symbols.call_stacks import Stack
 
@@ -64,8 +63,10 @@ class StackRounds:
         """
         first, last = warm_up(self.left.size), self.left.size - 1
         middle = (first + last + 1) // 2
+        if first <= number < middle:
+            return True
         usual = self.left[first : last if number < first else middle]
-        return first <= number < middle or int(self.left[number]) <= int(usual.max(initial=0))
+        return int(self.left[number]) <= int(usual.max(initial=0))
 
     def is_least(self, number: int) -> bool:
         """Whether a round left no more behind than any does: then nothing of it is anything else."""
@@ -136,19 +137,11 @@ class RepeatedStacks:
             self._found.update(dict.fromkeys(of_group.tolist(), best))
 
     def _survivors(self, keys: U64, numbers: Index) -> tuple[Index, U64]:
-        """The group and the time of what is outstanding of these stacks, but for what allocators keep their books in.
-
-        Who asks for memory of vmalloc has the same stack by name as the books of it.
-        """
-        ledger, named = self._evidence.ledger, self._evidence.names.stacks
-        inside = np.array([named.get(key).below_machinery for key in keys.tolist()], np.bool_)
-        survivors = ledger.survivors(keys[~inside])
-        rows = ledger.outstanding(keys[inside].tolist())
-        rows = rows[[not is_bookkeeping(kind, named.get(key)) for kind, key in rows[["kind", "stack"]].tolist()]]
-        order = np.argsort(keys)
-        places = order[np.searchsorted(keys, rows["stack"], sorter=order)]
-        groups = np.concatenate([numbers[~inside][survivors.stack_index], numbers[places]])
-        return groups, np.concatenate([survivors.time_ns, rows["time_ns"]])
+        """The group and the time of what is outstanding of these stacks, but for the books of allocators."""
+        ledger = self._evidence.ledger
+        told = ~np.isin(keys, np.array(sorted(of_books(ledger, self._evidence.names)), np.uint64))
+        survivors = ledger.survivors(keys[told])
+        return numbers[told][survivors.stack_index], survivors.time_ns
 
     def _judge(self, stack: Stack, series: RoundSeries, left: Counts) -> StackRounds:
         lost = sum(w.all_frees for w in self._evidence.loss.windows if series.edges and w.to_ns >= series.edges[0])

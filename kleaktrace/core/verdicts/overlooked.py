@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from kleaktrace.core.arrays.types import U64
-from kleaktrace.core.events.records import Kind, Rows, hide
-from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect
+from kleaktrace.core.events.records import Kind, Rows
+from kleaktrace.core.evidence.evidence import Evidence, JudgedSuspect, keys_of_judged
 from kleaktrace.core.evidence.stack_evidence import StackEvidence
 from kleaktrace.core.kept_on_purpose import without_kept
-from kleaktrace.core.ledger.outstanding_table import keys_of, object_keys
+from kleaktrace.core.ledger.outstanding_table import keys_of
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.symbols.call_stacks import requester_words
 from kleaktrace.core.symbols.kernel_names import KernelNames
@@ -86,15 +86,10 @@ def _unjudged(evidence: Evidence, suspects: Sequence[JudgedSuspect], repeated: R
     """
     rows = evidence.ledger.outstanding()
     rows = rows[np.isin(rows["kind"], (Kind.CACHE, Kind.KMALLOC, Kind.PERCPU))]
-    rows = rows[~np.isin(keys_of(rows), _keys_of_judged(suspects))]
+    rows = rows[~np.isin(keys_of(rows), keys_of_judged(suspects))]
     keys = [key for key in np.unique(rows["stack"]).tolist() if _is_of_module(evidence.names, key)]
     unbounded = np.array([key for key in keys if key not in repeated.bounded], np.uint64)
     return without_kept(rows[np.isin(rows["stack"], unbounded)], evidence.names)
-
-
-def _keys_of_judged(suspects: Sequence[JudgedSuspect]) -> U64:
-    names = np.array([hide(suspect.address) for suspect in suspects], np.uint64)
-    return object_keys(names, np.array([suspect.percpu for suspect in suspects], np.bool_))
 
 
 def _is_of_module(names: KernelNames, key: int) -> bool:

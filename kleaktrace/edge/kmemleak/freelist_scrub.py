@@ -15,7 +15,6 @@ these back before, and is left with passed ones after it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import socket
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from kleaktrace.edge.machine.cpus import on_each_cpu
 from kleaktrace.edge.machine.meminfo import available_memory
+from kleaktrace.edge.machine.system_call import system_call
 
 PAGETYPEINFO = Path("/proc/pagetypeinfo")
 
@@ -85,22 +85,14 @@ def _free_unmovable(pagetypeinfo: str) -> int:
 def _file_in_memory() -> Iterator[int]:
     """A file on a ramfs that is mounted nowhere, and gone with its last descriptor (fsopen(2), since 5.2)."""
     with contextlib.ExitStack() as stack:
-        context = _system_call(_FSOPEN, b"ramfs", _CLOEXEC)
+        context = system_call(_FSOPEN, b"ramfs", _CLOEXEC)
         stack.callback(os.close, context)
-        _system_call(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        mount = _system_call(_FSMOUNT, context, _CLOEXEC, 0)
+        system_call(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        mount = system_call(_FSMOUNT, context, _CLOEXEC, 0)
         stack.callback(os.close, mount)
         fd = os.open("pages", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=mount)
         stack.callback(os.close, fd)
         yield fd
-
-
-def _system_call(number: int, *arguments: object) -> int:
-    library = ctypes.CDLL(None, use_errno=True)
-    result = int(library.syscall(ctypes.c_long(number), *arguments))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
 
 
 def _fill(fd: int, size: int) -> int:

@@ -18,17 +18,18 @@ import contextlib
 import ctypes
 import logging
 import os
-import platform
 import re
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from kleaktrace.edge.bpf.compiled_programs import MapSpec
 from kleaktrace.edge.bpf.libbpf import create_map, lookup
 from kleaktrace.edge.machine.cpus import on_each_cpu
+from kleaktrace.edge.machine.system_call import system_call
 
 CACHES = Path("/sys/kernel/slab")
 
@@ -127,22 +128,23 @@ def _look_up(size: int, stack: contextlib.ExitStack) -> Take:
     return lambda: lookup(fd, _KEY, size)
 
 
-def _set_groups(size: int, _: contextlib.ExitStack) -> Take | None:
-    """A thread's groups are accounted to its cgroup: two words, and one for each (kernel/groups.c, `groups_alloc`)."""
+def _set_groups(size: int, _: contextlib.ExitStack) -> Take:
+    """A thread's groups are accounted to its cgroup: two words, and one for each (kernel/groups.c, `groups_alloc`).
+
+    The C library's function sets those of all threads.
+    """
     count = (size - 8) // 4
-    return _system_call(_SETGROUPS, count, (ctypes.c_uint32 * count)())
+    return partial(system_call, _SETGROUPS, count, (ctypes.c_uint32 * count)())
 
 
-def _name_key(size: int, _: contextlib.ExitStack) -> Take | None:
+def _name_key(size: int, _: contextlib.ExitStack) -> Take:
     """The name of a key is duplicated before it is asked whether keyring 0 is there, which never is (keys/keyctl.c)."""
-    return _system_call(_ADD_KEY, b"user", b"k" * (size - 1), None, ctypes.c_size_t(0), 0)
 
+    def take() -> None:
+        with contextlib.suppress(OSError):
+            system_call(_ADD_KEY, b"user", b"k" * (size - 1), None, ctypes.c_size_t(0), 0)
 
-def _system_call(numbers: dict[str, int], *arguments: object) -> Take | None:
-    """A system call by its number on each machine, whatever becomes of it: the C library has one for all threads."""
-    number = numbers.get(platform.machine())
-    call = ctypes.CDLL(None).syscall
-    return None if number is None else lambda: call(ctypes.c_long(number), *arguments)
+    return take
 
 
 def _queue_skbs(_: int, stack: contextlib.ExitStack) -> Take:
@@ -171,7 +173,7 @@ def _ask_nothing(_: int, stack: contextlib.ExitStack) -> Take:
     return take
 
 
-_WAYS: tuple[tuple[re.Pattern[str], Callable[[int, contextlib.ExitStack], Take | None]], ...] = (
+_WAYS: tuple[tuple[re.Pattern[str], Callable[[int, contextlib.ExitStack], Take]], ...] = (
     (re.compile(r"kmalloc-\d+k?"), _look_up),
     (re.compile(r"kmalloc-cg-\d+k?"), _set_groups),
     (re.compile(r"memdup_user-\d+k?"), _name_key),

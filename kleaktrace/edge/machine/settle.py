@@ -4,19 +4,18 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from kleaktrace.core.machine.settling import Level, Settled, is_settled, settled
+from kleaktrace.edge.machine.system_call import system_call
 
 RCU_BARRIER = Path("/sys/module/rcutree/parameters/do_rcu_barrier")
 """Waits for the callbacks queued by now (kernel/rcu/tree.c, param_set_do_rcu_barrier)."""
 
 _LOOK_S = 0.5
-_MEMBARRIER = {"x86_64": 324, "aarch64": 283}  # system calls, which the C library has no function for
+_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 _MEMBARRIER_CMD_GLOBAL = 1  # include/uapi/linux/membarrier.h: a grace period
 
 
@@ -50,7 +49,5 @@ def rcu_barrier(file: Path = RCU_BARRIER) -> None:
 
 def _grace_period() -> None:
     """Return after all code that was reading under RCU has ended; at once where the kernel has no such call."""
-    number = _MEMBARRIER.get(platform.machine())
-    if number is not None:
-        with contextlib.suppress(OSError, AttributeError):  # not every C library has `syscall`
-            ctypes.CDLL(None, use_errno=True).syscall(number, _MEMBARRIER_CMD_GLOBAL, 0, 0)
+    with contextlib.suppress(OSError):
+        system_call(_MEMBARRIER, _MEMBARRIER_CMD_GLOBAL, 0, 0)

@@ -76,15 +76,11 @@ class EntryPaths:
         return (~words).tobytes().partition(b"\0")[0].decode(errors="replace")
 
 
-def let_go(entries: Sequence[tuple[str, int]], btf: Btf, read: Read) -> int:
-    """Ask for entries that are gone: by the function that has allocated each, and its hidden address.
-
-    Returns how many were asked for.
-    """
+def let_go(entries: Sequence[tuple[str, int]], btf: Btf, read: Read) -> None:
+    """Ask for entries that are gone: by the function that has allocated each, and its hidden address."""
     kinds = {kind.made_by: EntryPaths(kind, btf, read) for kind in KINDS}
     paths = {path for made_by, hidden in entries if (path := kinds[made_by].of(hide(hidden))) is not None}
     for path in sorted(paths):
         _LOG.debug("asking for %s, which is gone", path)
         with contextlib.suppress(OSError, ValueError):
             path.lstat()
-    return len(paths)
