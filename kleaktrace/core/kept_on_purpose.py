@@ -30,6 +30,12 @@ class Rule:
     until_needed: bool = False
     """Whether it stays only while nobody needs the memory, as what is cached does. What a module itself had made, and
     what is left of it every time the module has gone, is not cached: somebody has a reference."""
+    most_per_processor: int | None = None
+    """So many objects are kept at most for each processor there may be; None: there is no such limit."""
+
+    def keeps(self, objects: int, processors: int) -> bool:
+        """Whether so many may all be kept by so many processors; 0: their number is not known."""
+        return not (self.most_per_processor and processors) or objects <= self.most_per_processor * processors
 
     def holds(self, cache: str, stack: Stack) -> bool:
         """Whether it is about this allocation."""
@@ -104,9 +110,10 @@ RULES = (
     ),
     Rule(
         "head of an skb",
-        "these go round in a list of each CPU's own, 64 at most, whoever asked for them",  # net/core/skbuff.c
+        "these go round in a list of each CPU's own, 64 at most, whoever asked for them",
         caches=re.compile(r"skbuff_head_cache"),
         until_needed=True,
+        most_per_processor=64,  # net/core/skbuff.c, NAPI_SKB_CACHE_SIZE
     ),
 )
 """In the order in which they are asked."""

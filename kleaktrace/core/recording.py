@@ -135,7 +135,9 @@ class Recording(Evidence):
             return []
         keys = {key for one in found for key in self._same.keys_of_same_stack(one.stack).tolist()} - books
         listed = [s.stack for s in suspects if s.source == SuspectSource.KMEMLEAK] if self.readings else None
-        return named_growing(found, self._same, self.ledger.outstanding(keys), self.names, listed, self.alive)
+        return named_growing(
+            found, self._same, self.ledger.outstanding(keys), self.names, listed, self.alive, self.processors
+        )
 
     def overlooked(self, suspects: Sequence[JudgedSuspect], handed_out: U64 | None) -> list[str]:
         """What kmemleak may have overlooked, for the sheaves that point there: see `core.verdicts.overlooked`."""

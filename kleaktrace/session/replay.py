@@ -54,6 +54,11 @@ class ReplaySource:
         return self.recorded.kernel
 
     @property
+    def processors(self) -> int:
+        """Of the one that was traced."""
+        return self.recorded.processors
+
+    @property
     def started(self) -> Moment:
         """When the capture begins."""
         return self.recorded.clock.start

@@ -112,6 +112,7 @@ class Session:
         source, drain = self._source, self._drain
         return Recording(
             kernel=source.kernel,
+            processors=source.processors,
             started=self._started,
             clock=JiffiesClock(self._start, self._end or source.moment()),
             ledger=drain.ledger,

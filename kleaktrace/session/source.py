@@ -23,6 +23,10 @@ class EventSource(Protocol):
         """Whose events these are."""
 
     @property
+    def processors(self) -> int:
+        """So many it may have; 0: not known."""
+
+    @property
     def started(self) -> Moment:
         """Since when events are reported."""
 

@@ -193,6 +193,7 @@ class Scene:
         watched_s: float = 0.0,
         series: Sequence[RoundSeries] = (),
         alive: frozenset[int] = frozenset(),
+        processors: int = 2,
     ) -> Evidence:
         end = Moment(START_NS + round(self.seconds * SECOND), jiffies_at(self.seconds))
         evidence = Evidence(
@@ -205,6 +206,7 @@ class Scene:
             watched_s=watched_s,
             series=series,
             alive=alive,
+            processors=processors,
         )
         if tracked is not None:
             answers = {question: tracked(*question) for question in open_questions(evidence)}

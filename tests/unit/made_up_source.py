@@ -25,6 +25,7 @@ class MadeUpSource:
     """Reports what `allocate` and `free` say, one event a poll. `fail`: what the next poll raises."""
 
     kernel = Kernel("6.12.0-made-up", "x86_64")
+    processors = 3
     coverage: tuple[Coverage, ...] = FULL_COVERAGE
     context_source = "made up"
     stack_check = StackCheck()

@@ -31,6 +31,7 @@ def at_the_start(recording: Recording) -> Facts:
     start = recording.clock.start
     return {
         "kernel": [recording.kernel.release, recording.kernel.arch, recording.kernel.host],
+        "processors": recording.processors,
         "started": recording.started.isoformat(),
         "start": [start.time_ns, start.jiffies],
         "coverage": [_coverage(one) for one in recording.coverage],
@@ -113,6 +114,10 @@ class KnownFacts:
         """Whose events these are."""
         release, arch, host = self._list("kernel", 3)
         return Kernel(_text(release), _text(arch), _text(host))
+
+    def processors(self) -> int:
+        """So many there may be; 0: not known."""
+        return _count(self._facts.get("processors", 0))
 
     def started(self) -> datetime:
         """When tracing began."""

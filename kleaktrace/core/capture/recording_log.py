@@ -223,6 +223,7 @@ class RecordingReader:
         names.build_ids.update(facts.build_ids())
         return Recording(
             kernel=facts.kernel(),
+            processors=facts.processors(),
             started=facts.started(),
             clock=clock,
             ledger=self._ledger.ledger(

@@ -176,7 +176,8 @@ class _Comparing:
         rows = recording.ledger.outstanding(keys)
         if not rows.size:
             return "", ""
-        return kept_words(rows, recording.names), held_words(rows, recording.names.stacks.get(keys[0]), recording.alive)
+        kept = kept_words(rows, recording.names, recording.processors)
+        return kept, held_words(rows, recording.names.stacks.get(keys[0]), recording.alive)
 
     def _undecided(self) -> list[str]:
         """Keys of stacks that may have leaked in the second recording, and have no such suspects in the first."""

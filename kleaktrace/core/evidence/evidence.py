@@ -116,7 +116,8 @@ class Evidence:
 
     readings: what kmemleak listed after each scan, oldest first. answers: what it said when it was asked whether it
     has an object somewhere; what is missing is not known. watched_s: for how long frees were watched after the first
-    reading. series: the rounds there were. alive: processes (tgid) of user space that live on.
+    reading. series: the rounds there were. alive: processes (tgid) of user space that live on. processors: so many
+    there may be; 0: not known.
     """
 
     ledger: Ledger
@@ -129,6 +130,7 @@ class Evidence:
     watched_s: float = 0.0
     series: Sequence[RoundSeries] = ()
     alive: frozenset[int] = frozenset()
+    processors: int = 0
 
     def covers(self, kind: CoverageKind) -> bool:
         """Whether events of this kind were seen."""

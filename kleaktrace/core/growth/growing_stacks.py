@@ -7,6 +7,7 @@ was interrupted. For growth they are one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -18,7 +19,7 @@ from kleaktrace.core.events.loss import LossWindow
 from kleaktrace.core.events.records import Context, Rows, may_be_task
 from kleaktrace.core.grouping.outstanding_groups import as_one
 from kleaktrace.core.growth.detection import MIN_SURVIVORS, Growing, GrowthEvidence, grown_at_once
-from kleaktrace.core.kept_on_purpose import is_bookkeeping, rule_for_row
+from kleaktrace.core.kept_on_purpose import Rule, is_bookkeeping, rule_for_row
 from kleaktrace.core.ledger.ledger import Ledger, Survivors
 from kleaktrace.core.ledger.stack_counters import LIFETIME_BINS
 from kleaktrace.core.symbols.call_stacks import Stack
@@ -231,6 +232,7 @@ def named_growing(
     names: KernelNames,
     listed: Sequence[Sequence[str]] | None = None,
     alive: frozenset[int] = frozenset(),
+    processors: int = 0,
 ) -> list[GrowingStack]:
     """Name growing stacks. `outstanding` are all OUTSTANDING rows, `listed` the call stacks of what kmemleak lists.
 
@@ -249,18 +251,22 @@ def named_growing(
                 context=whole.context if whole else "",
                 comm=whole.comm if whole and whole.contexts == {Context.TASK} else "",
                 cache=whole.cache if whole else "",
-                kept=kept_words(rows, names) or held_words(rows, names.stacks.get(one.stack), alive),
+                kept=kept_words(rows, names, processors) or held_words(rows, names.stacks.get(one.stack), alive),
                 listed=None if listed is None else sum(list(stack[: len(lines)]) == lines for stack in listed),
             )
         )
     return result
 
 
-def kept_words(rows: Rows, names: KernelNames) -> str:
-    """Why all these are kept on purpose; empty: not all of them are."""
-    kinds = np.unique(rows[["kind", "cache", "bytes_alloc", "stack", "gfp_flags"]]).tolist()
-    rules = {rule_for_row(names, *kind) for kind in kinds}
-    return "" if None in rules else "; ".join(sorted(rule.reason for rule in rules if rule))
+def kept_words(rows: Rows, names: KernelNames, processors: int) -> str:
+    """Why all these are kept on purpose; empty: not all of them are. `processors` as of `Evidence`."""
+    kinds, numbers = np.unique(rows[["kind", "cache", "bytes_alloc", "stack", "gfp_flags"]], return_counts=True)
+    objects: Counter[Rule | None] = Counter()
+    for kind, number in zip(kinds.tolist(), numbers.tolist(), strict=True):
+        objects[rule_for_row(names, *kind)] += number
+    if not all(rule and rule.keeps(number, processors) for rule, number in objects.items()):
+        return ""
+    return "; ".join(sorted(rule.reason for rule in objects if rule))
 
 
 def held_words(rows: Rows, stack: Stack, alive: frozenset[int]) -> str:

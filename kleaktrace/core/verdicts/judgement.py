@@ -55,8 +55,10 @@ class Judgement:
         return self.evidence.answers.get(Question(hide(row.object), row.kind))
 
     def kept(self, row: OutstandingAllocation) -> Rule | None:
-        """The rule by which core code keeps it on purpose."""
-        return rule_for_row(self.evidence.names, row.kind, row.cache, row.bytes_alloc, row.stack, row.gfp_flags)
+        """The rule by which core code keeps it on purpose, and as many as are outstanding from its call stack."""
+        rule = rule_for_row(self.evidence.names, row.kind, row.cache, row.bytes_alloc, row.stack, row.gfp_flags)
+        alike = self.stacks.of(row.stack).siblings.outstanding if row.stack else 1
+        return rule if rule and rule.keeps(alike, self.evidence.processors) else None
 
     def is_bookkeeping(self, row: OutstandingAllocation) -> bool:
         """Whether this is what an allocator took to describe what it gave out: see `kept_on_purpose.is_bookkeeping`."""

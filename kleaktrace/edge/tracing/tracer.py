@@ -217,6 +217,11 @@ class Tracer:
         return Kernel(uname.release, uname.machine, uname.nodename)
 
     @property
+    def processors(self) -> int:
+        """So many this machine may have."""
+        return libbpf.possible_cpus()
+
+    @property
     def context_source(self) -> str:
         """How it is known what a processor was doing when it allocated."""
         return self.plan.context_source

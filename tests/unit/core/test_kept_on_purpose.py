@@ -77,6 +77,14 @@ def test_every_rule_has_a_reason_and_something_to_go_by() -> None:
         assert rule.caches is not None or rule.functions is not None
 
 
+def test_what_each_processor_keeps_so_many_of_is_excused_up_to_that_number() -> None:
+    heads = rule_for("skbuff_head_cache", stack("__alloc_skb"), reclaimable=False)
+    assert heads is not None
+    assert [heads.keeps(objects, 2) for objects in (1, 128, 129)] == [True, True, False]
+    assert heads.keeps(129, 0), "how many processors there are is not known"
+    assert RECLAIMABLE.keeps(10**6, 1)
+
+
 def test_what_vmalloc_took_to_describe_an_area_goes_later_than_the_area() -> None:
     names = Scene().names
     assert rule_for_row(names, Kind.KMALLOC, 0, 96, 4, 0) is BOOKKEEPING

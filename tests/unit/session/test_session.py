@@ -76,6 +76,7 @@ def test_what_is_reported_before_the_stop_counts_and_the_source_is_closed_at_the
         session.stop()
         assert (source.paused, source.closed) == (1, 0), "what objects hold can still be read"
         assert session.recording().ledger.totals().outstanding == 1
+        assert session.recording().processors == source.processors
         seconds = session.seconds
     assert source.closed == 1
     assert session.seconds == seconds

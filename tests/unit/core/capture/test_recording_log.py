@@ -58,6 +58,7 @@ class Run:
             history=self.history,
             loss=Loss(sum(window.events for window in self.losses), windows=tuple(self.losses)),
             coverage=FULL_COVERAGE,
+            processors=3,
         )
 
     def step(self, events: list[tuple[str, int, int]]) -> None:
@@ -131,6 +132,7 @@ def books(recording: Recording) -> dict[str, Any]:
         "complete_since": ledger.history_complete_since_ns,
         "losses": ledger.losses,
         "levels": (recording.history.times_ns, repr(recording.history.interval(keys))),
+        "processors": recording.processors,
         "loads": {name: recording.names.symbols.loads(name) for name in recording.names.symbols.module_names},
     }
 

@@ -8,12 +8,12 @@ import pytest
 from builders import START_NS, inside, kernel_names, module_image
 
 from kleaktrace.core.events.loss import LossWindow
-from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, hide
+from kleaktrace.core.events.records import ALLOCATION, FREE, Batch, Context, Kind, hide
 from kleaktrace.core.growth.detection import growing
-from kleaktrace.core.growth.growing_stacks import StackDeduplicator, growth_evidence, named_growing
+from kleaktrace.core.growth.growing_stacks import StackDeduplicator, growth_evidence, kept_words, named_growing
 from kleaktrace.core.ledger.ledger import Ledger
 from kleaktrace.core.symbols.call_stacks import NO_STACK
-from kleaktrace.core.symbols.kernel_names import KernelNames
+from kleaktrace.core.symbols.kernel_names import CacheName, KernelNames
 
 SECONDS = 60
 NOW_NS = START_NS + SECONDS * 1_000_000_000
@@ -140,3 +140,15 @@ def test_what_kmemleak_lists_of_it_is_counted() -> None:
         for listed in ([], [other], [whole, other, whole])
     ]
     assert counts == [0, 0, 2]
+
+
+def test_all_are_kept_on_purpose_or_none_and_only_as_many_as_may_be() -> None:
+    names = kernel_names()
+    names.caches[7] = CacheName(7, "skbuff_head_cache", 232, 256)
+    rows = leaking(KEYS[:2]).outstanding()
+    rows["kind"], rows["cache"] = Kind.CACHE, 7
+    assert rows.size == 120
+    assert kept_words(rows, names, 2).startswith("these go round in a list of each CPU's own")
+    assert kept_words(rows, names, 1) == "", "of each call stack 60, of both more than 64"
+    rows["cache"][0] = 8
+    assert kept_words(rows, names, 2) == ""

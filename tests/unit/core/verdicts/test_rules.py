@@ -15,6 +15,7 @@ from kleaktrace.core.events.records import Context, Kind, hide
 from kleaktrace.core.evidence.evidence import Freed, JudgedSuspect, Verdict
 from kleaktrace.core.evidence.suspect_cases import JIFFIES_TOLERANCE, LATE_S
 from kleaktrace.core.kmemleak.frames import KmemleakFrame
+from kleaktrace.core.symbols.kernel_names import CacheName
 
 A = 0xFFFF888100010000
 B = 0xFFFF888100020000
@@ -551,6 +552,18 @@ def test_what_core_code_allocated_for_an_unloaded_module_is_undecided_and_not_cl
     assert verdict.verdict is Verdict.UNDECIDED
     assert "core code allocated this on its behalf" in verdict.reason
     assert (verdict.counts_against_clean, verdict.rule) == (True, "unloaded module")
+
+
+@pytest.mark.parametrize(("processors", "counted"), [(0, False), (1, True), (2, False)])
+def test_heads_of_skbs_are_kept_as_many_as_the_processors_have_lists_for(processors: int, counted: bool) -> None:
+    scene = Scene()
+    scene.names.caches[7] = CacheName(7, "skbuff_head_cache", 232, 256)
+    for number in range(65):
+        scene.allocate(1.0, A + 256 * number, stack=2, kind=Kind.CACHE, cache=7)
+    scene.unload(30.0)
+    verdicts = scene.judge(processors=processors)
+    assert len(verdicts) == 65
+    assert {(v.verdict, v.counts_against_clean) for v in verdicts} == {(Verdict.UNDECIDED, counted)}
 
 
 def test_what_other_core_code_allocated_is_not_the_module_s() -> None:
