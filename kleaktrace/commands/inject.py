@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ import click
 from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.injecting import Limits, Progress, Walker
 from kleaktrace.commands.judging import judged
-from kleaktrace.commands.options import OutputFile, json_option, known_option
+from kleaktrace.commands.options import OutputFile, json_option, known_option, log_option
+from kleaktrace.commands.running import opened_log
 from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.settling import settle_what_is_left
 from kleaktrace.commands.signals import DeferredInterrupt
@@ -70,6 +71,7 @@ _MOST_REPEATED = 8
     type=click.Path(path_type=Path),
     help="Keep in FILE what has failed, and go on with what it has, after the machine was restarted.",
 )
+@log_option
 @click.option("--no-kmemleak", is_flag=True, help="Do not scan: judge only what unloaded modules left behind.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
 @click.pass_context
@@ -85,6 +87,7 @@ def inject(
     again: bool,
     timeout: float | None,
     resume: Path | None,
+    log_file: str | None,
     no_kmemleak: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -115,6 +118,7 @@ def inject(
     for gap in gaps:
         console.say(gap)
     with (
+        opened_log(log_file, goes_on=resume is not None) or nullcontext() as log,
         DeferredInterrupt() as ending,
         _injector(module, by_stacks=function is not None or resume is not None) as injector,
         # Each run does something new, in few events: what it costs to learn stacks would not come back.
@@ -128,7 +132,7 @@ def inject(
         with _progress() as progress:
             limits = Limits(most, timeout, again)
             asked_by = partial(_asked_by, session, asked, module)
-            walker = Walker(command, injector, partial(_named, session), ending, limits, progress, file, asked_by)
+            walker = Walker(command, injector, partial(_named, session), ending, limits, progress, file, asked_by, log)
             _plain(walker, session, function)
             asked.enough()
             walker.fail_all()

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import IO
 
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.core.evidence.injected_runs import RunEnd
@@ -24,15 +25,20 @@ _POLL_S = 0.1
 
 
 def run_once(
-    injector: Injector, command: Sequence[str], ending: DeferredInterrupt, timeout_s: float | None
+    injector: Injector,
+    command: Sequence[str],
+    ending: DeferredInterrupt,
+    timeout_s: float | None,
+    log: IO[bytes] | None = None,
 ) -> tuple[int, RunEnd]:
     """Run the command to its end, or ours, or its time's: its status, and which it was.
 
     What does not end when it is killed, as the kernel does not let it, is left alone: its status is 0 then.
+    log: where what it prints goes; None: where ours does.
     """
     command = injector.command(command)
     try:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     except OSError as error:
         raise EnvironmentRefusal(f"{command[0]} could not be started: {error}", "see what it says by itself") from error
     fd = os.pidfd_open(child.pid)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import IO
 
 from kleaktrace.commands.injected_run import run_once
 from kleaktrace.commands.signals import DeferredInterrupt
@@ -71,8 +72,12 @@ class Walker:
         progress: Progress,
         file: WalkFile | None = None,
         asked_by: Callable[[int], Sequence[FailedAllocation]] = lambda pid: (),
+        log: IO[bytes] | None = None,
     ) -> None:
-        """asked_by: what a process has asked for that could fail, where the injector does not see that."""
+        """asked_by: what a process has asked for that could fail, where the injector does not see that.
+
+        log: where what the command prints goes; None: where ours does.
+        """
         self._command = tuple(command)
         self._injector = injector
         self._name = name
@@ -81,6 +86,7 @@ class Walker:
         self._progress = progress
         self._file = file
         self._asked_by = asked_by
+        self._log = log
         self._runs: list[InjectedRun] = []
         self._stopped = ""
         self._done = 0
@@ -277,7 +283,7 @@ class Walker:
         with KernelBugs() as bugs:
             self._injector.begin(number, aim, wanted)
             try:
-                status, ended = run_once(self._injector, self._command, self._ending, timeout_s)
+                status, ended = run_once(self._injector, self._command, self._ending, timeout_s, self._log)
             finally:
                 told = self._injector.end(self._name)
             said = bugs.said()

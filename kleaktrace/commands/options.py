@@ -69,6 +69,9 @@ json_option = click.option(
 )
 
 
+log_option = click.option("--log", "log_file", metavar="FILE", help="Write what CMD prints to FILE.")
+
+
 exact_stacks_option = click.option(
     "--exact-stacks", is_flag=True, help="Unwind every call stack, instead of recognising those that are known."
 )

@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import IO
 
 import click
 
 from kleaktrace.commands.capturing import capture_option, capturing
 from kleaktrace.commands.judging import judged
-from kleaktrace.commands.options import OutputFile, exact_stacks_option, json_option, known_option, pages_option
-from kleaktrace.commands.running import Launch, run_command
+from kleaktrace.commands.options import (
+    OutputFile,
+    exact_stacks_option,
+    json_option,
+    known_option,
+    log_option,
+    pages_option,
+)
+from kleaktrace.commands.running import Launch, opened_log, run_command
 from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.settling import settle_what_is_left
 from kleaktrace.commands.signals import DeferredInterrupt
@@ -31,11 +36,10 @@ from kleaktrace.core.known_leaks import KnownLeaks
 from kleaktrace.core.machine.settling import Settled
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.kmemleak.freelist_scrub import scrub_freelists
-from kleaktrace.edge.machine.invoking_user import InvokingUser, invoking_user
+from kleaktrace.edge.machine.invoking_user import invoking_user
 from kleaktrace.edge.machine.marks import marks
 from kleaktrace.edge.machine.memory_counters import machine_memory, missing_since
 from kleaktrace.edge.machine.processes import living
-from kleaktrace.errors import UsageError
 from kleaktrace.session.live import live_session
 from kleaktrace.session.session import Session
 from kleaktrace.views.terminal import console
@@ -61,7 +65,7 @@ _MOST_WINDOWS = 64
     help="End CMD after S seconds, and judge what there is.",
 )
 @click.option("--as-user", is_flag=True, help="Run CMD as the user who called sudo, in that user's environment.")
-@click.option("--log", "log_file", metavar="FILE", help="Write what CMD prints to FILE.")
+@log_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
 @click.pass_context
 def run(
@@ -94,13 +98,14 @@ def run(
 
     launch = Launch(command, invoking_user() if as_user else None)
     launch.refuse_missing()
-    launch = replace(launch, log=_log(log_file, launch.user))
+    launch = replace(launch, log=opened_log(log_file, launch.user))
     output = OutputFile(json_file)
     screen = console.make(stderr=output.is_stdout)
     client, gaps = (None, []) if no_kmemleak else kmemleak_if_on()
     for gap in gaps:
         console.say(gap)
     with (
+        launch.log or nullcontext(),
         DeferredInterrupt() as ending,
         live_session(exact_stacks=exact_stacks, pages=pages) as session,
         capturing(capture, session) as keep,
@@ -148,20 +153,6 @@ def run(
     output.write(dumps(document(report)))
     view.show(screen, report)
     ctx.exit(int(report.outcome.exit_code))
-
-
-def _log(path: str | None, user: InvokingUser | None) -> IO[bytes] | None:
-    """What CMD prints to; a new file belongs to whoever CMD runs as."""
-    if path is None:
-        return None
-    try:
-        is_new = not Path(path).exists()
-        stream = Path(path).open("wb", buffering=0)  # noqa: SIM115  CMD may be run again, to our end
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", "give a file that can be written") from error
-    if user is not None and is_new:
-        os.fchown(stream.fileno(), user.uid, user.gid)
-    return stream
 
 
 def _settle(session: Session, ending: DeferredInterrupt, compared_ns: int | None) -> Settled | None:

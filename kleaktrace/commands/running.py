@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from kleaktrace.commands.signals import DeferredInterrupt
@@ -63,6 +64,23 @@ class Launch:
             )
         except OSError as error:
             raise UsageError(f"{self.command[0]}: {error.strerror}", "give a command that can be run") from error
+
+
+def opened_log(path: str | None, user: InvokingUser | None = None, goes_on: bool = False) -> IO[bytes] | None:
+    """What a command prints to; a new file belongs to whoever it runs as. Raises `UsageError` if it can't be opened.
+
+    goes_on: keep what the file has.
+    """
+    if path is None:
+        return None
+    try:
+        is_new = not Path(path).exists()
+        stream = Path(path).open("ab" if goes_on else "wb", buffering=0)  # noqa: SIM115  the caller closes it
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", "give a file that can be written") from error
+    if user is not None and is_new:
+        os.fchown(stream.fileno(), user.uid, user.gid)
+    return stream
 
 
 @dataclass(frozen=True, slots=True)

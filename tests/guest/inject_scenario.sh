@@ -18,7 +18,7 @@ step() {
 }
 
 "$kleaktrace" doctor --json > "$out/doctor.json"
-step walk --module inject_paths -- sh -c "insmod $ko && rmmod inject_paths"
+step walk --log "$out/walk.log" --module inject_paths -- sh -c "insmod $ko && rmmod inject_paths"
 step inside --no-kmemleak --in alloc_table -- sh -c "insmod $ko && rmmod inject_paths"
 step fails --module inject_paths -- sh -c "exit 3"
 step wait --no-kmemleak --in alloc_map --timeout 5 -- sh -c "insmod $ko bad=wait && rmmod inject_paths"

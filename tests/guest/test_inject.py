@@ -18,16 +18,16 @@ class Seen:
     """What one boot has brought, step by step."""
 
     def __init__(self, out: Path) -> None:
-        self._out = out
+        self.out = out
 
     def json(self, step: str) -> Any:
-        return validated(json.loads((self._out / f"{step}.json").read_text()))
+        return validated(json.loads((self.out / f"{step}.json").read_text()))
 
     def text(self, step: str) -> str:
-        return (self._out / f"{step}.txt").read_text()
+        return (self.out / f"{step}.txt").read_text()
 
     def status(self, step: str) -> int:
-        return int((self._out / f"{step}.status").read_text())
+        return int((self.out / f"{step}.status").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,12 @@ def test_each_leaking_error_path_is_named_by_the_call_that_fails(seen: Seen) -> 
     found = outcomes(seen.json("walk"))
     found.pop("alloc_cache")  # see below
     assert {call for call, said in found.items() if "leaks" in said} == set(LEAKING), seen.text("walk")
+
+
+def test_what_the_command_prints_is_in_the_log_alone(seen: Seen) -> None:
+    said = "could not insert module"
+    assert said in (seen.out / "walk.log").read_text()
+    assert said not in seen.text("walk")
 
 
 def test_all_other_error_paths_are_clean(seen: Seen) -> None:

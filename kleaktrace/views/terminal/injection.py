@@ -121,10 +121,13 @@ def walk_words(found: InjectionReport) -> str:
     """How many failed, how, and how long it took."""
     walk = found.walk
     words = f"{units.count(len(walk.failures), 'allocation')} failed, one in each run, "
+    if len(found.paths) != len(walk.failures):
+        words += f"in {units.count(len(found.paths), 'error path')}, "
+    words += f"by {walk.means}; "
     if walk.by_number:
-        words += f"by {walk.means}; plain runs asked from {units.count(walk.planned, 'call stack')} of modules"
+        words += f"plain runs asked from {units.count(walk.planned, 'call stack')} of modules"
     else:
-        words += f"of {walk.planned} that the plain run could have had fail, by {walk.means}"
+        words += f"the plain run showed {walk.planned:,} that could"
     if walk.per_failure_s is not None and walk.plain_s:
         words += (
             f"; {units.seconds(walk.per_failure_s)} each, a run without failure takes {units.seconds(walk.plain_s)}"

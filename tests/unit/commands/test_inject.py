@@ -23,6 +23,7 @@ from kleaktrace.core.injection.aim import Aim
 from kleaktrace.core.symbols.symbol_table import FunctionPlace
 from kleaktrace.edge.injection.choose import Chosen
 from kleaktrace.edge.injection.injector import Namer, Told
+from kleaktrace.errors import UsageError
 from kleaktrace.session.session import Session
 
 A = 0xFFFF888100010000
@@ -228,6 +229,18 @@ def test_a_state_that_the_next_run_cannot_start_from_ends_it(machine: Machine) -
     assert machine.outcomes() == {"alloc_ctx": "clean", "alloc_name": "undecided"}
     assert machine.document["walk"]["stopped"].startswith("after run 2, which left a state")
     assert "UNFIT when 64 bytes in alloc_name+0x12 fails" in done.output
+
+
+def test_what_the_runs_print_goes_to_the_log_which_a_restart_goes_on_with(machine: Machine, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    machine.inject("--log", str(log), "--resume", str(tmp_path / "walk.json"))
+    assert log.read_text().startswith("before\n")
+    machine.inject("--log", str(log))
+    assert not log.read_text().startswith("before\n")
+    refused = machine.inject("--log", str(tmp_path / "nowhere" / "log")).exception
+    assert isinstance(refused, UsageError)
+    assert "No such file or directory" in str(refused)
 
 
 def test_it_ends_after_so_many_failures(machine: Machine) -> None:

@@ -41,6 +41,12 @@ def test_a_run_ends_with_the_commands_status(ending: DeferredInterrupt) -> None:
     assert injector.exited_with > 1
 
 
+def test_what_it_prints_goes_to_the_log_if_there_is_one(ending: DeferredInterrupt, tmp_path) -> None:
+    with (tmp_path / "log").open("wb", buffering=0) as log:
+        run_once(NoInjector(), ["sh", "-c", "echo one; echo two >&2"], ending, 20.0, log)  # type: ignore[arg-type]
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+
+
 def test_what_takes_too_long_is_ended(ending: DeferredInterrupt) -> None:
     status, ended = run_once(NoInjector(), ["sh", "-c", "sleep 60; true"], ending, 0.1)  # type: ignore[arg-type]
     assert (status, ended) == (-15, RunEnd.HUNG)

@@ -49,8 +49,13 @@ def test_a_leak_begins_with_the_call_that_fails() -> None:
         == "LEAK when 1,024 bytes in alloc_ring+0x12 fails: 1 object, 128 B, from drv_probe, never freed (run 1)"
     )
     assert lines[1] == "the other error path frees everything"
-    assert "2 allocations failed, one in each run, of 2 that the plain run could have had fail, by made up" in lines[3]
+    assert "2 allocations failed, one in each run, by made up; the plain run showed 2 that could" in lines[3]
     assert lines[-1] == "LEAKS: 2 error paths: 1 leaking, 1 clean"
+
+
+def test_one_call_may_ask_for_more_than_one_allocation() -> None:
+    text = shown(run(0, None), run(1, RING), run(2, NODE), run(3, RING), run(4, None))
+    assert "3 allocations failed, one in each run, in 2 error paths, by made up; the plain run showed 2" in text
 
 
 def test_where_core_code_asked_the_module_behind_is_named() -> None:
