@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Question
+from kleaktrace.core.evidence.suspect_cases import same_time, ticks_apart
 from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.recording import Recording
-from kleaktrace.edge.kmemleak.client import KmemleakClient
+from kleaktrace.edge.kmemleak.client import DumpAnswer, KmemleakClient
 from kleaktrace.session.session import Session
 
 _LOG = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ def judged(
     is gone, by the machine's counters of now.
     """
     with session.looking() as recording:
-        questions = observed(recording).open_questions()
-    answers = {} if client is None else answered(client, questions)
+        questions, hz = observed(recording).open_questions(), recording.clock.hz
+    answers = {} if client is None else answered(client, questions, hz)
     gone = missing()
     session.stop()
     recording = replace(observed(session.recording()), answers=answers, missing=gone)
@@ -41,9 +42,19 @@ def judged(
     return recording.with_gaps(session.overlooked(recording, suspects)), suspects
 
 
-def answered(client: KmemleakClient, questions: Sequence[Question]) -> dict[Question, bool]:
-    """What kmemleak says to so many of the questions as its log can bear."""
-    answers = {question: client.is_tracked(question.address) for question in questions[:_ASK_AT_MOST]}
+def answered(client: KmemleakClient, questions: Sequence[Question], hz: float) -> dict[Question, bool]:
+    """What kmemleak says to so many of the questions as its log can bear. hz: jiffies per second."""
+    asked = {question: _is_there(question, client.dump(question.address), hz) for question in questions[:_ASK_AT_MOST]}
+    answers = {question: answer for question, answer in asked.items() if answer is not None}
     known = sum(answers.values())
-    _LOG.info("of %d questions, kmemleak was asked %d: it has %d of the objects", len(questions), len(answers), known)
+    _LOG.info("of %d questions, kmemleak was asked %d: it has %d of the objects", len(questions), len(asked), known)
     return answers
+
+
+def _is_there(question: Question, answer: DumpAnswer, hz: float) -> bool | None:
+    """Whether what kmemleak has there is what was asked for, and not allocated later; None: its log did not tell."""
+    if not answer.tracked:
+        return False
+    if answer.dump is None:
+        return None
+    return same_time(ticks_apart(question.jiffies, answer.dump.jiffies), hz)

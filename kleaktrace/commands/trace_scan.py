@@ -86,8 +86,8 @@ def scan_and_judge(session: Session, client: KmemleakClient, ending: SilentEndin
         raise EvidenceLost(f"no verdicts: {gaps[0]}")
     scanned = Scanned(readings, time.monotonic() - began, living(), {})
     with session.looking() as recording:
-        questions = scanned.added_to(recording).open_questions()
-    scanned = replace(scanned, answers=answered(client, questions))
+        questions, hz = scanned.added_to(recording).open_questions(), recording.clock.hz
+    scanned = replace(scanned, answers=answered(client, questions, hz))
     with session.looking() as recording:
         judged = scanned.added_to(recording)
         suspects = judged.judge()

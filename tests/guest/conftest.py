@@ -56,6 +56,12 @@ def kernel_tree(guest_options: list[str]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def traces_functions(kernel_tree: Path) -> bool:
+    """Whether programs can be attached to functions: only so are bulk allocations and frees seen."""
+    return "\nCONFIG_KPROBES=y\n" in (kernel_tree / ".config").read_text()
+
+
+@pytest.fixture(scope="session")
 def guest(kernel_tree: Path, guest_options: list[str]) -> Guest:
     """Give a function that runs a command in a newly booted guest: guest("uname", "-r", rwdirs=[DIR]).
 

@@ -157,7 +157,7 @@ def scenario(build_dir: Path) -> dict[str, Any]:
         "min_count": answer.dump and answer.dump.min_count,
         "frames": answer.dump and [f.text for f in answer.dump.frames] == [f.text for f in first.frames],
     }
-    result["unknown"] = client.is_tracked(0x1000)
+    result["unknown"] = client.dump(0x1000).tracked
     result["commands"] = commands(f"0x{first.address:x}")
     health = diagnose(client)
     result["off"] = {"state": health.state.value, "reason": health.reason and health.reason.value}

@@ -130,12 +130,18 @@ def test_what_was_allocated_after_the_loss_is_judged_as_ever(steps: Steps) -> No
     assert steps.document("stalled")["loss"]["windows"]
 
 
-def test_without_the_names_of_caches_leaks_are_found_all_the_same(steps: Steps) -> None:
+def test_without_the_names_of_caches_leaks_are_found_all_the_same(steps: Steps, traces_functions: bool) -> None:
     document = steps.document("nameless")
     assert document["loss"]["events"] == 0
     assert document["loss"]["names"] > 0
-    confirmed = {one.truth.case for one in steps.judged("nameless") if one.leaked and one.verdict == "confirmed"}
-    assert {"leak_kzalloc_1520", "leak_hardirq_129", "leak_vmalloc_5k", "unload_forgets"} <= confirmed
+    of_slab = {"leak_kzalloc_1520", "leak_hardirq_129", "unload_forgets"}
+    leaked = [one for one in steps.judged("nameless") if one.leaked]
+    confirmed = {one.truth.case for one in leaked if one.verdict == "confirmed"}
+    if traces_functions:
+        assert {*of_slab, "leak_vmalloc_5k"} <= confirmed
+        return
+    assert confirmed == {"leak_vmalloc_5k"}, "kfree_rcu may have freed the others unseen, and kmemleak was not asked"
+    assert of_slab <= {one.truth.case for one in leaked if one.verdict == "undecided"}
 
 
 def test_a_filter_s_full_table_is_loss_and_makes_no_phantoms(steps: Steps) -> None:

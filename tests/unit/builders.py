@@ -209,7 +209,7 @@ class Scene:
             processors=processors,
         )
         if tracked is not None:
-            answers = {question: tracked(*question) for question in open_questions(evidence)}
+            answers = {question: tracked(question.address, question.kind) for question in open_questions(evidence)}
             evidence = replace(evidence, answers={q: answer for q, answer in answers.items() if answer is not None})
         return evidence
 

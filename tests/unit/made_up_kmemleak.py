@@ -5,16 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kleaktrace.core.kmemleak.kmemleak_text import ObjectDump
 from kleaktrace.core.kmemleak.report_parser import KmemleakText, Suspect
+from kleaktrace.edge.kmemleak.client import DumpAnswer
 from kleaktrace.errors import KleaktraceError
 
 
+def _dump(address: int, jiffies: int) -> ObjectDump:
+    return ObjectDump(address, 128, "insmod", 42, jiffies, min_count=1, count=1, flags=1, checksum=0, frames=())
+
+
 class MadeUpKmemleak:
-    """Lists `listed`. `tracked`: where it has objects; `asked`: where it was asked. `fails`: what a scan raises."""
+    """Lists `listed`. `tracked`: where it has objects, and since when (None: its log is not read). `asked`: where it
+    was asked. `fails`: what a scan raises."""
 
     def __init__(self, *listed: Suspect) -> None:
         self.listed = listed
-        self.tracked: set[int] = set()
+        self.tracked: dict[int, int | None] = {}
         self.asked: list[int] = []
         self.scans = 0
         self.fails: KleaktraceError | None = None
@@ -35,6 +42,9 @@ class MadeUpKmemleak:
     def read(self) -> KmemleakText:
         return KmemleakText(tuple(self.listed), ())
 
-    def is_tracked(self, address: int) -> bool:
+    def dump(self, address: int) -> DumpAnswer:
         self.asked.append(address)
-        return address in self.tracked
+        if address not in self.tracked:
+            return DumpAnswer(False, None)
+        jiffies = self.tracked[address]
+        return DumpAnswer(True, None if jiffies is None else _dump(address, jiffies))

@@ -89,8 +89,8 @@ def test_scans_are_told(log: Log) -> None:
 
 def test_questions_to_kmemleak_are_told(log: Log) -> None:
     kmemleak = MadeUpKmemleak()
-    kmemleak.tracked = {A}
-    answered(kmemleak, [Question(A, 0), Question(A + 64, 0)])  # type: ignore[arg-type]
+    kmemleak.tracked = {A: 5}
+    answered(kmemleak, [Question(A, 0, 5), Question(A + 64, 0, 5)], 250.0)  # type: ignore[arg-type]
     assert log.has("of 2 questions, kmemleak was asked 2: it has 1 of the objects")
 
 

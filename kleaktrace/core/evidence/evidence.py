@@ -103,11 +103,17 @@ def keys_of_judged(suspects: Sequence[JudgedSuspect]) -> U64:
     return object_keys(names, np.array([suspect.percpu for suspect in suspects], np.bool_))
 
 
-class Question(NamedTuple):
-    """Whether kmemleak still has an object at an address, allocated by this `Kind` of allocator."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whether kmemleak still has the object that this `Kind` of allocator gave out at an address, at this time.
+
+    Another may have come to lie there since, of which we know nothing: our own process is not traced.
+    """
 
     address: int
     kind: int
+    jiffies: int = field(default=0, compare=False)
+    """As kmemleak would have stamped it, or the low 32 bits of that."""
 
 
 @dataclass(frozen=True, slots=True)

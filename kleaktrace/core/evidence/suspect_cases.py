@@ -114,6 +114,12 @@ class SuspectCase(NamedTuple):
         return self.row
 
 
+def ticks_apart(jiffies: int, stamp: int) -> int:
+    """By how many jiffies one is later than the other, by their low 32 bits, as the kernel's time_after() sees it."""
+    apart = (jiffies - stamp) & 0xFFFF_FFFF
+    return apart - (apart >> 31 << 32)
+
+
 def same_time(apart: int, hz: float) -> bool:
     """Whether an event this many jiffies after a suspect's stamp (before it, if negative) is of its own allocation."""
     return -JIFFIES_TOLERANCE <= apart <= LATE_S * hz

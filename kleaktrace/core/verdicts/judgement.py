@@ -51,8 +51,8 @@ class Judgement:
         return self.evidence.names.programs.arguments(row.tgid, row.time_ns)
 
     def tracked(self, row: OutstandingAllocation) -> bool | None:
-        """Whether kmemleak still has an object there; None: it was not asked, or can't tell."""
-        return self.evidence.answers.get(Question(hide(row.object), row.kind))
+        """Whether kmemleak still has it; None: it was not asked, or can't tell."""
+        return self.evidence.answers.get(Question(hide(row.object), row.kind, row.jiffies))
 
     def kept(self, row: OutstandingAllocation) -> Rule | None:
         """The rule by which core code keeps it on purpose, and as many as are outstanding from its call stack."""

@@ -206,10 +206,10 @@ def _judge_no_longer_listed(trial: Judgement, case: SuspectCase) -> JudgedSuspec
     If it is, something points to it now; a stale word on some stack will do, so that is no reason to dismiss it.
     """
     kind = Kind.PERCPU if case.suspect.kind == SuspectKind.PERCPU else Kind.KMALLOC
-    known = trial.evidence.answers.get(Question(case.suspect.untagged, kind))
+    known = trial.evidence.answers.get(Question(case.suspect.untagged, kind, case.suspect.jiffies))
     verdict, reason = Verdict.UNDECIDED, "no longer listed: freed, or something points to it now, perhaps by chance"
     if known is False:
-        verdict, reason = Verdict.DISMISSED, "freed meanwhile: kmemleak no longer has an object there"
+        verdict, reason = Verdict.DISMISSED, "freed meanwhile: kmemleak no longer has it"
     if known:
         reason = "no longer listed: something points to it now, perhaps by chance"
     return _verdict(trial, case, verdict, reason, in_window=not _predates(trial, case))

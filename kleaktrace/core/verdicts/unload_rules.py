@@ -90,7 +90,7 @@ def _opinion(trial: Judgement, row: OutstandingAllocation, module: str, own_code
     since = f"{module} was unloaded {(trial.evidence.clock.end.time_ns - gone_ns) / 1e9:.1f} s ago"
     known = trial.tracked(row)
     if known is False:
-        return Opinion(Verdict.DISMISSED, "freed by a path without an event: kmemleak no longer has an object there")
+        return Opinion(Verdict.DISMISSED, "freed by a path without an event: kmemleak no longer has it")
     if not own_code:
         return _on_its_behalf(trial, row, since)
     lost = trial.stacks.lost_since(row.time_ns, row.kind)

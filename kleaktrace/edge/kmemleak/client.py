@@ -174,10 +174,6 @@ class KmemleakClient:
         dumps = [d for d in parse(text).dumps if d.address == address]
         return DumpAnswer(True, dumps[-1] if dumps else None)
 
-    def is_tracked(self, address: int) -> bool:
-        """Whether kmemleak has an object that starts at `address`. Writes a line or more to the kernel log."""
-        return self._ask(address)
-
     def command(self, word: str) -> None:
         """Give one of kmemleak's commands: clear, off, stack=on|off, scan=on|off|SECONDS.
 

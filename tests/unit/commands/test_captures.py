@@ -65,8 +65,8 @@ def leak(machine: Machine) -> None:
     """One object is listed by each scan, and another was left behind by a module that is gone."""
     machine.source.allocate(A)
     machine.kmemleak.listed = (suspect(0, A, 100, jiffies=machine.source.last.jiffies),)
-    machine.kmemleak.tracked = {B}
     machine.source.allocate(B, stack=2)
+    machine.kmemleak.tracked = {B: machine.source.last.jiffies}
     machine.source.names.symbols.module_freed("drv", module_image().key, time.monotonic_ns())
 
 

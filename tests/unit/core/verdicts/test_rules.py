@@ -315,7 +315,7 @@ def test_what_predates_the_window_is_dismissed_when_its_address_is_allocated_in_
 @pytest.mark.parametrize(
     ("known", "verdict", "reason"),
     [
-        (False, Verdict.DISMISSED, "freed meanwhile: kmemleak no longer has an object there"),
+        (False, Verdict.DISMISSED, "freed meanwhile: kmemleak no longer has it"),
         (True, Verdict.UNDECIDED, "no longer listed: something points to it now, perhaps by chance"),
         (None, Verdict.UNDECIDED, "no longer listed: freed, or something points to it now, perhaps by chance"),
     ],

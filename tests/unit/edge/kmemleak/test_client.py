@@ -14,7 +14,7 @@ import pytest
 
 from kleaktrace.core.kmemleak.diagnosis import State
 from kleaktrace.core.kmemleak.report_parser import KmemleakText, parse
-from kleaktrace.edge.kmemleak.client import KmemleakClient, scan_protocol
+from kleaktrace.edge.kmemleak.client import DumpAnswer, KmemleakClient, scan_protocol
 from kleaktrace.edge.machine.kernel_log import messages
 from kleaktrace.errors import EnvironmentRefusal, EvidenceLost, UsageError
 
@@ -158,7 +158,7 @@ def test_commands_are_handed_on(kernel: Kernel, word: str) -> None:
 
 def test_an_address_that_kmemleak_does_not_know(kernel: Kernel) -> None:
     kernel.answer = lambda word: OSError(errno.EINVAL, "")
-    assert not kernel.is_tracked(0xFFFF888000001000)
+    assert kernel.dump(0xFFFF888000001000) == DumpAnswer(False, None)
     assert kernel.written == ["dump=0xffff888000001000"]
 
 
