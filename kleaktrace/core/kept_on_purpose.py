@@ -118,11 +118,15 @@ RULES = (
 )
 """In the order in which they are asked."""
 
+_PINNED = re.compile(r"(__)?(debugfs|tracefs|securityfs)_create\w*(\..*)?")
+"""What these make has no other place than memory: its inodes and dentries stay until they are removed (fs/libfs.c)."""
+
 
 def rule_for(cache: str, stack: Stack, reclaimable: bool) -> Rule | None:
     """The rule that says that this is kept on purpose; None if there is none. `cache` is the slab cache's name."""
-    found = next((rule for rule in RULES if rule.holds(cache, stack)), None)
-    return found or (RECLAIMABLE if reclaimable else None)
+    found = next((rule for rule in RULES if rule.holds(cache, stack)), RECLAIMABLE if reclaimable else None)
+    is_pinned = any(_PINNED.fullmatch(frame.name or "") for frame in stack.frames)
+    return None if found is not None and found.until_needed and is_pinned else found
 
 
 def is_bookkeeping(kind: int, stack: Stack) -> bool:
@@ -146,8 +150,10 @@ def rule_for_row(names: KernelNames, kind: int, cache: int, size: int, stack: in
     return rule_for(names.cache(kind, cache, size), names.stacks.get(stack), reclaimable)
 
 
-def without_kept(rows: Rows, names: KernelNames) -> Rows:
-    """Those of the OUTSTANDING rows that no rule says anything of."""
+def without_kept(rows: Rows, names: KernelNames, but_cached: bool = False) -> Rows:
+    """Those of the OUTSTANDING rows that no rule says anything of. but_cached: nor is what is cached left out."""
     fields = (rows[name].tolist() for name in ("kind", "cache", "bytes_alloc", "stack", "gfp_flags"))
-    others: Rows = rows[np.array([rule_for_row(names, *row) is None for row in zip(*fields, strict=True)], np.bool_)]
-    return others
+    rules = [rule_for_row(names, *row) for row in zip(*fields, strict=True)]
+    others = [rule is None or (but_cached and rule.until_needed) for rule in rules]
+    left: Rows = rows[np.array(others, np.bool_)]
+    return left

@@ -136,3 +136,13 @@ def body(file: Path, function: str) -> range:
     lines = file.read_text().splitlines()
     (first,) = (n for n, line in enumerate(lines) if re.match(rf"(static |int |void ).*\b{function}\(.*[^;]$", line))
     return range(first + 1, lines.index("}", first) + 2)
+
+
+@pytest.mark.parametrize("name", ["loaded", "unloaded"])
+def test_the_data_of_a_leaked_skb_hangs_on_its_head(documents: dict[str, dict[str, Any]], name: str) -> None:
+    """Heads are excused where core code may keep them, but these have leaked."""
+    leaks = [leak for leak in documents[name]["leaks"] if leak["function"] == "lab_leak_skb"]
+    (data,) = [leak for leak in leaks if leak["hangs_on"]]
+    (head,) = [leak for leak in leaks if leak["held"]]
+    assert head is not data
+    assert head["held"]["objects"] == data["objects"] == 4

@@ -102,7 +102,7 @@ def leaked_rows(ledger: Ledger, suspects: Sequence[JudgedSuspect], names: Kernel
     leaked = [s for s in suspects if s.verdict is Verdict.CONFIRMED]
     percpu = [s.percpu for s in leaked]
     found, rows = ledger.lookup(np.array([hide(s.address) for s in leaked], np.uint64), np.array(percpu, np.bool_))
-    rows = without_kept(rows[found & (rows["kind"] != Kind.PAGES)], names)
+    rows = without_kept(rows[found & (rows["kind"] != Kind.PAGES)], names, but_cached=True)
     oldest: Rows = rows[np.argsort(rows["time_ns"], kind="stable")[:MOST_OBJECTS]]
     return oldest
 

@@ -181,8 +181,9 @@ def _judge_predating(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
         return _verdict(trial, case, Verdict.DISMISSED, reason, in_window=False)
     if not case.listed_last:
         return _judge_no_longer_listed(trial, case)
-    reason = f"allocated before tracing began; no free seen in {trial.evidence.watched_s:.0f} s of watching"
-    reason += _misnamed(trial, case)
+    watched_s = trial.evidence.watched_s
+    watched = f"in {watched_s:.0f} s of watching" if watched_s >= 1 else "since kmemleak listed it"
+    reason = f"allocated before tracing began; no free seen {watched}{_misnamed(trial, case)}"
     return _verdict(trial, case, Verdict.UNDECIDED, reason, in_window=False)
 
 

@@ -231,9 +231,7 @@ def _show_outcome(console: Console, report: Report) -> None:
     console.print()
     counts = {verdict: sum(s.verdict is verdict for s in report.suspects) for verdict in Verdict}
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
-    kept = sum(s.verdict is Verdict.UNDECIDED and not s.counts_against_clean for s in report.suspects)
-    if kept:
-        summary += f" ({'' if kept == counts[Verdict.UNDECIDED] else f'{kept} '}kept on purpose)"
+    summary += _why_undecided(report.suspects)
     summary += known.not_counted(report.known)
     match report.outcome:
         case Outcome.LEAKS:
@@ -248,6 +246,16 @@ def _show_outcome(console: Console, report: Report) -> None:
                     "  to decide it: kleaktrace run --repeat 10 -- CMD (CMD must undo what it does)",
                     "yellow",
                 )
+
+
+def _why_undecided(suspects: Sequence[JudgedSuspect]) -> str:
+    """Of the undecided, which do not stand in the way of "clean", in parentheses; empty: none."""
+    undecided = [s for s in suspects if s.verdict is Verdict.UNDECIDED]
+    unimportant = [s for s in undecided if not s.counts_against_clean]
+    kept, older = (len(apart) for apart in _apart(unimportant, lambda s: s.in_window))
+    why = [(kept, "kept on purpose"), (older, "from before")]
+    words = [words if count == len(undecided) else f"{count} {words}" for count, words in why if count]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def traces_pages(report: Report) -> bool:

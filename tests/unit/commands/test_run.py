@@ -122,9 +122,10 @@ def allocate_before(machine: Machine, *addresses: int, born_s: float = BORN_S, *
 def test_what_a_caches_own_list_hides_from_kmemleak_is_told_of(machine: Machine, listed: tuple[int, ...]) -> None:
     """C is freed; of what core code asked for, as of all that is referenced, nobody says anything."""
     machine.source.names.stacks.add(3, [inside("__kmalloc_noprof"), inside("core_alloc")])
-    allocate_before(machine, A, B, C)
-    allocate_before(machine, D, stack=3)
+    allocate_before(machine, A)
     machine.kmemleak.listed = tuple(machine.suspect(address) for address in listed)
+    allocate_before(machine, B, C)
+    allocate_before(machine, D, stack=3)
     machine.source.free(C)
     done = machine.run("true")
     document = machine.document

@@ -55,6 +55,9 @@ def test_each_rule_holds(rule: str, cache: str, functions: tuple[str, ...]) -> N
     ("cache", "functions"),
     [
         ("kernfs_node_cache", ("__kernfs_new_node", "kernfs_create_dir_ns", "kobject_add_internal")),
+        ("dentry", ("__d_alloc", "d_alloc_parallel", "start_creating.part.0", "debugfs_create_dir", "drv_init")),
+        ("inode_cache", ("alloc_inode", "new_inode", "__debugfs_create_file", "debugfs_create_u32", "drv_init")),
+        ("inode_cache", ("alloc_inode", "new_inode", "securityfs_create_dentry", "drv_init")),
         ("kernfs_node_cache", ("kernfs_create_link", "sysfs_do_create_link_sd", "device_add", "drv_init")),
         ("kmalloc-512", ("blk_mq_alloc_and_init_hctx", "blk_mq_init_allocated_queue")),
         ("kmalloc-256", ("alloc_workqueue", "drv_probe")),
@@ -68,6 +71,11 @@ def test_each_rule_holds(rule: str, cache: str, functions: tuple[str, ...]) -> N
 )
 def test_what_is_no_one_s_to_keep_is_excused_by_none(cache: str, functions: tuple[str, ...]) -> None:
     assert rule_for(cache, stack(*functions), reclaimable=False) is None
+
+
+def test_what_only_memory_has_cannot_be_reclaimed_though_its_cache_can() -> None:
+    assert rule_for("inode_cache", stack("alloc_inode", "debugfs_create_dir", "drv_init"), reclaimable=True) is None
+    assert rule_for("inode_cache", stack("alloc_inode", "drv_init"), reclaimable=True) is not None
 
 
 def test_every_rule_has_a_reason_and_something_to_go_by() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from builders import SECOND, START_NS, Scene, inside
+from builders import SECOND, START_NS, Scene, inside, suspect
 
 from kleaktrace.core.events.records import Kind, hide
 from kleaktrace.core.evidence.evidence import JudgedSuspect, SuspectSource, Verdict
@@ -104,6 +104,16 @@ def test_index_nodes_are_not_looked_into() -> None:
     suspects = scene.judge(tracked=lambda *_: True)
     assert [one.verdict for one in suspects] == [Verdict.CONFIRMED]  # the driver's own
     assert leaked_rows(scene.ledger, suspects, scene.names).size == 0
+
+
+def test_heads_of_skbs_are_looked_into() -> None:
+    """Kept on purpose they are as long as nobody needs them; one that has leaked points to its data."""
+    scene = Scene()
+    scene.names.caches[77] = CacheName(77, "skbuff_head_cache", 232, 256)
+    scene.allocate(1.0, A, kind=Kind.CACHE, cache=77)
+    suspects = scene.judge([suspect(1.0, A)], [suspect(1.0, A)])
+    assert [one.verdict for one in suspects] == [Verdict.CONFIRMED]
+    assert leaked_rows(scene.ledger, suspects, scene.names).size == 1
 
 
 def test_a_slab_cache_may_be_called_percpu() -> None:

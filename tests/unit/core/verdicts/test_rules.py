@@ -251,6 +251,8 @@ def test_what_predates_the_window_is_undecided_and_does_not_weaken_the_run() -> 
     verdict = only(Scene().judge([listed], [listed], watched_s=12.3))
     assert verdict.verdict is Verdict.UNDECIDED
     assert verdict.reason == "allocated before tracing began; no free seen in 12 s of watching"
+    at_once = only(Scene().judge([suspect(-100, A)], [suspect(-100, A)], watched_s=0.4))
+    assert at_once.reason == "allocated before tracing began; no free seen since kmemleak listed it"
     assert not verdict.in_window
     assert not verdict.counts_against_clean
     assert verdict.age_s == pytest.approx(160)

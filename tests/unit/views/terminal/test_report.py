@@ -119,6 +119,9 @@ def test_a_session_with_every_verdict() -> None:
             "drv_probe+0x90/0x100 [drv]",
             "after drv_probe+0x22 that do not reach the free at",
         ),
+        ("drv_probe+0x22/0x100 [drv]", "rcu_core+0x1b2/0x500", "that do not leave it to RCU (kfree_rcu, call_rcu)"),
+        ("drv_probe+0x22/0x100 [drv]", "process_one_work+0x14/0x2f0", "that do not leave it to a work item that frees"),
+        ("drv_probe+0x22/0x100 [drv]", "call_timer_fn+0x14/0x2f0", "that do not leave it to a timer that frees it"),
         ("nla_strdup+0x2a/0x60", "kfree_it+0x1/0x2", None),
         ("0xffffffffc0100022", "drv_remove+0x40/0x50 [drv]", None),
         ("drv_probe+0x22/0x100 [drv]", "an unknown caller", None),
@@ -128,6 +131,27 @@ def test_where_to_look_for_a_missed_free(stack: str, site: str, hint: str | None
     text = shown(report(suspects=[judged(stack=(stack,), siblings=Siblings(9, 8, 1, 64, None, ((site, 8),)))]))
     assert ("look at" in text) is (hint is not None)
     assert hint is None or hint in text
+
+
+def test_who_leaked_a_head_of_an_skb_that_went_round_is_not_known() -> None:
+    stack = ("napi_get_frags+0x20/0x60", "drv_init+0x22/0x100 [drv]")
+    freed = Siblings(9, 8, 1, 64, None, (("__netif_receive_skb_core+0x40/0x50", 8),))
+    text = shown(report(suspects=[judged(stack=stack, cache="skbuff_head_cache", siblings=freed)]))
+    assert "look at: whoever gets skbs from NAPI" in text
+    assert "do not reach" not in text
+
+
+def test_the_last_line_says_why_some_are_undecided_without_harm() -> None:
+    kept = judged(verdict=Verdict.UNDECIDED, counts_against_clean=False, rule="index node")
+    older = judged(verdict=Verdict.UNDECIDED, counts_against_clean=False, in_window=False)
+    open_question = judged(verdict=Verdict.UNDECIDED)
+    for suspects, words in (
+        ([kept, kept, older], "3 undecided (2 kept on purpose, 1 from before)\n"),
+        ([older], "1 undecided (from before)\n"),
+        ([kept, open_question], "2 undecided (1 kept on purpose)\n"),
+        ([open_question], "1 undecided\n"),
+    ):
+        assert shown(report(suspects=[judged(), *suspects], outcome=Outcome.LEAKS)).endswith(words)
 
 
 def test_everything_that_was_missed_is_in_the_header() -> None:
