@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kleaktrace.core.arrays.types import Index
 from kleaktrace.core.events.coverage import Coverage
 from kleaktrace.core.events.records import Kind, Rows, hide
 from kleaktrace.core.evidence.evidence import JudgedSuspect, SuspectSource, Verdict, keys_of_judged
@@ -127,7 +128,9 @@ def anatomy(
     function_at: the name of the function that begins at an address. overwritten: what tells that a pointer to the
     objects of a call stack was overwritten. referenced: see `object_graph`.
     """
-    graph = object_graph(rows, words, _descriptions(rows, names), _code_until(rows, names), referenced)
+    graph = object_graph(
+        rows, words, _descriptions(rows, names), _code_until(rows, names), referenced, _kinds(rows, names)
+    )
     groups = root_groups(rows, graph)
     notes = []
     for key in np.unique(rows["stack"]).tolist():
@@ -141,6 +144,24 @@ def anatomy(
         if any(said) and lines:
             notes.append((lines, tuple(filter(None, said))))
     return Anatomy(tuple(_cause(group, names) for group in groups), tuple(notes))
+
+
+def _kinds(rows: Rows, names: KernelNames) -> Index:
+    """Which are of one kind, by number: asked for in the same place, and with the same size, whoever called for it."""
+    keys = np.unique(rows["stack"]).tolist()
+    places = {key: _place(names.stacks.get(key)) or key for key in keys}
+    columns = (rows[name].tolist() for name in ("stack", "kind", "cache", "bytes_req"))
+    numbers: dict[tuple[object, ...], int] = {}
+    kinds = [
+        numbers.setdefault((places[stack], *others), len(numbers)) for stack, *others in zip(*columns, strict=True)
+    ]
+    return np.array(kinds, np.intp)
+
+
+def _place(stack: Stack) -> tuple[str, ...]:
+    """The frames from the allocation to who asked for it, in words; none: nobody is known to have."""
+    own, requester = stack.own_frames, stack.requester
+    return () if requester is None else tuple(map(str, own[: own.index(requester) + 1]))
 
 
 def _descriptions(rows: Rows, names: KernelNames) -> Descriptions:

@@ -16,17 +16,18 @@ What counts as holding:
   something else points to it as well. What the other one pointed to was freed, and its memory used again.
 - Per-CPU memory is held by its exact offset; as offsets are small, near ones may be numbers. It is not searched.
 
-Objects of the same call stack are equals, and none is the cause of the other: ten that are leaked, each on the driver's
-list and so pointing to the next, are ten causes. Pointers between them, either way, only make them *fellows*: who holds
-one of them holds them all, as a device does that has the head of a list.
+Objects of one kind are equals, and none is the cause of the other: ten that are leaked, each on the driver's list and
+so pointing to the next, are ten causes. Those of one call stack are of one kind; so are others, as `kinds` says.
+Pointers between them, either way, only make them *fellows*: who holds one of them holds them all, as a device does that
+has the head of a list.
 
 For the same reason siblings are judged alike. Old pointers lie in reused memory, and one of them must not make one of
 40 equals hang on a stranger: if of a stack no more than a quarter are held from outside, as far as fellows go, those
 pointers are not counted. (Objects that hold each other in a circle are not outside.)
 
 A root is what nothing else holds. Where objects hold each other in a circle, as parent and child do, the roots are all
-those in it of the stack with the most neighbours of other stacks, in the mean: children have their parent, the parent
-has them all. If that is even, the stack of the largest, then of the oldest, then of that at the lowest address.
+those in it of the kind with the most neighbours of other kinds, in the mean: children have their parent, the parent
+has them all. If that is even, the kind of the largest, then of the oldest, then of that at the lowest address.
 """
 
 from __future__ import annotations
@@ -82,14 +83,15 @@ def object_graph(
     descriptions: Descriptions | None = None,
     until_ns: U64 | None = None,
     referenced: npt.NDArray[np.bool_] | None = None,
+    kinds: Index | None = None,
 ) -> ObjectGraph:
     """Find the roots among objects.
 
     rows: OUTSTANDING, no two of the same object. words: of each the words of its memory from its start on,
     complemented, as many as could be read. Leave out index nodes (of IDRs, XArrays, maple trees): they hold whatever is
     in the index. descriptions: see there. until_ns: of each when the code went whose it is. referenced: which of them
-    kmemleak knows and does not list. The order of objects makes no difference. Needs memory as the square of their
-    number: 16 MiB for 4,096.
+    kmemleak knows and does not list. kinds: a number of each, the same for equals; without, of each call stack its own.
+    The order of objects makes no difference. Needs memory as the square of their number: 16 MiB for 4,096.
     """
     size = rows["bytes_alloc"].astype(np.int64)
     order = np.lexsort((~rows["object"], rows["time_ns"], -size))  # largest, oldest, lowest: the first decide
@@ -104,8 +106,8 @@ def object_graph(
         holders, targets = holders[possible], targets[possible]
     if descriptions is not None:
         holders, targets = _downwards(holders, targets, descriptions.nodes[order], descriptions.parts[order])
-    stacks = np.unique(ranked["stack"], return_inverse=True)[1]
-    owners = _Holding.of(stacks, *_without_strays(stacks, holders, targets)).owners()
+    equals = np.unique(rows["stack"] if kinds is None else kinds, return_inverse=True)[1][order]
+    owners = _Holding.of(equals, *_without_strays(equals, holders, targets)).owners()
     root_of = np.empty(rows.size, np.intp)
     root_of[order] = order[owners]
     hanging = root_of != np.arange(rows.size)
@@ -169,15 +171,15 @@ def _is_free_link(rows: Rows, holders: Index, targets: Index, offset: U64) -> np
     return link
 
 
-def _without_strays(stacks: Index, holders: Index, targets: Index) -> tuple[Index, Index]:
+def _without_strays(kinds: Index, holders: Index, targets: Index) -> tuple[Index, Index]:
     """Leave out pointers to objects whose siblings nobody holds."""
-    alike = stacks[holders] == stacks[targets]
-    circle = _labels(_Holding.of(stacks, holders[~alike], targets[~alike]).circles())
-    party = _labels(_Holding.of(stacks, holders[alike], targets[alike]).circles())
+    alike = kinds[holders] == kinds[targets]
+    circle = _labels(_Holding.of(kinds, holders[~alike], targets[~alike]).circles())
+    party = _labels(_Holding.of(kinds, holders[alike], targets[alike]).circles())
     outside = ~alike & (circle[holders] != circle[targets])
     reached = np.isin(party, party[targets[outside]])
-    stray = _STRAY * np.bincount(stacks[reached], minlength=stacks.size) <= np.bincount(stacks, minlength=stacks.size)
-    kept = ~(outside & stray[stacks[targets]])
+    stray = _STRAY * np.bincount(kinds[reached], minlength=kinds.size) <= np.bincount(kinds, minlength=kinds.size)
+    kept = ~(outside & stray[kinds[targets]])
     return holders[kept], targets[kept]
 
 
@@ -188,21 +190,21 @@ class _Holding:
     Integers are the fastest sets of a few thousand that Python has, and 4,096 objects can have millions of pointers.
     """
 
-    stacks: list[int]
+    kinds: list[int]
     holds: list[int]
     held_by: list[int]
     fellows: list[int]
 
     @classmethod
-    def of(cls, stacks: Index, holders: Index, targets: Index) -> _Holding:
-        alike = stacks[holders] == stacks[targets]
+    def of(cls, kinds: Index, holders: Index, targets: Index) -> _Holding:
+        alike = kinds[holders] == kinds[targets]
         one, other = holders[alike], targets[alike]
         holding, held = np.concatenate([holders, other]), np.concatenate([targets, one])
         return cls(
-            stacks.tolist(),
-            _sets(stacks.size, holding, held),
-            _sets(stacks.size, held, holding),
-            _sets(stacks.size, np.concatenate([one, other]), np.concatenate([other, one])),
+            kinds.tolist(),
+            _sets(kinds.size, holding, held),
+            _sets(kinds.size, held, holding),
+            _sets(kinds.size, np.concatenate([one, other]), np.concatenate([other, one])),
         )
 
     def owners(self) -> list[int]:
@@ -253,14 +255,14 @@ class _Holding:
         return order
 
     def _causes(self, circle: int) -> list[int]:
-        """The roots among objects that hold each other: all of one call stack."""
+        """The roots among objects that hold each other: all of one kind."""
         members_of: dict[int, list[int]] = {}
         for number in _members(circle):
-            members_of.setdefault(self.stacks[number], []).append(number)
+            members_of.setdefault(self.kinds[number], []).append(number)
         return max(members_of.values(), key=self._mean_neighbours)  # of equals the first: that of the lowest number
 
     def _mean_neighbours(self, numbers: list[int]) -> float:
-        """How many others of other stacks each of them holds or is held by."""
+        """How many others of other kinds each of them holds or is held by."""
         neighbours = [(self.holds[n] | self.held_by[n]) & ~self.fellows[n] for n in numbers]
         return sum(some.bit_count() for some in neighbours) / len(numbers)
 

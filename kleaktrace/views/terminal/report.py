@@ -99,7 +99,7 @@ def leak_words(alike: Sequence[Leak]) -> str:
     sources = sorted({source for leak in alike for source in leak.sources})
     words = f"{first.module or 'kernel'}: {who}: {amount}: confirmed by {' and '.join(sources)}"
     held = [held_words(leak.cause.group, leak.cause.requester) for leak in alike if leak.cause]
-    return "; ".join([words, *filter(None, held)])
+    return "; ".join([words, *filter(None, dict.fromkeys(held))])
 
 
 def _show_still_allocated(console: Console, report: Report) -> None:

@@ -96,6 +96,23 @@ def test_what_could_not_be_read_hangs_on_nothing() -> None:
     assert found.notes == ()
 
 
+def test_entries_of_one_list_are_equals_whoever_called_for_them() -> None:
+    """One in four was asked for on another way to the same place."""
+    scene = Scene()
+    scene.names.stacks.add(9, [inside("__kmalloc_noprof"), inside("drv_probe"), inside("kthread")])
+    for number in range(8):
+        scene.allocate(1.0 + number, B + 256 * number, size=256, bytes_alloc=256, stack=1 if number % 4 else 9)
+    scene.unload(30.0)
+    suspects = scene.judge(tracked=lambda *_: True)
+    rows = leaked_rows(scene.ledger, suspects, scene.names)
+    words = [np.full(32, hide(0), np.uint64) for _ in rows]
+    for of, row in zip(words, rows, strict=True):
+        place = hide(int(row["object"])) - B
+        of[0] = np.uint64(hide(B + (place + 256) % 2048))
+    found = anatomy(rows, words, scene.names, scene.names.symbols.function_at, lambda *_: "")
+    assert sorted((leak.objects, leak.hangs_on) for leak in leaks(suspects, found)) == [(2, ""), (6, "")]
+
+
 def test_index_nodes_are_not_looked_into() -> None:
     scene = Scene()
     scene.names.caches[77] = CacheName(77, "radix_tree_node", 576, 576)
