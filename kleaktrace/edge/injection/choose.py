@@ -32,5 +32,5 @@ def choose(module: str | None) -> Chosen:
     try:
         return Chosen(FailNthInjector(), refused)
     except EnvironmentRefusal as error:
-        what = f"this kernel lets no allocation fail: {refused}, and there is no /proc/PID/fail-nth"
+        what = f"this kernel lets no allocation fail: {refused}, and {error}"
         raise EnvironmentRefusal(what, FIX) from error

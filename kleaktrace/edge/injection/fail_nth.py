@@ -12,6 +12,7 @@ import contextlib
 import re
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from kleaktrace.core.evidence.injected_runs import Asked, FailedAllocation
@@ -50,9 +51,13 @@ class FailNthInjector:
         self._pid = 0
         self._log: KernelLog | None = None
         self._before: dict[Path, str] = {}
-        for setting, value in _SETTINGS.items():
-            for capability in _CAPABILITIES:
-                self._set(debugfs / capability / setting, value)
+        for capability, (setting, value) in product(_CAPABILITIES, _SETTINGS.items()):
+            file = debugfs / capability / setting
+            try:
+                self._set(file, value)
+            except OSError as error:
+                self.close()
+                raise EnvironmentRefusal(f"{file}: {error.strerror}", "boot without lockdown") from error
 
     def _set(self, file: Path, value: str) -> None:
         with contextlib.suppress(FileNotFoundError):

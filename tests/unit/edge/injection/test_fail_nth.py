@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,24 @@ def test_a_failure_without_a_word_is_known_by_the_count(machine: Path) -> None:
     injector.begin(2, Aim.NUMBER, 13)
     injector.exited(77)
     assert injector.end(lambda stacks: []).failed is None
+
+
+def test_settings_that_lockdown_keeps_are_a_refusal_and_the_others_as_they_were(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {file: file.read_text() for file in (machine / "debug").rglob("*") if file.is_file()}
+    read_text = Path.read_text
+
+    def locked(file: Path) -> str:
+        if file.parent.name == "fail_page_alloc":
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        return read_text(file)
+
+    monkeypatch.setattr(Path, "read_text", locked)
+    with pytest.raises(EnvironmentRefusal, match="Operation not permitted"):
+        FailNthInjector(machine / "proc", machine / "debug")
+    monkeypatch.undo()
+    assert {file: file.read_text() for file in before} == before
 
 
 def test_a_kernel_without_it_is_refused(tmp_path: Path) -> None:
