@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from kleaktrace.core.events.clock import signed_difference
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Question
-from kleaktrace.core.evidence.suspect_cases import same_time, ticks_apart
+from kleaktrace.core.evidence.suspect_cases import same_time
 from kleaktrace.core.machine.unexplained_memory import Unexplained
 from kleaktrace.core.recording import Recording
 from kleaktrace.edge.kmemleak.client import DumpAnswer, KmemleakClient
@@ -57,4 +58,4 @@ def _is_there(question: Question, answer: DumpAnswer, hz: float) -> bool | None:
         return False
     if answer.dump is None:
         return None
-    return same_time(ticks_apart(question.jiffies, answer.dump.jiffies), hz)
+    return same_time(signed_difference(question.jiffies, answer.dump.jiffies), hz, question.kind)

@@ -135,9 +135,13 @@ class Recording(Evidence):
             return []
         keys = {key for one in found for key in self._same.keys_of_same_stack(one.stack).tolist()} - books
         listed = [s.stack for s in suspects if s.source == SuspectSource.KMEMLEAK] if self.readings else None
-        return named_growing(
+        named = named_growing(
             found, self._same, self.ledger.outstanding(keys), self.names, listed, self.alive, self.processors
         )
+        # Of what leaks, at least some is kept by nobody.
+        leaking = {s.stack for s in suspects if s.verdict is Verdict.CONFIRMED}
+        leaks = (tuple(stacks.get(one.growing.stack).lines()) in leaking for one in named)
+        return [replace(one, kept="") if leak else one for one, leak in zip(named, leaks, strict=True)]
 
     def overlooked(self, suspects: Sequence[JudgedSuspect], handed_out: U64 | None) -> list[str]:
         """What kmemleak may have overlooked, for the sheaves that point there: see `core.verdicts.overlooked`."""

@@ -141,7 +141,7 @@ class _Comparing:
         overview, place = shown.side.overview, int(shown.place[number])
         frames, requester_at = self._frames(number)
         lines = self.common.lines(frames)
-        kept, held = self._reasons(shown, number)
+        kept, held = ("", "") if leak else self._reasons(shown, number)
         units = self.units[1]
         return Change(
             key=stack_key(lines),

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from kleaktrace.core.kmemleak.report_parser import Suspect
 
 JIFFIES_TOLERANCE = 2
-"""kmemleak stamps its object a moment after the tracepoint fires (mm/kmemleak.c, __create_object), or before."""
+"""kmemleak stamps its object a moment after the tracepoint fires (mm/kmemleak.c, __create_object), or before.
+
+Of a vmalloc it may be long after: where the addresses are traced, and not the function, the pages are still to be got
+and cleared (mm/vmalloc.c, `__vmalloc_node_range`). As an event comes with each, what is still there is no other.
+"""
 
 LATE_S = 4.0
 """By how much an event may be later than kmemleak's stamp: the task may lose its CPU between the two.
@@ -114,15 +118,10 @@ class SuspectCase(NamedTuple):
         return self.row
 
 
-def ticks_apart(jiffies: int, stamp: int) -> int:
-    """By how many jiffies one is later than the other, by their low 32 bits, as the kernel's time_after() sees it."""
-    apart = (jiffies - stamp) & 0xFFFF_FFFF
-    return apart - (apart >> 31 << 32)
-
-
-def same_time(apart: int, hz: float) -> bool:
+def same_time(apart: int, hz: float, kind: int) -> bool:
     """Whether an event this many jiffies after a suspect's stamp (before it, if negative) is of its own allocation."""
-    return -JIFFIES_TOLERANCE <= apart <= LATE_S * hz
+    earliest = -LATE_S * hz if kind == Kind.VMALLOC else -JIFFIES_TOLERANCE
+    return earliest <= apart <= LATE_S * hz
 
 
 def cases(ledger: Ledger, readings: Sequence[Sequence[Suspect]], hz: float) -> list[SuspectCase]:
@@ -138,7 +137,8 @@ def cases(ledger: Ledger, readings: Sequence[Sequence[Suspect]], hz: float) -> l
     found, rows = ledger.lookup(names, percpu)
     ticks = np.array([suspect.jiffies & 0xFFFF_FFFF for suspect in suspects], np.uint32)
     apart = (rows["jiffies"] - ticks).view(np.int32)  # as the kernel's time_after() sees it
-    matches = found & (apart >= -JIFFIES_TOLERANCE) & (apart <= LATE_S * hz)
+    earliest = np.where(rows["kind"] == Kind.VMALLOC, -LATE_S * hz, -JIFFIES_TOLERANCE)  # as `same_time`
+    matches = found & (apart >= earliest) & (apart <= LATE_S * hz)
     newer = found & (apart > LATE_S * hz)
     held = iter(as_tuples(rows[found], OutstandingAllocation))
     endings = _by_key(ledger.history(names, percpu))

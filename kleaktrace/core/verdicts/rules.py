@@ -6,6 +6,7 @@ A verdict is right or it is `undecided`: what could not be seen never confirms a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.core.ledger.free_history import Ending
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.repetition.sign_test import Course
+from kleaktrace.core.symbols.call_stacks import function_of
 from kleaktrace.core.verdicts.judgement import Judgement
 from kleaktrace.core.verdicts.repetition_rules import judge_repeated
 from kleaktrace.core.verdicts.unload_rules import judge_unloaded, unlisted_suspect
@@ -46,6 +48,11 @@ _NOT_TOLD = (Kind.PERCPU, Kind.PAGES)
 """kmemleak does not say whether it has an object at a per-CPU address, and never has one of pages (mm/kmemleak.c)."""
 
 _PAGE_SIZES = (1 << 12, 1 << 14, 1 << 16)
+
+_OF_ALLOCATOR = re.compile(r"kmem_cache_alloc|bpf_trampoline_")
+_MAKES_HEADS = re.compile(r"napi_skb_cache_get\w*|__alloc_skb|(__|napi_|slab_)?build_skb|skb_clone")
+"""Of skbs (net/core/skbuff.c)."""
+
 _STABLE_READINGS = 2
 """So many last readings must agree: one alone may have caught a pointer on its way, or a stale one on a stack."""
 
@@ -155,7 +162,7 @@ def _judge_suspect(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     # What was watched is remembered even if it was freed young, or so long ago that the history has forgotten it.
     for ending in (*reversed(case.endings), *reversed(case.watched)):
         apart = signed_difference(ending.jiffies, case.suspect.jiffies)
-        if ending.ending != Ending.UNMATCHED and same_time(apart, trial.evidence.clock.hz):
+        if ending.ending != Ending.UNMATCHED and same_time(apart, trial.evidence.clock.hz, ending.kind):
             return _judge_ended(trial, case, ending)
     if case.newer_row:
         return _verdict(trial, case, Verdict.DISMISSED, "freed and reused: its address now holds a newer allocation")
@@ -184,7 +191,16 @@ def _judge_predating(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     watched_s = trial.evidence.watched_s
     watched = f"in {watched_s:.0f} s of watching" if watched_s >= 1 else "since kmemleak listed it"
     reason = f"allocated before tracing began; no free seen {watched}{_misnamed(trial, case)}"
-    return _verdict(trial, case, Verdict.UNDECIDED, reason, in_window=False)
+    if not _is_skb_head(case.suspect):
+        return _verdict(trial, case, Verdict.UNDECIDED, reason, in_window=False)
+    reason += "; but heads of skbs go round in NAPI's lists without an event, and it may have leaked since"
+    return _verdict(trial, case, Verdict.UNDECIDED, reason, in_window=False)._replace(counts_against_clean=True)
+
+
+def _is_skb_head(suspect: Suspect) -> bool:
+    """Whether it was asked for by who makes heads of skbs; their data come another way."""
+    names = [function_of(frame.symbol or "") for frame in suspect.frames]
+    return bool(_MAKES_HEADS.fullmatch(next((name for name in names if not _OF_ALLOCATOR.match(name)), "")))
 
 
 def _misnamed(trial: Judgement, case: SuspectCase) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from kleaktrace.core.events.coverage import CoverageKind
-from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
+from kleaktrace.core.evidence.evidence import JudgedSuspect, SuspectSource, Verdict
 from kleaktrace.core.leaked_objects.leaks import Leak, leaks
 from kleaktrace.core.machine.unexplained_memory import MissingMemory
 from kleaktrace.core.report import CommandResult, Outcome, Report
@@ -105,7 +105,10 @@ def leak_words(alike: Sequence[Leak]) -> str:
 def _show_still_allocated(console: Console, report: Report) -> None:
     """What a single run says nothing of: what modules have, and something points to."""
     objects, size = Counter[str](), 0
+    of_gone = {suspect.stack for suspect in report.suspects if suspect.source == SuspectSource.UNLOAD}
     for group in report.outstanding:
+        if tuple(group.stack.lines()) in of_gone:
+            continue
         asked = group.stack.requester
         # What vmalloc and the per-CPU allocator give out comes through their inside, as what they take for themselves.
         is_of_books = group.stack.below_machinery and group.cache not in ("vmalloc", "percpu")

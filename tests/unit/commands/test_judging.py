@@ -35,6 +35,14 @@ def test_an_answer_is_of_the_object_that_was_asked_for(allocated: int, stamp: in
     assert known.get(Question(A, Kind.KMALLOC)) is answer
 
 
+def test_kmemleak_knows_a_vmalloc_when_its_pages_are_there() -> None:
+    kmemleak, question = MadeUpKmemleak(), Question(A, Kind.VMALLOC, 5_000)
+    kmemleak.tracked = {A: 5_500}
+    assert answered(kmemleak, [question], HZ) == {question: True}  # type: ignore[arg-type]
+    kmemleak.tracked = {A: 5_000 + 5 * int(HZ)}
+    assert answered(kmemleak, [question], HZ) == {question: False}  # type: ignore[arg-type]
+
+
 def test_where_there_is_nothing_it_was_freed() -> None:
     known = answered(MadeUpKmemleak(), [Question(A, Kind.KMALLOC, 5)], HZ)  # type: ignore[arg-type]
     assert known == {Question(A, Kind.KMALLOC): False}

@@ -20,6 +20,7 @@ from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.growth.level_history import LevelHistory
 from kleaktrace.core.recording import Recording
 from kleaktrace.core.report import CommandResult, Kernel, Outcome
+from kleaktrace.core.symbols.kernel_names import CacheName
 from kleaktrace.views.documents.report import document
 
 A, B, C = 0xFFFF888100010000, 0xFFFF888100020000, 0xFFFF888100030000
@@ -102,6 +103,22 @@ def test_what_vmalloc_and_the_per_cpu_allocator_give_out_grows_and_not_their_boo
     (found,) = recording(scene, growth_windows=[(START_NS, START_NS + 3 * SECOND)]).growing()
     assert found.growing.outstanding == 60
     assert found.cache == ("vmalloc" if kind is Kind.VMALLOC else "percpu")
+
+
+def test_what_leaks_is_not_kept_on_purpose_by_the_same_call_stack() -> None:
+    scene = Scene()
+    scene.names.caches[7] = CacheName(7, "skbuff_head_cache", 232, 256)
+    for number in range(60):
+        scene.allocate(0.05 * number, A + 256 * number, stack=2, kind=Kind.CACHE, cache=7)
+    during = recording(scene, growth_windows=[(START_NS, START_NS + 3 * SECOND)], processors=2)
+    (kept,) = during.growing()
+    assert kept.kept.startswith("these go round")
+    listed = [suspect(0.0, A)]
+    with_leak = replace(during, readings=[listed, listed])
+    suspects = with_leak.judge()
+    assert Verdict.CONFIRMED in {one.verdict for one in suspects}
+    (growing,) = with_leak.growing(suspects)
+    assert growing.kept == ""
 
 
 def test_nothing_of_the_edge_is_needed() -> None:

@@ -259,6 +259,25 @@ def test_what_predates_the_window_is_undecided_and_does_not_weaken_the_run() -> 
     assert verdict.stack == ("0xffffffffc0100022",), "kmemleak's own, since we have none"
 
 
+@pytest.mark.parametrize(
+    ("frames", "is_head"),
+    [
+        (("kmem_cache_alloc_bulk_noprof", "bpf_trampoline_6442", "napi_skb_cache_get", "napi_alloc_skb"), True),
+        (("kmem_cache_alloc_node_noprof", "__alloc_skb", "drv_tx"), True),
+        (("kmem_cache_alloc_noprof", "skb_clone.part.0", "drv_rx"), True),
+        (("kmem_cache_alloc_node_noprof", "kmalloc_reserve", "__alloc_skb", "drv_tx"), False),
+        (("__kmalloc_noprof", "drv_probe", "skb_clone"), False),
+    ],
+)
+def test_the_record_of_a_head_of_an_skb_may_be_older_than_its_leak(frames: tuple[str, ...], is_head: bool) -> None:
+    """NAPI's lists hand on what was freed in the window, and neither we nor kmemleak see it."""
+    listed = suspect(-100, A, frames=tuple(KmemleakFrame(symbol=name, offset=1, size=2) for name in frames))
+    verdict = only(Scene().judge([listed], [listed], watched_s=12.3))
+    assert (verdict.verdict, verdict.in_window) == (Verdict.UNDECIDED, False)
+    assert verdict.counts_against_clean is is_head
+    assert ("it may have leaked since" in verdict.reason) is is_head
+
+
 def of_module(module: str) -> tuple[KmemleakFrame, ...]:
     return KmemleakFrame(symbol="core_alloc", offset=1, size=2), KmemleakFrame(
         symbol="any", offset=1, size=2, module=module
@@ -325,6 +344,18 @@ def test_what_predates_the_window_is_dismissed_when_its_address_is_allocated_in_
 def test_what_predates_the_window_and_is_no_longer_listed(known, verdict, reason) -> None:
     judged = only(Scene().judge([suspect(-100, A)], [], [], tracked=lambda address, kind: known))
     assert (judged.verdict, judged.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize(("kind", "is_same"), [(Kind.VMALLOC, True), (Kind.KMALLOC, False)])
+@pytest.mark.parametrize("freed", [False, True])
+def test_kmemleak_may_know_a_vmalloc_long_after_it_got_its_addresses(kind: Kind, is_same: bool, freed: bool) -> None:
+    scene = leaked_at(10.0, kind=kind)
+    if freed:
+        scene.free(12.0, A, kind=kind)
+    listed = suspect(10.5, A)
+    verdict = only(scene.judge([listed], [listed]))
+    seen = Verdict.DISMISSED if freed else Verdict.CONFIRMED
+    assert verdict.verdict is (seen if is_same else Verdict.UNDECIDED)
 
 
 def test_an_allocation_in_the_window_s_first_ticks_is_matched_all_the_same() -> None:

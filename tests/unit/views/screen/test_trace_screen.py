@@ -56,7 +56,7 @@ def test_the_whole_screen_is_as_it_was_when_somebody_looked_at_it(feed: MadeUpFe
     kept = Path(__file__).with_name("snapshots") / f"{size[0]}x{size[1]}.txt"
 
     async def reading(reader: Reader) -> None:
-        text = await reader.sees("who asked (call stack)", "B/s lately", "2 rows")
+        text = await reader.sees("who asked (call stack)", "B/s lately", "2 rows", "Quit")
         assert text.replace("▁", " ") == kept.read_text().rstrip("\n"), (
             "but for the trend, which has more with each look"
         )
