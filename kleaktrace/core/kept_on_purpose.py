@@ -125,8 +125,12 @@ _PINNED = re.compile(r"(__)?(debugfs|tracefs|securityfs)_create\w*(\..*)?")
 def rule_for(cache: str, stack: Stack, reclaimable: bool) -> Rule | None:
     """The rule that says that this is kept on purpose; None if there is none. `cache` is the slab cache's name."""
     found = next((rule for rule in RULES if rule.holds(cache, stack)), RECLAIMABLE if reclaimable else None)
-    is_pinned = any(_PINNED.fullmatch(frame.name or "") for frame in stack.frames)
-    return None if found is not None and found.until_needed and is_pinned else found
+    return None if found is not None and found.until_needed and is_pinned(stack) else found
+
+
+def is_pinned(stack: Stack) -> bool:
+    """Whether this belongs to a file that has no other place than memory, and stays until somebody removes it."""
+    return any(_PINNED.fullmatch(frame.name or "") for frame in stack.frames)
 
 
 def is_bookkeeping(kind: int, stack: Stack) -> bool:

@@ -46,7 +46,8 @@ KERNEL_TEXT = {
     "alloc_vmap_area": 0xFFFFFFFF8100E000,
     "__alloc_skb": 0xFFFFFFFF8100F000,
     "kernfs_new_node": 0xFFFFFFFF81010000,
-    "_etext": 0xFFFFFFFF81011000,
+    "debugfs_create_dir": 0xFFFFFFFF81011000,
+    "_etext": 0xFFFFFFFF81012000,
 }
 DRIVER = 0xFFFFFFFFC0100000
 DRIVER_TEXT = {"drv_probe": 0x0, "drv_work": 0x100, "drv_free": 0x200}

@@ -35,10 +35,20 @@ def judge_repeated(
         rounds = whole if row.key in listed or whole.is_least(number) else unlisted[row.stack]
         if rounds.course is not Course.GROWS:
             continue
-        if trial.is_bookkeeping(row) or _is_excused(trial.kept(row), rounds):
+        if trial.is_bookkeeping(row):
+            continue
+        rule = trial.kept(row)
+        if not _is_excused(rule, rounds):
+            opinion = _opinion(trial, row, rounds, number)
+        elif rule is not None and rule.most_per_processor is not None:
+            # So few may still be filling up their place; but nothing else would tell of them.
+            opinion = Opinion(
+                Verdict.UNDECIDED, f"{rounds_in_words(rounds)}, but {rule.reason}; more rounds would tell", rule=_RULE
+            )
+        else:
             continue
         said = whole.repetition
-        yield row, _opinion(trial, row, rounds, number), Rounds(said.total, said.grew_in, said.per_round)
+        yield row, opinion, Rounds(said.total, said.grew_in, said.per_round)
 
 
 def _is_excused(rule: Rule | None, rounds: StackRounds) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from kleaktrace.core.events.records import Kind, address_of, comm_text
 from kleaktrace.core.evidence.evidence import ALONE, Evidence, JudgedSuspect, SuspectSource, Verdict
 from kleaktrace.core.evidence.suspect_cases import ObjectKey, OutstandingAllocation, as_tuples
+from kleaktrace.core.kept_on_purpose import is_pinned
 from kleaktrace.core.repetition.sign_test import Course
 from kleaktrace.core.symbols.call_stacks import Stack
 from kleaktrace.core.verdicts.judgement import Judgement
@@ -107,7 +108,8 @@ def _on_its_behalf(trial: Judgement, row: OutstandingAllocation, since: str) -> 
     rule = trial.kept(row)
     if rule is not None:
         return Opinion(Verdict.UNDECIDED, f"{since}; core code keeps this on purpose: {rule.reason}", False, rule.name)
-    rounds = trial.repeated.of(row.stack)
+    # That a later round makes no more of what stays does not excuse it: it could not, where it was there already.
+    rounds = None if is_pinned(trial.evidence.names.stacks.get(row.stack)) else trial.repeated.of(row.stack)
     if rounds is not None and rounds.course is Course.LEVELS_OFF:
         said = f"core code left none in the later ones of {rounds.left.size} rounds, so it is kept on purpose"
         return Opinion(Verdict.UNDECIDED, f"{since}; {said}", False, Course.LEVELS_OFF)

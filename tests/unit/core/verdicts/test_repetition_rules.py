@@ -142,6 +142,25 @@ def test_what_levels_off_is_kept_and_not_in_the_way_of_clean() -> None:
     assert (one.verdict, one.counts_against_clean, one.rule) == (Verdict.UNDECIDED, False, "levels off")
 
 
+def test_what_was_forgotten_in_debugfs_once_is_not_kept_because_later_rounds_could_not_do_it_again() -> None:
+    scene = leaking([2] + [0] * 9, stack=9)
+    frames = ("__kmalloc_noprof", "core_alloc", "debugfs_create_dir", "drv_probe", "do_one_initcall")
+    scene.names.stacks.add(9, [inside(frame) for frame in frames])
+    judged = scene.judge(series=[rounds(10)])
+    assert {(one.verdict, one.counts_against_clean) for one in judged} == {(Verdict.UNDECIDED, True)}
+
+
+@pytest.mark.parametrize(("each", "verdict"), [(2, Verdict.UNDECIDED), (14, Verdict.CONFIRMED)])
+def test_heads_of_skbs_that_grow_with_each_round_are_told_of_however_few(each: int, verdict: Verdict) -> None:
+    """The lists of two processors have room for 128; what is more was kept by somebody else."""
+    scene = leaking([each] * 10, unload=False, kind=Kind.CACHE, cache=7)
+    scene.names.caches[7] = CacheName(7, "skbuff_head_cache", 232, 256)
+    judged = scene.judge(series=[rounds(10)])
+    assert len(judged) == 10 * each
+    assert {(one.verdict, one.counts_against_clean) for one in judged} == {(verdict, True)}
+    assert ("64 at most" in judged[0].reason) is (verdict is Verdict.UNDECIDED)
+
+
 def test_what_the_next_round_frees_is_not_in_the_way_of_clean() -> None:
     (one,) = leaking([0, 0, 0, 0, 0, 0, 1]).judge(series=[rounds(7)])
     assert (one.verdict, one.counts_against_clean, one.rule) == (Verdict.UNDECIDED, False, "pending")
