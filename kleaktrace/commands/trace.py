@@ -117,6 +117,7 @@ def trace(
         Session(again) if again else live_session(filters, exact_stacks=exact_stacks, pages=pages) as session,
         capturing(capture, session) as keep,
     ):
+        end = None if duration is None else time.monotonic() + duration
         say_unseen(session)
         say_absent(filters)
         # Now, and not before: what happens meanwhile is traced already.
@@ -129,7 +130,6 @@ def trace(
         screen = console.make(stderr=output.is_stdout)
         feed = TraceFeed(session, None if again else KmemleakClient(), capture, debug_dirs)
         with contextlib.suppress(KeyboardInterrupt):
-            end = None if duration is None else time.monotonic() + duration
             if plain or not screen.is_terminal:
                 _watch_plainly(screen, session, shown, end, ending)
             elif (why := no_screen()) is not None:

@@ -243,7 +243,8 @@ def _show_outcome(console: Console, report: Report) -> None:
             print_line(console, f"clean: {summary}", "bold green")
         case Outcome.INCOMPLETE:
             print_line(console, f"incomplete: {summary}; nothing is confirmed, but {why_not_clean(report)}", "yellow")
-            if report.command is not None and not report.gaps:
+            # After rounds, the reasons say what would decide.
+            if report.command is not None and report.command.runs == 1 and not report.gaps:
                 print_line(
                     console,
                     "  to decide it: kleaktrace run --repeat 10 -- CMD (CMD must undo what it does)",

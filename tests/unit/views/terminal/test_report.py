@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -280,14 +282,15 @@ def test_pages_that_are_gone_may_be_asked_for_by_name(traced: bool) -> None:
 
 
 def test_what_stands_in_the_way_of_clean_is_said_with_what_would_decide_it() -> None:
-    text = shown(
-        report(
-            suspects=[judged(verdict=Verdict.UNDECIDED, rule="unloaded module")],
-            growing=[growing_stack()],
-            outcome=Outcome.INCOMPLETE,
-            command=CommandResult(("x",), 0),
-        )
+    incomplete = report(
+        suspects=[judged(verdict=Verdict.UNDECIDED, rule="unloaded module")],
+        growing=[growing_stack()],
+        outcome=Outcome.INCOMPLETE,
+        command=CommandResult(("x",), 0),
     )
+    text = shown(incomplete)
+    rounds = shown(replace(incomplete, command=CommandResult(("x",), 0, runs=8)))
+    assert "to decide it" not in rounds, "there have been rounds"
     assert text.endswith(
         "incomplete: 0 confirmed, 0 dismissed, 1 undecided; nothing is confirmed, but 1 object of the window is not "
         "explained, 1 call stack kept growing\n"
