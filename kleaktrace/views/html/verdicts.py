@@ -18,7 +18,7 @@ from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
 from kleaktrace.views.terminal.known import known_words, not_counted
 from kleaktrace.views.terminal.report import ending, why_not_clean
-from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who
+from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who, why_kept
 
 _MOST_CARDS = 200
 """Of each verdict. A page with more of them would be read by nobody."""
@@ -253,7 +253,8 @@ def _footnotes(report: Report) -> Iterator[str]:
     if report.growing_kept:
         size = units.size(sum(stack.growing.bytes for stack in report.growing_kept))
         stacks = units.count(len(report.growing_kept), "call stack")
-        yield f"Growing, but kept on purpose (inodes, what can be reclaimed): {stacks}, {size}."
+        why = why_kept(stack.kept for stack in report.growing_kept)
+        yield f"Growing, but kept on purpose: {stacks}, {size} ({why})."
 
 
 def _implied(report: Report) -> str:

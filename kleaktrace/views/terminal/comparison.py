@@ -12,6 +12,7 @@ from kleaktrace.core.growth.intervals import Interval
 from kleaktrace.core.tables.stack_rows import StackVerdict
 from kleaktrace.views.terminal import units
 from kleaktrace.views.terminal.console import print_line
+from kleaktrace.views.terminal.suspect_words import why_kept
 
 _MANY = 20
 _FRAMES = 12
@@ -71,7 +72,8 @@ def footnotes(comparison: Comparison) -> list[str]:
     found = [f"within the interval, and not listed: {units.count(comparison.within, 'call stack')}"]
     if comparison.kept:
         stacks = units.count(len(comparison.kept), "call stack")
-        found.append(f"changed, but kept on purpose (inodes, what can be reclaimed): {stacks}")
+        why = why_kept(change.kept for change in comparison.kept)
+        found.append(f"changed, but kept on purpose: {stacks} ({why})")
     return found
 
 

@@ -19,7 +19,7 @@ from kleaktrace.views.terminal import growing, known, units
 from kleaktrace.views.terminal.console import print_line
 from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
-from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who
+from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who, why_kept
 from kleaktrace.views.verdict_styles import VERDICT_STYLES
 
 _FRAMES = 12
@@ -43,7 +43,8 @@ def show(console: Console, report: Report) -> None:
     if report.growing_kept:
         stacks = units.count(len(report.growing_kept), "call stack")
         size = units.size(sum(stack.growing.bytes for stack in report.growing_kept))
-        print_line(console, f"growing, but kept on purpose (inodes, what can be reclaimed): {stacks}, {size}", "dim")
+        why = why_kept(stack.kept for stack in report.growing_kept)
+        print_line(console, f"growing, but kept on purpose: {stacks}, {size} ({why})", "dim")
     known.show(console, report)
     for missing in report.findings.missing:
         print_line(console, f"memory is missing: {missing}", "yellow")

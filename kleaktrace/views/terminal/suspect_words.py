@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from kleaktrace.core.events.records import Context
@@ -13,6 +14,7 @@ from kleaktrace.core.symbols.call_stacks import function_of, requester_line
 from kleaktrace.views.terminal import units
 
 _COMMAND = 100
+_REASONS = 2
 
 _DEFERRED = {
     "RCU (kfree_rcu, call_rcu)": re.compile(
@@ -58,6 +60,12 @@ def missed_free(suspect: JudgedSuspect) -> Iterator[str]:
 def _goes_round(suspect: JudgedSuspect) -> bool:
     """Whether it may have been freed and used again without an event (net/core/skbuff.c, napi_skb_cache_put)."""
     return suspect.cache == "skbuff_head_cache" and any(frame.startswith("napi_") for frame in suspect.stack)
+
+
+def why_kept(reasons: Iterable[str]) -> str:
+    """The reasons why some are kept on purpose, each once, the most frequent first, and only so many."""
+    most = [reason for reason, _ in Counter(reasons).most_common()]
+    return "; ".join(most[:_REASONS]) + ("; …" if len(most) > _REASONS else "")
 
 
 def what(group: Sequence[JudgedSuspect]) -> str:

@@ -89,7 +89,7 @@ def test_many_changes_are_cut_and_counted() -> None:
     assert words.count("new: ") == 20
     assert "… and 5 more call stacks" in words
     assert "… 18 more" in words
-    assert "kept on purpose (inodes, what can be reclaimed): 2 call stacks" in words
+    assert "kept on purpose: 2 call stacks (cached)" in words
 
 
 def test_hostile_names_reach_no_terminal() -> None:

@@ -281,6 +281,12 @@ def test_pages_that_are_gone_may_be_asked_for_by_name(traced: bool) -> None:
     assert ("kleaktrace run --pages" in text) is not traced
 
 
+def test_what_grows_but_is_kept_on_purpose_is_told_with_the_commonest_reasons() -> None:
+    kept = [replace(growing_stack(), kept=reason) for reason in ("cached", "pooled", "pooled", "mapped")]
+    assert "growing, but kept on purpose: 4 call stacks, " in shown(report(growing_kept=kept))
+    assert " (pooled; cached; …)\n" in shown(report(growing_kept=kept))
+
+
 def test_what_stands_in_the_way_of_clean_is_said_with_what_would_decide_it() -> None:
     incomplete = report(
         suspects=[judged(verdict=Verdict.UNDECIDED, rule="unloaded module")],
