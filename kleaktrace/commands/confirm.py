@@ -16,7 +16,7 @@ from kleaktrace.commands.report import report as report_command
 from kleaktrace.commands.scanning import scan_and_watch
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
-from kleaktrace.commands.unseen_events import say_unseen
+from kleaktrace.commands.starting import say_compiling, say_unseen
 from kleaktrace.core.evidence.evidence import Verdict
 from kleaktrace.core.known_leaks import KnownLeaks
 from kleaktrace.edge.kmemleak.client import KmemleakClient
@@ -66,7 +66,7 @@ def confirm(
     client.require_on()
     with (
         DeferredInterrupt() as ending,
-        live_session(exact_stacks=exact_stacks) as session,
+        live_session(exact_stacks=exact_stacks, compiling=say_compiling) as session,
         capturing(capture, session) as keep,
     ):
         say_unseen(session)

@@ -22,7 +22,7 @@ from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.settling import settle_what_is_left
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
-from kleaktrace.commands.unseen_events import say_unseen
+from kleaktrace.commands.starting import say_compiling, say_unseen
 from kleaktrace.core.evidence.evidence import JudgedSuspect
 from kleaktrace.core.evidence.injected_runs import FailedAllocation, Walk
 from kleaktrace.core.injection.asked_stacks import AskedStacks
@@ -122,7 +122,9 @@ def inject(
         DeferredInterrupt() as ending,
         _injector(module, by_stacks=function is not None or resume is not None) as injector,
         # Each run does something new, in few events: what it costs to learn stacks would not come back.
-        live_session(exact_stacks=True, observer=None if injector.sees_stacks else asked) as session,
+        live_session(
+            exact_stacks=True, observer=None if injector.sees_stacks else asked, compiling=say_compiling
+        ) as session,
         capturing(capture, session) as keep,
     ):
         say_unseen(session)

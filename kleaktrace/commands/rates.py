@@ -21,7 +21,7 @@ from kleaktrace.commands.options import (
     unreclaimable_option,
 )
 from kleaktrace.commands.signals import DeferredInterrupt
-from kleaktrace.commands.unseen_events import say_absent, say_unseen
+from kleaktrace.commands.starting import say_absent, say_compiling, say_unseen
 from kleaktrace.core.grouping.group_labels import GroupBy
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.errors import UsageError
@@ -95,7 +95,7 @@ def rates(
     recorder = RateRecorder(GroupBy(by), unreclaimable)
     with (
         DeferredInterrupt() as ending,
-        live_session(filters, recorder, exact_stacks, pages) as session,
+        live_session(filters, recorder, exact_stacks, pages, say_compiling) as session,
         capturing(capture, session) as keep,
     ):
         say_unseen(session)

@@ -13,7 +13,7 @@ import click
 from kleaktrace.commands.capturing import capturing
 from kleaktrace.commands.options import exact_stacks_option, filter_options, pages_option
 from kleaktrace.commands.signals import DeferredInterrupt
-from kleaktrace.commands.unseen_events import say_absent, say_unseen
+from kleaktrace.commands.starting import say_absent, say_compiling, say_unseen
 from kleaktrace.edge.capture.event_queue import EventQueue
 from kleaktrace.edge.machine.processes import living
 from kleaktrace.edge.tracing.filters import Filters
@@ -45,7 +45,7 @@ def record(path: Path, duration: float | None, events: bool, filters: Filters, e
     queue = EventQueue() if events else None
     with (
         DeferredInterrupt() as ending,
-        live_session(filters, queue, exact_stacks, pages) as session,
+        live_session(filters, queue, exact_stacks, pages, say_compiling) as session,
         capturing(path, session, queue) as keep,
     ):
         say_unseen(session)

@@ -29,7 +29,7 @@ from kleaktrace.commands.scanning import kmemleak_if_on, scan_and_watch
 from kleaktrace.commands.settling import settle_what_is_left
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
-from kleaktrace.commands.unseen_events import say_unseen
+from kleaktrace.commands.starting import say_compiling, say_unseen
 from kleaktrace.core.evidence.rounds import RoundSeries, marked
 from kleaktrace.core.kmemleak.report_parser import Suspect
 from kleaktrace.core.known_leaks import KnownLeaks
@@ -107,7 +107,7 @@ def run(
     with (
         launch.log or nullcontext(),
         DeferredInterrupt() as ending,
-        live_session(exact_stacks=exact_stacks, pages=pages) as session,
+        live_session(exact_stacks=exact_stacks, pages=pages, compiling=say_compiling) as session,
         capturing(capture, session) as keep,
         marks(None if launch.user is None else launch.user.uid) as set_marks,
     ):

@@ -23,8 +23,8 @@ from kleaktrace.commands.options import (
 )
 from kleaktrace.commands.signals import DeferredInterrupt
 from kleaktrace.commands.source_lines import debug_dir_option, with_source_lines
+from kleaktrace.commands.starting import say_absent, say_compiling, say_unseen
 from kleaktrace.commands.trace_screen import no_screen, show_trace_screen
-from kleaktrace.commands.unseen_events import say_absent, say_unseen
 from kleaktrace.core.grouping.group_labels import OUTSTANDING_BY, GroupBy
 from kleaktrace.core.grouping.outstanding_groups import group_tally
 from kleaktrace.core.growth.growing_stacks import GrowingStack
@@ -114,7 +114,9 @@ def trace(
         duration = min(duration or again.lasts_s, again.lasts_s)
     with (
         DeferredInterrupt() as ending,
-        Session(again) if again else live_session(filters, exact_stacks=exact_stacks, pages=pages) as session,
+        Session(again)
+        if again
+        else live_session(filters, exact_stacks=exact_stacks, pages=pages, compiling=say_compiling) as session,
         capturing(capture, session) as keep,
     ):
         end = None if duration is None else time.monotonic() + duration

@@ -73,7 +73,7 @@ def main() -> None:
     terminal = Terminal("trace", "--module", "kleaktrace_lab", "--json", f"{OUT}/trace.json")
     terminal.wait_for("Scan")
     subprocess.run(["insmod", MODULE, "init_leaks=0"], check=True)
-    for case in ("leak_kzalloc_1520", "freed_at_once", "referenced"):
+    for case in ("leak_kzalloc_1520",) * 4 + ("freed_at_once", "referenced"):
         LAB.write_text(case)
     terminal.wait_for("lab_leak_kzalloc")
     terminal.press("s")

@@ -58,10 +58,11 @@ def traced(load: Path, **options: Any) -> tuple[set[tuple[str, str | None]], int
 
 
 def test_the_second_start_compiles_nothing_and_traces_the_same(load: Path, compiled: list[Programs]) -> None:
-    first = traced(load)
-    assert len(compiled) == 1
-    assert traced(load) == first
-    assert len(compiled) == 1, "the second start used what was kept"
+    told: list[None] = []
+    first = traced(load, compiling=lambda: told.append(None))
+    assert len(compiled) == len(told) == 1
+    assert traced(load, compiling=lambda: told.append(None)) == first
+    assert len(compiled) == len(told) == 1, "the second start used what was kept"
 
 
 def test_what_is_kept_is_what_clang_makes(compiled: list[Programs], monkeypatch: pytest.MonkeyPatch) -> None:

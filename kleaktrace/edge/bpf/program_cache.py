@@ -64,9 +64,12 @@ def cache_directory() -> Path:
     return base / "kleaktrace" / "programs"
 
 
-def compiled_programs(macros: Mapping[str, str | int], names: Sequence[str] = TRACER) -> Programs:
+def compiled_programs(
+    macros: Mapping[str, str | int], names: Sequence[str] = TRACER, compiling: Callable[[], None] = lambda: None
+) -> Programs:
     """Our C sources of these names, compiled with `macros`; what the cache has, else what goes into it.
 
+    compiling: called before they are compiled, which takes seconds, and on a slow machine a minute.
     Raises `EnvironmentRefusal` when they have to be compiled, and can't be.
     """
     sources = source_directory()
@@ -75,6 +78,7 @@ def compiled_programs(macros: Mapping[str, str | int], names: Sequence[str] = TR
     if kept is not None:
         _LOG.info("programs %s are kept from an earlier start", key[:12])
     else:
+        compiling()
         begun = time.monotonic()
         text = "\n".join((sources / name).read_text() for name in names)
         kept, compiler = bcc_library.compile_programs(text, sources / "shim", macros)

@@ -8,7 +8,7 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -128,13 +128,14 @@ class Tracer:
         left_out: frozenset[str] = frozenset(),
         exact_stacks: bool = False,
         pages: bool = False,
+        compiling: Callable[[], None] = lambda: None,
     ) -> None:
         """Attach.
 
         `event_ring`: its bytes, a power of two; None: by the machine's memory. `left_out`: ways of hooking ("fentry",
         "fexit", "kprobe", …) and of reading memory ("bpf_rdonly_cast") that are not used, to try a fallback.
         `exact_stacks`: unwind always, instead of recognising the stacks that are known. `pages`: trace the page
-        allocator, too.
+        allocator, too. `compiling`: see `compiled_programs`.
         """
         if os.geteuid() != 0:
             raise EnvironmentRefusal("tracing the kernel needs root", "run it with sudo")
@@ -156,7 +157,9 @@ class Tracer:
         if not exact_stacks:
             macros["RECOGNISE_STACKS"] = 1
         self._bpf = BpfObject(
-            compiled_programs(macros), values, {"events": event_ring, "names": NAME_RING, **self.plan.map_sizes}
+            compiled_programs(macros, compiling=compiling),
+            values,
+            {"events": event_ring, "names": NAME_RING, **self.plan.map_sizes},
         )
         self._reader = ObjectReader(self._bpf)
         self._slab_caches, self._cpu_offsets = map(base.address_of, ("slab_caches", "__per_cpu_offset"))

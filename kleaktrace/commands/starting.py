@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Says at the start what can't be seen on this kernel, and what that means: for verdicts, or for filters."""
+"""What is said at the start: that it takes a while; what can't be seen on this kernel, for verdicts, or for filters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from kleaktrace.edge.tracing.absent_names import absent_names
 from kleaktrace.edge.tracing.filters import Filters
 from kleaktrace.session.session import Session
 from kleaktrace.views.terminal import console
+
+
+def say_compiling() -> None:
+    """Where nothing is kept of an earlier start: on a slow machine it takes a minute."""
+    console.say("compiling the BPF programs for this kernel and these options, once")
 
 
 def say_unseen(session: Session) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from made_up_source import MadeUpSource
 
-from kleaktrace.commands.unseen_events import say_unseen
+from kleaktrace.commands.starting import say_unseen
 from kleaktrace.core.events.coverage import Coverage, CoverageKind
 from kleaktrace.session.session import Session
 
