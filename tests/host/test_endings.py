@@ -64,9 +64,10 @@ def test_run_ends_its_command_and_reports(number: signal.Signals, tmp_path: Path
         run.signal(number)
         done = run.end()
     assert "Traceback" not in done.stderr
-    assert done.status == 0
     assert "the command failed: killed by signal" in done.stdout
     document = read_json(file)
+    # What others do on this machine meanwhile may stand in the way of clean.
+    assert done.status == {"clean": 0, "incomplete": 4}[document["verdict"]], done.stdout
     check_books(document)
     assert document["command"]["status"] == -signal.SIGTERM
     wait_until_unloaded(programs)
