@@ -188,6 +188,9 @@ static void rate_timer(struct timer_list *timer)
 	mod_timer(timer, jiffies + msecs_to_jiffies(TICK_MS));
 }
 
+/* On PREEMPT_RT nothing may be allocated in a hard interrupt: its locks sleep. There it is a soft one. */
+#define HARD_MODE (IS_ENABLED(CONFIG_PREEMPT_RT) ? HRTIMER_MODE_REL_SOFT : HRTIMER_MODE_REL_HARD)
+
 static enum hrtimer_restart rate_hrtimer(struct hrtimer *hrtimer)
 {
 	tick(container_of(hrtimer, struct lab_rate, hrtimer));
@@ -227,7 +230,7 @@ static int start(struct lab_rate *rate, unsigned int per_second)
 		mod_timer(&rate->timer, jiffies + 1);
 		break;
 	case HARDIRQ:
-		hrtimer_start(&rate->hrtimer, ms_to_ktime(TICK_MS), HRTIMER_MODE_REL_HARD);
+		hrtimer_start(&rate->hrtimer, ms_to_ktime(TICK_MS), HARD_MODE);
 		break;
 	case TASKLET:
 		return -EINVAL;
@@ -274,7 +277,7 @@ void lab_rates_init(void)
 	for (rate = rates; rate < rates + ARRAY_SIZE(rates); rate++) {
 		INIT_DELAYED_WORK(&rate->work, rate_work);
 		timer_setup(&rate->timer, rate_timer, 0);
-		hrtimer_setup(&rate->hrtimer, rate_hrtimer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
+		hrtimer_setup(&rate->hrtimer, rate_hrtimer, CLOCK_MONOTONIC, HARD_MODE);
 	}
 }
 

@@ -64,8 +64,12 @@ _CONTEXTS = {int(context): context for context in Context}
 
 
 def context_told(event: int, stack: Context) -> Context:
-    """The context by what an event says, or, where this kernel's events do not say, by what its call stack does."""
-    return stack if event == Context.UNKNOWN else _CONTEXTS[event]
+    """The context by what an event says, or, where this kernel's events do not say, by what its call stack does.
+
+    On PREEMPT_RT a softirq runs in a task, and counts in that, not in preempt_count (kernel/softirq.c).
+    """
+    is_told_by_stack = event == Context.UNKNOWN or (event == Context.TASK and stack is Context.SOFTIRQ)
+    return stack if is_told_by_stack else _CONTEXTS[event]
 
 
 UNIT = 64
