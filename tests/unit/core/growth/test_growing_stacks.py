@@ -101,12 +101,25 @@ def test_each_of_them_counts_as_a_missed_free_of_every_stack() -> None:
     assert (evidence.implied_frees.tolist(), evidence.origin_ns) == ([8, 8], START_NS + 1)
 
 
-def test_a_task_has_a_name() -> None:
-    ledger, names = leaking(KEYS[:1], Context.TASK), names_of_a_timer(KEYS[:1])
+@pytest.mark.parametrize(
+    ("frames", "context", "comm"),
+    [
+        (("drv_work", "kthread"), "task", "swapper/0"),
+        (
+            ("drv_work", "handle_softirqs", "kthread"),
+            "softirq",
+            "",
+        ),  # on PREEMPT_RT, where events say that it is a task
+    ],
+)
+def test_a_task_has_a_name(frames: tuple[str, ...], context: str, comm: str) -> None:
+    ledger, names = leaking(KEYS[:1], Context.TASK), kernel_names()
+    names.symbols.module_loaded(module_image())
+    names.stacks.add(1, [inside(frame) for frame in frames])
     same = StackDeduplicator(names.stacks.get)
     found = growing(growth_evidence(ledger, same, START_NS, NOW_NS))
     (named,) = named_growing(found, same, ledger.outstanding(), names)
-    assert (named.context, named.comm) == ("task", "swapper/0")
+    assert (named.context, named.comm) == (context, comm)
 
 
 def test_stacks_without_names_stay_apart_and_none_at_all_is_no_stack() -> None:
