@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from kleaktrace.core.events.records import Kind, Rows
+from kleaktrace.core.symbols import skb_heads
 from kleaktrace.core.symbols.call_stacks import Stack
 from kleaktrace.core.symbols.kernel_names import KernelNames, is_reclaimable
 
@@ -110,10 +111,10 @@ RULES = (
     ),
     Rule(
         "head of an skb",
-        "these go round in a list of each CPU's own, 64 at most, whoever asked for them",
-        caches=re.compile(r"skbuff_head_cache"),
+        f"these go round in a list of each CPU's own, {skb_heads.MOST_PER_PROCESSOR} at most, whoever asked for them",
+        caches=re.compile(skb_heads.CACHE),
         until_needed=True,
-        most_per_processor=64,  # net/core/skbuff.c, NAPI_SKB_CACHE_SIZE
+        most_per_processor=skb_heads.MOST_PER_PROCESSOR,
     ),
 )
 """In the order in which they are asked."""

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 
 from kleaktrace.core.evidence.evidence import Rounds, Verdict
 from kleaktrace.core.evidence.suspect_cases import ObjectKey, OutstandingAllocation, as_tuples
-from kleaktrace.core.kept_on_purpose import Rule
 from kleaktrace.core.repetition.repeated_stacks import StackRounds, rounds_in_words
 from kleaktrace.core.repetition.sign_test import Course
 from kleaktrace.core.verdicts.judgement import Judgement
@@ -35,27 +34,27 @@ def judge_repeated(
         rounds = whole if row.key in listed or whole.is_least(number) else unlisted[row.stack]
         if rounds.course is not Course.GROWS:
             continue
-        if trial.is_bookkeeping(row):
-            continue
-        rule = trial.kept(row)
-        if not _is_excused(rule, rounds):
-            opinion = _opinion(trial, row, rounds, number)
-        elif rule is not None and rule.most_per_processor is not None:
-            # So few may still be filling up their place; but nothing else would tell of them.
-            opinion = Opinion(
-                Verdict.UNDECIDED, f"{rounds_in_words(rounds)}, but {rule.reason}; more rounds would tell", rule=_RULE
-            )
-        else:
-            continue
-        said = whole.repetition
-        yield row, opinion, Rounds(said.total, said.grew_in, said.per_round)
+        opinion = _opinion(trial, row, rounds, number)
+        if opinion is not None:
+            said = whole.repetition
+            yield row, opinion, Rounds(said.total, said.grew_in, said.per_round)
 
 
-def _is_excused(rule: Rule | None, rounds: StackRounds) -> bool:
-    return rule is not None and not (rule.until_needed and rounds.module_gone)
+def _opinion(trial: Judgement, row: OutstandingAllocation, rounds: StackRounds, number: int) -> Opinion | None:
+    """What a round's growth says of what it left; None: nothing, as it is there for a reason."""
+    if trial.is_bookkeeping(row):
+        return None
+    rule = trial.kept(row)
+    if rule is None or (rule.until_needed and rounds.module_gone):
+        return _conviction(trial, row, rounds, number)
+    if rule.most_per_processor is None:
+        return None
+    # So few may still be filling up their place; but nothing else would tell of them.
+    said = f"{rounds_in_words(rounds)}, but {rule.reason}; more rounds would tell"
+    return Opinion(Verdict.UNDECIDED, said, rule=_RULE)
 
 
-def _opinion(trial: Judgement, row: OutstandingAllocation, rounds: StackRounds, number: int) -> Opinion:
+def _conviction(trial: Judgement, row: OutstandingAllocation, rounds: StackRounds, number: int) -> Opinion:
     words = rounds_in_words(rounds)
     unseen = trial.unseen_free(row)
     if unseen and not trial.tracked(row):

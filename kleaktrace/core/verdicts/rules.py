@@ -6,7 +6,6 @@ A verdict is right or it is `undecided`: what could not be seen never confirms a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,7 +32,7 @@ from kleaktrace.core.kmemleak.suspect_kind import SuspectKind
 from kleaktrace.core.ledger.free_history import Ending
 from kleaktrace.core.repetition.repeated_stacks import RepeatedStacks
 from kleaktrace.core.repetition.sign_test import Course
-from kleaktrace.core.symbols.call_stacks import function_of
+from kleaktrace.core.symbols import skb_heads
 from kleaktrace.core.verdicts.judgement import Judgement
 from kleaktrace.core.verdicts.repetition_rules import judge_repeated
 from kleaktrace.core.verdicts.unload_rules import judge_unloaded, unlisted_suspect
@@ -48,11 +47,6 @@ _NOT_TOLD = (Kind.PERCPU, Kind.PAGES)
 """kmemleak does not say whether it has an object at a per-CPU address, and never has one of pages (mm/kmemleak.c)."""
 
 _PAGE_SIZES = (1 << 12, 1 << 14, 1 << 16)
-
-_OF_ALLOCATOR = re.compile(r"kmem_cache_alloc|bpf_trampoline_")
-_MAKES_HEADS = re.compile(r"napi_skb_cache_get\w*|__alloc_skb|(__|napi_|slab_)?build_skb|skb_clone")
-"""Of skbs (net/core/skbuff.c)."""
-
 _STABLE_READINGS = 2
 """So many last readings must agree: one alone may have caught a pointer on its way, or a stale one on a stack."""
 
@@ -191,16 +185,10 @@ def _judge_predating(trial: Judgement, case: SuspectCase) -> JudgedSuspect:
     watched_s = trial.evidence.watched_s
     watched = f"in {watched_s:.0f} s of watching" if watched_s >= 1 else "since kmemleak listed it"
     reason = f"allocated before tracing began; no free seen {watched}{_misnamed(trial, case)}"
-    if not _is_skb_head(case.suspect):
+    if not skb_heads.is_made(frame.symbol or "" for frame in case.suspect.frames):
         return _verdict(trial, case, Verdict.UNDECIDED, reason, in_window=False)
     reason += "; but heads of skbs go round in NAPI's lists without an event, and it may have leaked since"
     return _verdict(trial, case, Verdict.UNDECIDED, reason, in_window=False)._replace(counts_against_clean=True)
-
-
-def _is_skb_head(suspect: Suspect) -> bool:
-    """Whether it was asked for by who makes heads of skbs; their data come another way."""
-    names = [function_of(frame.symbol or "") for frame in suspect.frames]
-    return bool(_MAKES_HEADS.fullmatch(next((name for name in names if not _OF_ALLOCATOR.match(name)), "")))
 
 
 def _misnamed(trial: Judgement, case: SuspectCase) -> str:

@@ -18,7 +18,7 @@ from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
 from kleaktrace.views.terminal.known import known_words, not_counted
 from kleaktrace.views.terminal.report import ending, why_not_clean
-from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who, why_kept
+from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who
 
 _MOST_CARDS = 200
 """Of each verdict. A page with more of them would be read by nobody."""
@@ -245,16 +245,17 @@ def _footnotes(report: Report) -> Iterator[str]:
         (loss.names, lambda: f"{units.count(loss.names, 'name')} lost."),
         (check.checked, lambda: f"Stack check: {check.wrong:,} wrong of {check.checked:,}."),
     ]
-    yield from (f"{sentence[0].upper()}{sentence[1:]}." for sentence in report.source_lines.missing)
+    yield from map(_sentence, report.source_lines.missing)
     yield from (f"Lost: {lost.events:,} {lost.cause}." for lost in loss.causes)
     yield from (sentence() for number, sentence in sentences if number)
     if report.findings.settled is not None:
         yield str(report.findings.settled)
     if report.growing_kept:
-        size = units.size(sum(stack.growing.bytes for stack in report.growing_kept))
-        stacks = units.count(len(report.growing_kept), "call stack")
-        why = why_kept(stack.kept for stack in report.growing_kept)
-        yield f"Growing, but kept on purpose: {stacks}, {size} ({why})."
+        yield _sentence(growing.kept_words(report.growing_kept))
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _implied(report: Report) -> str:

@@ -14,6 +14,7 @@ from kleaktrace.core.symbols.call_stacks import requester_words
 from kleaktrace.terminal import clean
 from kleaktrace.views.terminal import units
 from kleaktrace.views.terminal.frames import frame_lines
+from kleaktrace.views.terminal.suspect_words import why_kept
 
 _MANY = 20
 
@@ -34,6 +35,13 @@ def lines(
         text.append(f"\n  … and {len(found) - many} more call stacks (--json has all)", style="not bold dim")
     text.append(f"\n  {meaning(found)}", style="not bold default")
     return text
+
+
+def kept_words(kept: Sequence[GrowingStack]) -> str:
+    """What grows, but is kept on purpose, in a line."""
+    size = units.size(sum(one.growing.bytes for one in kept))
+    why = why_kept(one.kept for one in kept)
+    return f"growing, but kept on purpose: {units.count(len(kept), 'call stack')}, {size} ({why})"
 
 
 def _append(text: Text, one: GrowingStack, now_ns: int, frames: int, sources: SourceLines) -> None:

@@ -19,7 +19,7 @@ from kleaktrace.views.terminal import growing, known, units
 from kleaktrace.views.terminal.console import print_line
 from kleaktrace.views.terminal.frames import frame_lines
 from kleaktrace.views.terminal.held import held_words
-from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who, why_kept
+from kleaktrace.views.terminal.suspect_words import ages, grouped, missed_free, sibling_words, what, who
 from kleaktrace.views.verdict_styles import VERDICT_STYLES
 
 _FRAMES = 12
@@ -41,10 +41,7 @@ def show(console: Console, report: Report) -> None:
         found_growing = growing.lines(report.growing, report.now_ns, _FRAMES, sources=report.source_lines)
         console.print(found_growing, soft_wrap=True)
     if report.growing_kept:
-        stacks = units.count(len(report.growing_kept), "call stack")
-        size = units.size(sum(stack.growing.bytes for stack in report.growing_kept))
-        why = why_kept(stack.kept for stack in report.growing_kept)
-        print_line(console, f"growing, but kept on purpose: {stacks}, {size} ({why})", "dim")
+        print_line(console, growing.kept_words(report.growing_kept), "dim")
     known.show(console, report)
     for missing in report.findings.missing:
         print_line(console, f"memory is missing: {missing}", "yellow")
@@ -108,12 +105,12 @@ def _show_still_allocated(console: Console, report: Report) -> None:
     objects, size = Counter[str](), 0
     of_gone = {suspect.stack for suspect in report.suspects if suspect.source == SuspectSource.UNLOAD}
     for group in report.outstanding:
-        if tuple(group.stack.lines()) in of_gone:
-            continue
         asked = group.stack.requester
         # What vmalloc and the per-CPU allocator give out comes through their inside, as what they take for themselves.
         is_of_books = group.stack.below_machinery and group.cache not in ("vmalloc", "percpu")
-        if asked is not None and asked.module and not group.reclaimable and not is_of_books:
+        if asked is None or not asked.module or group.reclaimable or is_of_books:
+            continue
+        if tuple(group.stack.lines()) not in of_gone:
             objects[asked.module] += group.count
             size += group.bytes
     if objects:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from kleaktrace.core.events.records import Context
 from kleaktrace.core.evidence.evidence import JudgedSuspect, Verdict
 from kleaktrace.core.evidence.stack_evidence import Siblings
+from kleaktrace.core.symbols import skb_heads
 from kleaktrace.core.symbols.call_stacks import function_of, requester_line
 from kleaktrace.views.terminal import units
 
@@ -20,9 +21,9 @@ _DEFERRED = {
     "RCU (kfree_rcu, call_rcu)": re.compile(
         r"rcu_core|rcu_do_batch|rcu_cblist_\w+|srcu_invoke_callbacks|kv?free_rcu_(bulk|list|work|monitor)|rcu_free_sheaf\w*"
     ),
-    "a work item that frees it": re.compile(r"process_one_work"),
-    "a timer that frees it": re.compile(r"call_timer_fn|__run_timers(\..*)?|expire_timers|__hrtimer_run_queues"),
-    "a tasklet that frees it": re.compile(r"tasklet_action_common(\..*)?"),
+    "a work item that frees it": re.compile("process_one_work"),
+    "a timer that frees it": re.compile(r"call_timer_fn|__run_timers|expire_timers|__hrtimer_run_queues"),
+    "a tasklet that frees it": re.compile("tasklet_action_common"),
 }
 """Who free what was left to them: the free itself is theirs, or that of a callback whose last call it is."""
 
@@ -46,7 +47,7 @@ def missed_free(suspect: JudgedSuspect) -> Iterator[str]:
         return
     function, freeing = function_of(line), function_of(sites[0])
     deferred = next((whom for whom, functions in _DEFERRED.items() if functions.fullmatch(freeing)), None)
-    if _goes_round(suspect):
+    if skb_heads.came_by_napi(suspect.cache, suspect.stack):
         yield "whoever gets skbs from NAPI: their heads go round in its lists, and another may have had this one last"
     elif deferred is not None:
         yield f"paths after {function} that do not leave it to {deferred}"
@@ -55,11 +56,6 @@ def missed_free(suspect: JudgedSuspect) -> Iterator[str]:
     else:
         asked, freed = (place.partition("/")[0] for place in (line, sites[0]))
         yield f"paths after {asked} that do not reach the free at {freed}"
-
-
-def _goes_round(suspect: JudgedSuspect) -> bool:
-    """Whether it may have been freed and used again without an event (net/core/skbuff.c, napi_skb_cache_put)."""
-    return suspect.cache == "skbuff_head_cache" and any(frame.startswith("napi_") for frame in suspect.stack)
 
 
 def why_kept(reasons: Iterable[str]) -> str:
